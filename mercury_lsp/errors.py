@@ -1,0 +1,30 @@
+"""Everything that can go wrong for a reason the user can mend.
+
+MercuryError
+├── SettingsError          a command-line value that cannot be used
+├── UnknownModel           a model name that is not in the table
+├── ServerGone             the server under a harness or test ended or broke the protocol
+└── (mercury_model.errors)
+    └── ModelError         weights missing, altered, in an unknown format; runtime not available
+"""
+
+from mercury_model.errors import ModelError, Remedied
+
+
+class MercuryError(Remedied):
+    """An error with its remedy: `str(error)` is one or two sentences meant for the user."""
+
+
+class SettingsError(MercuryError):
+    """A value given on the command line that cannot be used."""
+
+
+class UnknownModel(MercuryError):
+    """A model name that is not in the table."""
+
+
+class ServerGone(MercuryError):
+    """The server ended, or answered with something that is not the protocol."""
+
+
+__all__ = ["MercuryError", "ModelError", "ServerGone", "SettingsError", "UnknownModel"]

@@ -1,0 +1,1 @@
+"""The diffusion language model: denoiser, forward and reverse process, weights, runtimes."""

@@ -1,0 +1,80 @@
+"""What a set of weights is, as data: its architecture, and the format its training taught it.
+
+Nothing here reads files; `checkpoint` and `sources` do.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A Llama-shaped decoder. Qwen2 adds `qkv_bias`, Qwen3 `qk_norm`; sizes in units, not bytes."""
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    mlp_width: int
+    rope_theta: float
+    norm_eps: float = 1e-5
+    tied_head: bool = True
+    qkv_bias: bool = False
+    qk_norm: bool = False
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Keys and values of one token over all layers, in fp32."""
+        return self.layers * 2 * self.kv_heads * self.head_width * 4
+
+
+@dataclass(frozen=True, slots=True)
+class InfillFormat:
+    """How the weights were taught to fill a gap: `[suffix_id] S [prefix_id] P [middle_id] M [end_id]`.
+
+    `shift`: the output at position j predicts token j + 1, as in the autoregressive base; the
+    first position of a block is then given by the context. Limits are in tokens. `other_files`:
+    whether text of other files, put before the suffix mark, was part of training.
+    """
+
+    suffix_id: int
+    prefix_id: int
+    middle_id: int
+    end_id: int
+    mask_id: int
+    block_length: int
+    prefix_tokens: int
+    suffix_tokens: int
+    middle_tokens: int
+    shift: bool
+    languages: tuple[str, ...]
+    other_files: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """Everything the server must know about a model, read from the metadata of its weights."""
+
+    name: str
+    architecture: ModelConfig
+    infill: InfillFormat
+    licence: str
+    description: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON header."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Self:
+        """The inverse of `to_json`. Raises TypeError or KeyError for unknown or missing fields."""
+        infill = dict(raw["infill"])
+        infill["languages"] = tuple(infill["languages"])
+        known = {field.name for field in fields(cls)} - {"architecture", "infill"}
+        return cls(
+            architecture=ModelConfig(**raw["architecture"]),
+            infill=InfillFormat(**infill),
+            **{name: raw[name] for name in known},
+        )
