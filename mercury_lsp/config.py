@@ -77,12 +77,12 @@ def parse(raw: object, base: Config | None = None) -> tuple[Config, tuple[str, .
         return base, ()
     if not isinstance(raw, Mapping):
         return base, (f"Settings must be an object, not {type(raw).__name__}; they are ignored.",)
-    if isinstance(raw.get(SECTION), Mapping):
-        raw = raw[SECTION]
+    nested = raw.get(SECTION)
+    sent: Mapping[object, object] = nested if isinstance(nested, Mapping) else raw
     known = {camel(f.name): f for f in fields(Config)}
     values = {f.name: getattr(base, f.name) for f in fields(Config)}
     problems = []
-    for key, value in raw.items():
+    for key, value in sent.items():
         if key not in known:
             problems.append(f"Unknown setting {SECTION}.{key}; it is ignored.")
             continue
@@ -124,10 +124,11 @@ def _problem(value: object, default: object, bounds: Bounds) -> str | None:
     return None
 
 
-def _coerce(value: Any, default: object) -> Any:
-    if isinstance(default, bool | str):
-        return value
-    return type(default)(value)
+def _coerce(value: Any, default: object) -> object:
+    """A list becomes a tuple and 150.0 becomes 150; `_problem` has let nothing else through."""
+    if isinstance(default, tuple):
+        return tuple(value)
+    return type(default)(value) if isinstance(default, int | float) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class Surroundings:
 
 
 def surroundings(environment: Mapping[str, str] = os.environ) -> Surroundings:
-    """Read MERCURY_CACHE, and the offline switches MERCURY_OFFLINE, HF_HUB_OFFLINE, PIP_NO_INDEX."""
+    """Read MERCURY_CACHE and the switches MERCURY_OFFLINE, HF_HUB_OFFLINE and PIP_NO_INDEX."""
     cache = environment.get("MERCURY_CACHE") or platformdirs.user_cache_dir("mercury-lsp")
     switches = ("MERCURY_OFFLINE", "HF_HUB_OFFLINE", "PIP_NO_INDEX")
     offline = any(

@@ -51,7 +51,10 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A snapshot of what the editor asked. `others` are open documents, most recently used first."""
+    """A snapshot of what the editor asked.
+
+    `others` are the other open documents, most recently used first.
+    """
 
     document: Document
     offset: int
@@ -120,4 +123,5 @@ class Infill(Protocol):
     `rank` asks for the alternative that begins with the rank-th likeliest first token.
     """
 
-    def __call__(self, context: Context, *, rank: int = 0) -> Iterator[Draft]: ...
+    def __call__(self, context: Context, *, rank: int = 0) -> Iterator[Draft]:
+        """Drafts for the gap in `context`, each at least as long as the one before."""

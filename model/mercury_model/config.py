@@ -32,7 +32,9 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class InfillFormat:
-    """How the weights were taught to fill a gap: `[suffix_id] S [prefix_id] P [middle_id] M [end_id]`.
+    """How the weights were taught to fill a gap.
+
+    A sequence is `[suffix_id] suffix [prefix_id] prefix [middle_id] middle [end_id]`.
 
     `shift`: the output at position j predicts token j + 1, as in the autoregressive base; the
     first position of a block is then given by the context. Limits are in tokens. `other_files`:
