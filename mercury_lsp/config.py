@@ -3,6 +3,7 @@
 `parse` never fails: a setting that cannot be used is reported once and its default stands.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -114,7 +115,7 @@ def _problem(value: object, default: object, bounds: Bounds) -> str | None:
         if bounds.choices and value not in bounds.choices:
             return f"must be one of {', '.join(bounds.choices)}"
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return "must be a number"
     if isinstance(default, int) and value != int(value):
         return "must be a whole number"
