@@ -115,7 +115,9 @@ def _problem(value: object, default: object, bounds: Bounds) -> str | None:
         if bounds.choices and value not in bounds.choices:
             return f"must be one of {', '.join(bounds.choices)}"
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "must be a number"
+    if isinstance(value, float) and not math.isfinite(value):
         return "must be a number"
     if isinstance(default, int) and value != int(value):
         return "must be a whole number"

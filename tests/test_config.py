@@ -36,6 +36,7 @@ def test_settings_are_read_in_camel_case_bare_or_under_the_section() -> None:
             {"qualitySpeedTradeoff": float("nan")},
             "mercury.qualitySpeedTradeoff must be a number; 0.5 is used.",
         ),
+        ({"deadlineMs": 10**400}, "mercury.deadlineMs must lie between 1 and 60000; 150 is used."),
         ({"deadlineMs": 0.5}, "mercury.deadlineMs must be a whole number; 150 is used."),
         ({"deadlineMs": -1}, "mercury.deadlineMs must lie between 1 and 60000; 150 is used."),
         ({"enable": 1}, "mercury.enable must be true or false; True is used."),
