@@ -42,6 +42,11 @@ class Config:
 
     enable: bool = _setting(True, "Offer inline completions at all.")
     model: str = _setting("mini", "The model to use: a name from `mercury-lsp models list`.")
+    mode: str = _setting(
+        "diffusion",
+        "How the model decodes: many tokens a step, one by one, or drafted then verified.",
+        choices=("diffusion", "autoregressive", "verified"),
+    )
     quality_speed_tradeoff: float = _setting(
         0.5, "0 commits one token a step (best), 1 all at once (fastest).", 0, 1
     )
