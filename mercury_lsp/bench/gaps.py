@@ -1,0 +1,239 @@
+"""Sixty gaps in frozen code: how they are drawn, and how an answer is judged. Knows no server.
+
+`draw` made `data/gaps.json` once, from a seed, before anything was tuned; the file is what counts.
+"""
+
+import ast
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+
+from mercury_lsp.bench.sources import Source, data, sources
+
+SEED = 20_261
+KINDS = {
+    "rest of line": 24,
+    "whole line": 14,
+    "arguments": 10,
+    "block": 8,
+    "string": 2,
+    "comment": 2,
+}
+"""How many gaps of each kind are drawn."""
+
+_SHORTEST, _LONGEST = 3, 120
+"""Bounds of a gap on one line, in characters; a block has at most three times as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A piece of a file to be written again: `text[start:end]` of the source called `file`."""
+
+    file: str
+    kind: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`similarity` is 1 − (edit distance ÷ length of the longer), over the gap's own lines."""
+
+    exact: bool
+    similarity: float
+
+
+def cases() -> tuple[Case, ...]:
+    """The committed gaps."""
+    raw = json.loads((data() / "gaps.json").read_text(encoding="utf-8"))
+    return tuple(Case(**case) for case in raw["cases"])
+
+
+@cache
+def source_text(name: str) -> str:
+    """The whole file that a case was cut out of."""
+    return next(source.text for source in sources("gaps") if source.name == name)
+
+
+def draw(files: Sequence[Source], seed: int = SEED) -> tuple[Case, ...]:
+    """Gaps of every kind in KINDS, spread evenly over the files, none overlapping another."""
+    chance = random.Random(seed)
+    drawn: list[Case] = []
+    pools = {kind: _pools(files, kind, chance) for kind in KINDS}
+    used = dict.fromkeys((source.name for source in files), 0)
+    for kind, wanted in sorted(KINDS.items(), key=lambda item: item[1]):
+        for _ in range(wanted):
+            free = {
+                name: [case for case in pool if not any(_overlap(case, other) for other in drawn)]
+                for name, pool in pools[kind].items()
+            }
+            name = min((name for name in free if free[name]), key=lambda name: used[name])
+            drawn.append(free[name][0])
+            used[name] += 1
+    return tuple(sorted(drawn, key=lambda case: (case.file, case.start)))
+
+
+def judge(case: Case, text: str, filled: str) -> Judged:
+    """Compare the document as filled in with the document as it was.
+
+    What counts are the lines that the gap spans, from the cursor to the end of the last of them;
+    what an answer adds beyond is not held against it, blanks at line ends neither.
+    """
+    lines = text[case.start : case.end].count("\n") + 1
+    expected = _lines(text[case.start :], lines)
+    got = _lines(filled[case.start :], lines)
+    longest = max(len(expected), len(got), 1)
+    return Judged(got == expected, 1 - _distance(expected, got) / longest)
+
+
+def to_json(drawn: Sequence[Case], seed: int) -> str:
+    """What `data/gaps.json` holds."""
+    return json.dumps({"seed": seed, "cases": [asdict(case) for case in drawn]}, indent=1) + "\n"
+
+
+def _pools(files: Sequence[Source], kind: str, chance: random.Random) -> dict[str, list[Case]]:
+    pools: dict[str, list[Case]] = {}
+    for source in files:
+        page = _Page(source.text)
+        spans = sorted(set(_FINDERS[kind](page, chance)))
+        chance.shuffle(spans)
+        most = _LONGEST * 3 if kind == "block" else _LONGEST
+        pools[source.name] = [
+            Case(source.name, kind, start, end)
+            for start, end in spans
+            if _SHORTEST <= end - start <= most and source.text[start:end].strip()
+        ]
+    return pools
+
+
+def _overlap(one: Case, other: Case) -> bool:
+    return one.file == other.file and one.start < other.end and other.start < one.end
+
+
+def _lines(text: str, count: int) -> str:
+    return "\n".join(line.rstrip() for line in text.split("\n")[:count])
+
+
+def _distance(one: str, other: str) -> int:
+    """Levenshtein's edit distance."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        diagonal, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
+    return row[-1]
+
+
+class _Page:
+    """A parsed file and the offsets of its lines. Lines with non-ASCII text are left out."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.lines = text.split("\n")
+        self.starts = [0]
+        for line in self.lines:
+            self.starts.append(self.starts[-1] + len(line) + 1)
+        self.tree = ast.parse(text)
+        self.docstrings = set(_docstrings(self.tree))
+
+    def offset(self, line: int, column: int) -> int:
+        return self.starts[line - 1] + column
+
+    def line_end(self, line: int) -> int:
+        return self.starts[line - 1] + len(self.lines[line - 1].rstrip())
+
+    def statements(self) -> Iterator[ast.stmt]:
+        """Statements on a line of their own, inside some body, docstrings left out."""
+        for node in ast.walk(self.tree):
+            if (
+                isinstance(node, ast.stmt)
+                and node.lineno == node.end_lineno
+                and id(node) not in self.docstrings
+                and not isinstance(node, ast.Import | ast.ImportFrom)
+                and self.lines[node.lineno - 1].isascii()
+            ):
+                yield node
+
+
+def _docstrings(tree: ast.Module) -> Iterator[int]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield id(node)
+            yield id(node.value)
+
+
+def _rests(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
+    for node in page.statements():
+        start, end = page.offset(node.lineno, node.col_offset), page.line_end(node.lineno)
+        if end - start > _SHORTEST:
+            yield start + 1 + int(chance.random() * (end - start - _SHORTEST)), end
+
+
+def _whole_lines(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
+    for node in page.statements():
+        if node.col_offset:
+            yield page.offset(node.lineno, node.col_offset), page.line_end(node.lineno)
+
+
+def _arguments(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
+    for node in ast.walk(page.tree):
+        if not isinstance(node, ast.Call) or not (node.args or node.keywords):
+            continue
+        line, column = node.func.end_lineno, node.func.end_col_offset
+        if line is None or column is None or node.end_col_offset is None:
+            continue
+        if line == node.end_lineno and page.lines[line - 1].isascii():
+            start = page.offset(line, column)
+            end = page.offset(line, node.end_col_offset)
+            if page.text[start] == "(" and page.text[end - 1] == ")":
+                yield start + 1, end - 1
+
+
+def _blocks(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
+    """Bodies of two to five lines, from the first line's indentation on."""
+    for node in ast.walk(page.tree):
+        body = getattr(node, "body", None)
+        if not isinstance(body, list) or not body or isinstance(node, ast.Module | ast.ClassDef):
+            continue
+        first, last = body[0], body[-1].end_lineno
+        if id(first) in page.docstrings or not 1 <= last - first.lineno <= 4:
+            continue
+        if all(line.isascii() for line in page.lines[first.lineno - 1 : last]):
+            yield page.offset(first.lineno, first.col_offset), page.line_end(last)
+
+
+def _strings(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
+    """From somewhere inside a string of several words to its closing quote."""
+    for node in ast.walk(page.tree):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            continue
+        if id(node) in page.docstrings or node.lineno != node.end_lineno:
+            continue
+        if node.end_col_offset is None or not page.lines[node.lineno - 1].isascii():
+            continue
+        start = page.offset(node.lineno, node.col_offset)
+        end = page.offset(node.lineno, node.end_col_offset)
+        if page.text[start] in "\"'" and end - start > 16 and " " in node.value:
+            yield start + 4 + int(chance.random() * (end - start - 12)), end - 1
+
+
+def _comments(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
+    """The last words of a comment that has a line to itself."""
+    for number, line in enumerate(page.lines, 1):
+        words = line.strip().split(" ")
+        if line.lstrip().startswith("# ") and line.isascii() and len(words) > 4:
+            kept = 3 + int(chance.random() * (len(words) - 4))
+            end = page.line_end(number)
+            yield end - len(" ".join(words[kept:])), end
+
+
+_FINDERS: dict[str, Callable[[_Page, random.Random], Iterator[tuple[int, int]]]] = {
+    "rest of line": _rests,
+    "whole line": _whole_lines,
+    "arguments": _arguments,
+    "block": _blocks,
+    "string": _strings,
+    "comment": _comments,
+}
