@@ -46,6 +46,9 @@ class KV(Protocol):
     def truncate(self, length: int) -> None:
         """Forget every token from position `length` on."""
 
+    def fork(self, length: int) -> "KV":
+        """An independent copy of the first `length` tokens."""
+
 
 class Runtime(Protocol):
     """The denoiser on some device."""
