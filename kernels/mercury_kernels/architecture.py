@@ -1,0 +1,38 @@
+"""The shapes of the networks that the kernels are tuned, compiled and timed for."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A Llama-shaped decoder, as far as kernels care. `vocabulary` rows in the head."""
+
+    name: str
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    mlp_width: int
+    vocabulary: int
+
+    @property
+    def qkv_width(self) -> int:
+        """Columns of the fused query, key and value projection."""
+        return (self.heads + 2 * self.kv_heads) * self.head_width
+
+    @property
+    def matrix_parameters(self) -> int:
+        """Weights that every denoise step reads: all matrices but the embedding's."""
+        attention = self.width * (self.qkv_width + self.heads * self.head_width)
+        return self.layers * (attention + 3 * self.width * self.mlp_width) + (
+            self.vocabulary * self.width
+        )
+
+
+MINI = Architecture("mini", 30, 576, 9, 3, 64, 1536, 49153)
+QWEN_HALF = Architecture("qwen2.5-0.5b", 24, 896, 14, 2, 64, 4864, 151936)
+QWEN_7B = Architecture("qwen2.5-7b", 28, 3584, 28, 4, 128, 18944, 152064)
+LLAMA_8B = Architecture("llama-8b", 32, 4096, 32, 8, 128, 14336, 128256)
+
+ARCHITECTURES = (MINI, QWEN_HALF, QWEN_7B, LLAMA_8B)

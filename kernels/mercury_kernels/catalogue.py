@@ -1,0 +1,59 @@
+"""Every operation by name: its cases, its reference, where its kernel is.
+
+A kernel module is imported when it is asked for, since that needs Triton.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, cast
+
+import torch
+
+from mercury_kernels.case import Case, Source, Tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`name` is the function, in `mercury_kernels.<folder>`; `weights` the types it ships for."""
+
+    folder: str
+    name: str
+    weights: tuple[torch.dtype | None, ...] = (None,)
+
+    def reference(self) -> Callable[..., Any]:
+        """The specification."""
+        return self._function("reference")
+
+    def kernel(self) -> Callable[..., Any]:
+        """The Triton kernel's wrapper. Raises ImportError without Triton."""
+        return self._function("kernel")
+
+    @property
+    def shipped(self) -> Sequence[Case]:
+        """The shapes that are compiled ahead of time and timed."""
+        return cast("Sequence[Case]", self._cases().SHIPPED)
+
+    @property
+    def tests(self) -> Sequence[Case]:
+        """Small and odd shapes."""
+        return cast("Sequence[Case]", self._cases().TESTS)
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """What agreement with the reference means."""
+        return cast("Tolerance", self._cases().TOLERANCE)
+
+    def sources(self, device: str) -> tuple[Source, ...]:
+        """bf16 activations with every type of weights that ships."""
+        return tuple(Source(device, torch.bfloat16, weights) for weights in self.weights)
+
+    def _cases(self) -> Any:
+        return import_module(f"mercury_kernels.{self.folder}.cases")
+
+    def _function(self, module: str) -> Callable[..., Any]:
+        found = getattr(import_module(f"mercury_kernels.{self.folder}.{module}"), self.name)
+        return cast("Callable[..., Any]", found)
+
+
+OPERATIONS = (Operation("norm", "add_rmsnorm"),)
