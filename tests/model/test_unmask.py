@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mercury_model.noise import Cosine, Linear
+from mercury_model.unmask import (
+    EntropyBound,
+    Paced,
+    Policy,
+    Threshold,
+    TopK,
+    View,
+    dial,
+    likely_run,
+)
+
+PROBABILITY = st.floats(0, 1, width=32)
+POLICIES: list[Policy] = [
+    Threshold(0.9),
+    Threshold(np.inf),
+    EntropyBound(0.5),
+    TopK(3),
+    Paced(4, Linear()),
+    Paced(4, Cosine()),
+    dial(0.0),
+    dial(0.5),
+    dial(1.0),
+]
+
+
+ROW = st.tuples(st.booleans(), PROBABILITY, st.floats(0, 11, width=32))
+
+
+@st.composite
+def views(draw: st.DrawFn) -> View:
+    opened, confidence, entropy = zip(*draw(st.lists(ROW, min_size=1, max_size=40)), strict=True)
+    return View(np.array(opened), np.array(confidence, np.float32), np.array(entropy, np.float32))
+
+
+def view(*confidence: float) -> View:
+    values = np.array(confidence, np.float32)
+    return View(np.ones(values.size, np.bool_), values, 1 - values)
+
+
+def positions(policy: Policy, view: View) -> list[int]:
+    return np.flatnonzero(policy(view)).tolist()
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@given(view=views())
+def test_only_open_positions_commit_and_the_leftmost_always(policy: Policy, view: View) -> None:
+    chosen = policy(view)
+    assert not (chosen & ~view.open).any()
+    if view.open.any():
+        assert chosen[np.flatnonzero(view.open)[0]]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@given(view=views())
+def test_every_masked_position_commits_exactly_once(policy: Policy, view: View) -> None:
+    commits = np.zeros(view.open.size, int)
+    still_open = view.open.copy()
+    while still_open.any():
+        chosen = policy(View(still_open, view.confidence, view.entropy))
+        commits += chosen
+        still_open = still_open & ~chosen
+    assert (commits == view.open).all()
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_a_settled_block_commits_nothing(policy: Policy) -> None:
+    settled = View(np.zeros(5, np.bool_), np.ones(5, np.float32), np.zeros(5, np.float32))
+    assert positions(policy, settled) == []
+
+
+@given(views(), PROBABILITY, PROBABILITY)
+def test_a_higher_dial_commits_a_superset(view: View, one: float, other: float) -> None:
+    low, high = sorted([one, other])
+    assert not (dial(low)(view) & ~dial(high)(view)).any()
+
+
+@given(views(), st.floats(0, 50), st.floats(0, 50))
+def test_a_larger_entropy_bound_commits_a_superset(view: View, one: float, other: float) -> None:
+    low, high = sorted([one, other])
+    assert not (EntropyBound(low)(view) & ~EntropyBound(high)(view)).any()
+
+
+@given(views(), st.integers(1, 40), st.integers(1, 40))
+def test_a_larger_count_commits_a_superset(view: View, one: int, other: int) -> None:
+    low, high = sorted([one, other])
+    assert not (TopK(low)(view) & ~TopK(high)(view)).any()
+
+
+@given(views())
+def test_the_dial_at_zero_commits_one_token_and_at_one_everything(view: View) -> None:
+    assert dial(0.0)(view).sum() == min(1, view.open.sum())
+    assert (dial(1.0)(view) == view.open).all()
+
+
+def test_certainty_does_not_pass_a_dial_at_zero() -> None:
+    assert positions(dial(0.0), view(1.0, 1.0, 1.0)) == [0]
+
+
+@pytest.mark.parametrize("outside", [-0.01, 1.01, np.nan])
+def test_a_dial_outside_its_range_is_refused(outside: float) -> None:
+    with pytest.raises(ValueError, match="quality_speed_tradeoff"):
+        dial(outside)
+
+
+def test_the_default_dial_asks_for_nine_tenths() -> None:
+    assert positions(dial(0.5), view(0.1, 0.91, 0.89)) == [0, 1]
+
+
+def test_a_threshold_commits_what_is_sure_enough() -> None:
+    assert positions(Threshold(0.8), view(0.2, 0.9, 0.7, 0.8)) == [0, 1, 3]
+
+
+def test_an_entropy_bound_leaves_out_the_largest_entropy_of_the_set() -> None:
+    entropies = np.array([0.5, 0.25, 3.0, 0.0], np.float32)
+    seen = View(np.ones(4, np.bool_), np.ones(4, np.float32), entropies)
+    assert positions(EntropyBound(0.0), seen) == [0, 3]
+    assert positions(EntropyBound(0.25), seen) == [0, 1, 3]
+    assert positions(EntropyBound(0.74), seen) == [0, 1, 3]
+    assert positions(EntropyBound(0.75), seen) == [0, 1, 2, 3]
+
+
+def test_the_leftmost_position_counts_among_the_top() -> None:
+    assert positions(TopK(2), view(0.1, 0.2, 0.9, 0.9)) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("policy", "sizes"),
+    [
+        (Paced(4, Linear()), [3, 3, 3, 3]),
+        (Paced(5, Linear()), [3, 3, 3, 3]),
+        (Paced(4, Cosine()), [1, 3, 5, 3]),
+        (Paced(12, Linear()), [1] * 12),
+        (Paced(1, Cosine()), [12]),
+    ],
+    ids=repr,
+)
+def test_a_paced_block_settles_within_its_steps(policy: Paced, sizes: list[int]) -> None:
+    still_open = np.ones(12, np.bool_)
+    seen = []
+    while still_open.any():
+        chosen = policy(View(still_open, np.ones(12, np.float32), np.zeros(12, np.float32)))
+        seen.append(int(chosen.sum()))
+        still_open &= ~chosen
+    assert seen == sizes
+
+
+@given(st.lists(PROBABILITY, max_size=20), PROBABILITY)
+def test_a_likely_run_is_the_longest_that_is_likely_enough(chances: list[float], at: float) -> None:
+    run = likely_run(np.array(chances, np.float32), at)
+    joint = np.cumprod(np.array(chances, np.float64))
+    assert (joint[:run] >= at).all()
+    assert run == len(chances) or joint[run] < at
