@@ -160,5 +160,5 @@ def loss(
     `log_probs` [..., T] is log p_θ(x_i | z_t), `gamma` [...] is `schedule.gamma(t)`. Positions that
     are clear cost nothing. The mean over times and corruptions estimates the bound.
     """
-    costs = np.where(masked, -np.asarray(log_probs, np.float64), 0.0)
-    return np.asarray(gamma, np.float64) * np.asarray(costs.sum(axis=-1))
+    costs: Array = np.where(masked, -np.asarray(log_probs, np.float64), 0.0).sum(axis=-1)
+    return np.asarray(gamma, np.float64) * costs

@@ -5,6 +5,7 @@ step. Two things hold for every policy: only open positions commit, and the left
 always does, so that text grows from the left and each step makes progress.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -97,7 +98,7 @@ class Paced:
         return TopK(count)(view)
 
 
-_EXPONENT = np.log2(10.0)
+_EXPONENT = math.log2(10.0)
 
 
 def dial(quality_speed_tradeoff: float) -> Policy:
@@ -109,7 +110,7 @@ def dial(quality_speed_tradeoff: float) -> Policy:
     if not 0.0 <= quality_speed_tradeoff <= 1.0:
         raise ValueError(f"quality_speed_tradeoff must lie in [0, 1], not {quality_speed_tradeoff}")
     if quality_speed_tradeoff == 0.0:
-        return Threshold(np.inf)  # a confidence of exactly 1 must not pass either
+        return Threshold(math.inf)  # a confidence of exactly 1 must not pass either
     return Threshold(1.0 - quality_speed_tradeoff**_EXPONENT)
 
 
