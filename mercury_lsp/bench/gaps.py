@@ -39,7 +39,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """`similarity` is 1 − (edit distance ÷ length of the longer), over the gap's own lines."""
+    """`similarity` is 1 - (edit distance ÷ length of the longer), over the gap's own lines."""
 
     exact: bool
     similarity: float

@@ -1,0 +1,184 @@
+"""Starts real servers over stdio, plays a trace or gaps into them and collects the figures."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from mercury_lsp.bench.client import Client
+from mercury_lsp.bench.editor import INVOKED, Editor
+from mercury_lsp.bench.gaps import Case, judge, source_text
+from mercury_lsp.bench.record import METHOD, Record, Statistics
+from mercury_lsp.bench.replay import Pace, Played, play
+from mercury_lsp.bench.report import Process, Run, sum_up
+from mercury_lsp.bench.trace import Trace
+from mercury_lsp.errors import ServerGone
+
+SERVER = (sys.executable, "-m", "mercury_lsp", "--stdio")
+READY_SECONDS = 120.0
+"""How long weights may take to load."""
+
+_POLL_SECONDS = 0.05
+
+Progress = Callable[[str, int, int], None]
+"""What is done, and how many steps of how many."""
+
+
+@dataclass
+class Server:
+    """A server that is ready, and what was measured on it so far."""
+
+    mode: str
+    client: Client
+    start_ms: float
+    ready: Statistics
+    seen: int
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    played: list[Played] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+
+    async def statistics(self) -> Statistics:
+        """What the server tells since it was last asked."""
+        raw = await self.client.ask(METHOD, {"since": self.seen})
+        statistics = Statistics.from_json(raw)
+        if statistics.dropped:
+            raise ServerGone(
+                "The server forgot some of its requests.", "Ask for its statistics more often."
+            )
+        self.seen = statistics.next
+        return statistics
+
+    def run(self) -> Run:
+        """The figures."""
+        identity = (self.mode, self.ready.model or "", self.ready.runtime or "")
+        process = Process(self.start_ms, self.cpu_seconds, self.peak_memory_bytes)
+        return sum_up(identity, self.played, self.records, process)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What was offered for a gap; `offered` is empty when nothing was."""
+
+    case: Case
+    offered: str
+    exact: bool
+    similarity: float
+    round_trip_ms: float
+    steps: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapRun:
+    """One mode over the gaps."""
+
+    mode: str
+    model: str
+    runtime: str
+    filled: tuple[Filled, ...]
+
+
+@asynccontextmanager
+async def serving(
+    mode: str, settings: Mapping[str, Any], command: Sequence[str] = SERVER
+) -> AsyncIterator[Server]:
+    """A server with its weights loaded. Raises ServerGone if it does not come so far."""
+    started_ns = time.perf_counter_ns()
+    client = await Client.start(command, {**settings, "mode": mode})
+    try:
+        ready = await _ready(client)
+        start_ms = (time.perf_counter_ns() - started_ns) / 1e6
+        yield Server(mode, client, start_ms, ready, seen=ready.next)
+    finally:
+        await client.stop()
+
+
+async def replay(
+    trace: Trace,
+    modes: Sequence[str],
+    settings: Mapping[str, Any],
+    pace: Pace,
+    progress: Progress,
+) -> tuple[Run, ...]:
+    """Play the trace once for each mode, session by session in turn, so that all fare alike."""
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(serving(mode, settings)) for mode in modes]
+        total = len(trace.sessions) * len(servers)
+        for number, session in enumerate(trace.sessions):
+            # Whoever begins has the cooler processor; it is not always the same.
+            order = servers if number % 2 == 0 else servers[::-1]
+            for turn, server in enumerate(order):
+                progress(f"{server.mode}: {session.source}", number * len(servers) + turn, total)
+                uri = f"file:///bench/{number}/{session.source}"
+                before = (await server.statistics()).cpu_seconds
+                server.played.append(await play(session, Editor(server.client), uri, pace))
+                after = await server.statistics()
+                server.records.extend(after.records)
+                server.cpu_seconds += after.cpu_seconds - before
+                server.peak_memory_bytes = after.peak_memory_bytes
+        progress("done", total, total)
+        return tuple(server.run() for server in servers)
+
+
+async def fill_gaps(
+    cases: Sequence[Case],
+    modes: Sequence[str],
+    settings: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[GapRun, ...]:
+    """Ask for every gap once in each mode, as if by key; only the first item counts."""
+    runs = []
+    for turn, mode in enumerate(modes):
+        async with serving(mode, settings) as server:
+            filled = []
+            for number, case in enumerate(cases):
+                progress(
+                    f"{mode}: {case.file}", turn * len(cases) + number, len(cases) * len(modes)
+                )
+                filled.append(await _fill(server, case, number))
+            runs.append(
+                GapRun(mode, server.ready.model or "", server.ready.runtime or "", tuple(filled))
+            )
+    progress("done", len(cases) * len(modes), len(cases) * len(modes))
+    return tuple(runs)
+
+
+async def _fill(server: Server, case: Case, number: int) -> Filled:
+    text = source_text(case.file)
+    editor = Editor(server.client)
+    editor.open(f"file:///bench/{number}/{case.file}", text[: case.start], text[case.end :])
+    pending = editor.request(INVOKED)
+    answer = await pending.answer
+    if answer.error is not None:
+        raise ServerGone(f"The server refused a gap: {answer.error}", "Run mercury-lsp doctor.")
+    ghosts = editor.ghosts(answer)
+    document = ghosts[0].accepted(editor.text) if ghosts else editor.text
+    editor.close()
+    records = (await server.statistics()).records
+    judged = judge(case, text, document)
+    return Filled(
+        case=case,
+        offered=ghosts[0].text if ghosts else "",
+        exact=judged.exact,
+        similarity=round(judged.similarity, 4),
+        round_trip_ms=round((answer.received_ns - pending.sent_ns) / 1e6, 3),
+        steps=sum(record.steps for record in records),
+        tokens=sum(record.tokens for record in records),
+    )
+
+
+async def _ready(client: Client) -> Statistics:
+    """Wait for the weights."""
+    waited = 0.0
+    while True:
+        statistics = Statistics.from_json(await client.ask(METHOD, {"since": 0}))
+        if statistics.model is not None:
+            return statistics
+        if waited >= READY_SECONDS:
+            raise client.gone("The server did not load its weights.")
+        await asyncio.sleep(_POLL_SECONDS)
+        waited += _POLL_SECONDS
