@@ -48,6 +48,11 @@ class Operation:
         """bf16 activations with every type of weights that ships."""
         return tuple(Source(device, torch.bfloat16, weights) for weights in self.weights)
 
+    def result(self, output: Any) -> Any:
+        """What of the output is specified: all of it, unless the cases say otherwise."""
+        specified = getattr(self._cases(), "specified", None)
+        return output if specified is None else specified(output)
+
     def _cases(self) -> Any:
         return import_module(f"mercury_kernels.{self.folder}.cases")
 
@@ -56,4 +61,11 @@ class Operation:
         return cast("Callable[..., Any]", found)
 
 
-OPERATIONS = (Operation("norm", "add_rmsnorm"),)
+WEIGHTS = (None, torch.float8_e4m3fn, torch.int8)
+"""Types that weights are stored in; None is the activations' own."""
+
+OPERATIONS = (
+    Operation("norm", "add_rmsnorm"),
+    Operation("linear", "linear", WEIGHTS),
+    Operation("swiglu", "swiglu", WEIGHTS),
+)

@@ -1,8 +1,9 @@
 """Runs kernels in Triton's interpreter, on CPU tensors, repaired where it is silently wrong.
 
 The interpreter of Triton 3.9 multiplies the raw 16-bit patterns of bf16 operands in `tl.dot`,
-truncates where a GPU rounds to nearest even when it narrows fp32 to bf16, and loses the carry when
-it narrows to fp8. The kernels do all other arithmetic in fp32, where it is right.
+truncates where a GPU rounds to nearest even when it narrows fp32 to bf16, keeps an integer's bits
+when it converts it to bf16, and loses the carry when it narrows to fp8. The kernels do all other
+arithmetic in fp32, where it is right.
 """
 
 import os
@@ -13,11 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from mercury_kernels.case import Case, Source, Tolerance
+from mercury_kernels.case import Case, Source
+from mercury_kernels.catalogue import Operation
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
-
-Operation = Callable[..., Any]
 
 
 def _widen(bits: np.ndarray) -> np.ndarray:
@@ -55,10 +55,11 @@ def interpreter() -> None:
     def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
         return dot(self, wide(a), wide(b), *rest)
 
-    def rounding(otherwise: Operation) -> Operation:
+    def rounding(otherwise: Callable[..., Any]) -> Callable[..., Any]:
         def narrow(self: Any, value: Any, to: Any, *rest: Any) -> Any:
             kind = narrowed.get(to.scalar.name)
-            if value.dtype.scalar != tl.float32 or kind is None:
+            exact = value.dtype.scalar == tl.float32 or value.dtype.scalar.is_int()
+            if kind is None or not exact:
                 return otherwise(self, value, to, *rest)
             return inner.TensorHandle(_narrow(value.data, *kind), to.scalar)
 
@@ -91,20 +92,18 @@ def _flat(result: Any) -> list[torch.Tensor]:
     return [part for part in result if isinstance(part, torch.Tensor)]
 
 
-Agree = Callable[[Operation, Operation, Case, Source, Tolerance], None]
+Agree = Callable[[Operation, Case, Source], None]
 
 
 @pytest.fixture
 def agree(interpreter: None, poisoned: None) -> Agree:
     """Checks a kernel against its reference in fp64: results, and arguments changed in place."""
 
-    def check(
-        kernel: Operation, reference: Operation, case: Case, source: Source, tolerance: Tolerance
-    ) -> None:
+    def check(operation: Operation, case: Case, source: Source) -> None:
         given: Mapping[str, Any] = case.inputs(source)
         wanted_arguments = {name: _wide(value) for name, value in case.inputs(source).items()}
-        wanted = _flat(reference(**wanted_arguments))
-        got = _flat(kernel(**given))
+        wanted = _flat(operation.result(operation.reference()(**wanted_arguments)))
+        got = _flat(operation.result(operation.kernel()(**given)))
         assert len(got) == len(wanted)
         pairs = [(f"result {i}", *pair) for i, pair in enumerate(zip(got, wanted, strict=True))]
         pairs += [
@@ -122,6 +121,6 @@ def agree(interpreter: None, poisoned: None) -> Agree:
             have, want = have[~infinite], want[~infinite]
             scale = max(want.abs().max().item(), 1e-30) if want.numel() else 1.0
             error = (have - want).abs().max().item() / scale if want.numel() else 0.0
-            assert error <= tolerance[source.dtype], f"{name} is off by {error:.2e}"
+            assert error <= operation.tolerance[source.dtype], f"{name} is off by {error:.2e}"
 
     return check

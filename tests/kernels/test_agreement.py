@@ -25,4 +25,4 @@ ROWS = [
 def test_a_kernel_agrees_with_its_reference(
     agree: Callable[..., None], operation: Operation, case: Case, source: Source
 ) -> None:
-    agree(operation.kernel(), operation.reference(), case, source, operation.tolerance)
+    agree(operation, case, source)

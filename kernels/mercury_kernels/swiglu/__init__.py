@@ -1,0 +1,1 @@
+"""Gate and up projections with their activation: the gated layer's first half in one pass."""

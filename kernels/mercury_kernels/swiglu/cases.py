@@ -1,0 +1,60 @@
+"""Inputs for `swiglu`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mercury_kernels.architecture import ARCHITECTURES
+from mercury_kernels.case import Cost, Source, Tolerance
+from mercury_kernels.weights import narrowed
+
+TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
+
+
+@dataclass(frozen=True, slots=True)
+class SwigluCase:
+    """`tokens` [M] rows of `depth` [K] through a gated layer of `features` [F]."""
+
+    tokens: int
+    features: int
+    depth: int
+
+    @property
+    def name(self) -> str:
+        """As in `M32-F4864-K896`."""
+        return f"M{self.tokens}-F{self.features}-K{self.depth}"
+
+    def inputs(self, source: Source) -> dict[str, Any]:
+        """Weights scaled as a trained layer's, so that outputs are about one."""
+        generator = source.generator()
+        x = source.normal(generator, self.tokens, self.depth)
+        gate, up = (
+            source.normal(generator, self.features, self.depth, scale=self.depth**-0.5)
+            for _ in range(2)
+        )
+        return {
+            "x": x,
+            "gate": narrowed(gate, source.weights),
+            "up": narrowed(up, source.weights),
+        }
+
+    def cost(self, source: Source) -> Cost:
+        """Both matrices and x read once, the product of the two halves written once."""
+        moved = 2 * self.features * self.depth * source.weights.itemsize
+        moved += self.tokens * (self.depth + self.features) * source.dtype.itemsize
+        return Cost(moved, 4 * self.tokens * self.features * self.depth)
+
+
+TESTS = (
+    SwigluCase(1, 1, 1),
+    SwigluCase(5, 63, 60),
+    SwigluCase(33, 130, 500),
+    SwigluCase(70, 65, 130),
+    SwigluCase(130, 66, 96),
+)
+SHIPPED = tuple(
+    SwigluCase(tokens, model.mlp_width, model.width)
+    for tokens in (16, 32, 64, 1024)
+    for model in ARCHITECTURES
+)

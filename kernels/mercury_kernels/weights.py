@@ -1,0 +1,54 @@
+"""Weight matrices as the kernels take them: plain, or narrow with a scale for each output row."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mercury_kernels.check import TensorMismatch, require
+
+LARGEST = {torch.float8_e4m3fn: 448.0, torch.int8: 127.0}
+"""The largest magnitude of each narrow type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """`values` [N, K] as in `nn.Linear`; `scale` [N] fp32 for narrow types, else None.
+
+    Row n of the matrix meant is `values[n] * scale[n]`. Both conversions of the values, to bf16
+    and to fp32, are exact, so that the narrowing is the only loss.
+    """
+
+    values: Tensor
+    scale: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """What a pass over the matrix reads."""
+        return self.values.nbytes + (0 if self.scale is None else self.scale.nbytes)
+
+    def wide(self, dtype: torch.dtype) -> Tensor:
+        """The matrix meant, [N, K] in `dtype`."""
+        values = self.values.to(dtype)
+        return values if self.scale is None else values * self.scale.to(dtype)[:, None]
+
+
+def narrowed(matrix: Tensor, dtype: torch.dtype) -> Weight:
+    """`matrix` [N, K] stored as `dtype`; one of LARGEST is scaled by its rows' largest values."""
+    if dtype not in LARGEST:
+        return Weight(matrix.to(dtype))
+    peak = matrix.float().abs().amax(1).clamp_min(1e-12)
+    scale = peak / LARGEST[dtype]
+    scaled = matrix.float() / scale[:, None]
+    if not dtype.is_floating_point:
+        scaled = scaled.round()
+    return Weight(scaled.to(dtype), scale)
+
+
+def require_weight(name: str, weight: Weight, features: int | None, x: Tensor) -> None:
+    """`weight` must be [features, K] for x [M, K], and scaled exactly where it is narrow."""
+    require(name, weight.values, [features, x.shape[1]], [x.dtype, *LARGEST], x)
+    if (weight.scale is not None) != (weight.values.dtype in LARGEST):
+        raise TensorMismatch(f"{name} is {weight.values.dtype}; a scale goes with a narrow type")
+    if weight.scale is not None:
+        require(f"{name}.scale", weight.scale, [weight.values.shape[0]], [torch.float32], x)

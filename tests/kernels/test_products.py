@@ -1,0 +1,79 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mercury_kernels.case import Source
+from mercury_kernels.check import TensorMismatch
+from mercury_kernels.linear import cases as linear_cases
+from mercury_kernels.swiglu import cases as swiglu_cases
+from mercury_kernels.tile import MOST_SPLITS, splits, tile_for
+from mercury_kernels.weights import LARGEST, Weight, narrowed
+
+
+@pytest.mark.parametrize("dtype", list(LARGEST), ids=["fp8", "int8"])
+def test_narrow_weights_keep_each_row_within_half_a_step(dtype: torch.dtype) -> None:
+    matrix = torch.randn(7, 60, generator=torch.Generator().manual_seed(1))
+    matrix[2] *= 1e-3
+    matrix[4] = 0
+    error = (narrowed(matrix, dtype).wide(torch.float32) - matrix).abs().amax(1)
+    step = 32 / 448 if dtype == torch.float8_e4m3fn else 1 / 127
+    assert (error <= matrix.abs().amax(1) * step / 2 + 1e-12).all()
+
+
+@given(st.integers(1, 2048), st.integers(1, 20000), st.integers(1, 20000))
+def test_a_product_is_split_no_further_than_its_depth_allows(
+    tokens: int, features: int, depth: int
+) -> None:
+    tile = tile_for(tokens, torch.bfloat16)
+    count = splits(tokens, features, depth, tile)
+    assert count in (1, 2, 4, 8)
+    assert count <= MOST_SPLITS
+    assert count == 1 or depth / count >= tile.depth
+
+
+def test_a_small_product_is_split_until_the_chip_is_full() -> None:
+    tile = tile_for(32, torch.bfloat16)
+    assert splits(32, 896, 4864, tile) == 8
+    assert splits(32, 151936, 896, tile) == 1
+
+
+def _linear() -> tuple[Callable[..., Any], dict[str, Any]]:
+    from mercury_kernels.linear.kernel import linear
+
+    return linear, linear_cases.LinearCase(5, 16, 32).inputs(Source())
+
+
+def _swiglu() -> tuple[Callable[..., Any], dict[str, Any]]:
+    from mercury_kernels.swiglu.kernel import swiglu
+
+    return swiglu, swiglu_cases.SwigluCase(5, 16, 32).inputs(Source())
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "value"),
+    [
+        (_linear, "x", torch.zeros(5, 31)),
+        (_linear, "x", torch.zeros(5, 32, dtype=torch.float16)),
+        (_linear, "weight", Weight(torch.zeros(16, 32, dtype=torch.int8))),
+        (_linear, "weight", Weight(torch.zeros(16, 32), torch.ones(16))),
+        (_linear, "weight", Weight(torch.zeros(32, 16).T)),
+        (_linear, "weight", Weight(torch.zeros(16, 32, dtype=torch.int8), torch.ones(15))),
+        (_swiglu, "gate", Weight(torch.zeros(16, 31))),
+        (_swiglu, "up", Weight(torch.zeros(15, 32))),
+        (_swiglu, "up", narrowed(torch.ones(16, 32), torch.int8)),
+    ],
+)
+def test_an_argument_that_does_not_fit_is_an_error_that_names_it(
+    interpreter: None,
+    call: Callable[[], tuple[Callable[..., Any], dict[str, Any]]],
+    name: str,
+    value: Any,
+) -> None:
+    function, arguments = call()
+    # A wrong x first shows against the weight; either names a tensor of the same product.
+    with pytest.raises(TensorMismatch, match=f"{name}|weight"):
+        function(**{**arguments, name: value})
