@@ -81,6 +81,22 @@ class GapRun:
     runtime: str
     filled: tuple[Filled, ...]
 
+    @property
+    def exact(self) -> int:
+        """How many gaps were filled word for word."""
+        return sum(gap.exact for gap in self.filled)
+
+    @property
+    def similarity(self) -> float:
+        """The mean over all gaps."""
+        return sum(gap.similarity for gap in self.filled) / max(1, len(self.filled))
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Settled tokens for each denoising or decoding call."""
+        steps = sum(gap.steps for gap in self.filled)
+        return sum(gap.tokens for gap in self.filled) / max(1, steps)
+
 
 @asynccontextmanager
 async def serving(
@@ -103,10 +119,13 @@ async def replay(
     settings: Mapping[str, Any],
     pace: Pace,
     progress: Progress,
+    command: Sequence[str] = SERVER,
 ) -> tuple[Run, ...]:
     """Play the trace once for each mode, session by session in turn, so that all fare alike."""
     async with AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(serving(mode, settings)) for mode in modes]
+        servers = [
+            await stack.enter_async_context(serving(mode, settings, command)) for mode in modes
+        ]
         total = len(trace.sessions) * len(servers)
         for number, session in enumerate(trace.sessions):
             # Whoever begins has the cooler processor; it is not always the same.
@@ -129,11 +148,12 @@ async def fill_gaps(
     modes: Sequence[str],
     settings: Mapping[str, Any],
     progress: Progress,
+    command: Sequence[str] = SERVER,
 ) -> tuple[GapRun, ...]:
     """Ask for every gap once in each mode, as if by key; only the first item counts."""
     runs = []
     for turn, mode in enumerate(modes):
-        async with serving(mode, settings) as server:
+        async with serving(mode, settings, command) as server:
             filled = []
             for number, case in enumerate(cases):
                 progress(

@@ -1,0 +1,83 @@
+"""A report as it is kept: the runs, and everything needed to judge them. Plain JSON values."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mercury_lsp import machine
+from mercury_lsp.bench.harness import GapRun
+from mercury_lsp.bench.report import Run
+from mercury_lsp.bench.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where and with what figures were taken. `when` is in UTC."""
+
+    when: str
+    commit: str | None
+    machine: machine.Machine
+    versions: dict[str, str]
+    settings: dict[str, Any]
+
+
+def setting(settings: Mapping[str, Any]) -> Setting:
+    """Here and now."""
+    return Setting(
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=machine.commit(),
+        machine=machine.describe(),
+        versions=machine.versions(),
+        settings=dict(settings),
+    )
+
+
+def of_trace(where: Setting, trace: Trace, speed: float, runs: Sequence[Run]) -> str:
+    """The report of a replayed trace, as JSON."""
+    derived = ("tokens_per_step", "saved_share", "cpu_ms_per_key")
+    return _dump(
+        {
+            "kind": "trace",
+            **asdict(where),
+            "trace": {
+                "seed": trace.seed,
+                "digest": trace.digest,
+                "seconds": round(trace.seconds, 3),
+                "speed": speed,
+                "files": [session.source for session in trace.sessions],
+            },
+            "runs": [
+                asdict(run) | {name: round(getattr(run, name), 4) for name in derived}
+                for run in runs
+            ],
+        }
+    )
+
+
+def of_gaps(where: Setting, seed: int, runs: Sequence[GapRun]) -> str:
+    """The report of gaps, as JSON."""
+    return _dump(
+        {
+            "kind": "gaps",
+            **asdict(where),
+            "seed": seed,
+            "runs": [
+                {
+                    "mode": run.mode,
+                    "model": run.model,
+                    "runtime": run.runtime,
+                    "exact": run.exact,
+                    "similarity": round(run.similarity, 4),
+                    "tokens_per_step": round(run.tokens_per_step, 4),
+                    "gaps": [asdict(filled) for filled in run.filled],
+                }
+                for run in runs
+            ],
+        }
+    )
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
