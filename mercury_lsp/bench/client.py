@@ -45,7 +45,8 @@ class Client:
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._next_id = 0
         self._said = b""
-        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._overhear())]
+        self._listener = asyncio.create_task(self._overhear())
+        self._reader = asyncio.create_task(self._read())
 
     @classmethod
     async def start(cls, command: Sequence[str], settings: Mapping[str, Any]) -> Self:
@@ -117,15 +118,15 @@ class Client:
         if self._process.returncode is None:
             self._process.kill()
         code = await self._process.wait()
-        for task in self._tasks:
+        for task in (self._reader, self._listener):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(self._reader, self._listener, return_exceptions=True)
         return code
 
     def _send(self, message: Mapping[str, Any]) -> None:
         body = json.dumps(message, ensure_ascii=False).encode()
         assert self._process.stdin is not None
-        if self._process.returncode is not None or self._process.stdin.is_closing():
+        if self._reader.done() or self._process.stdin.is_closing():
             raise self.gone("The server has ended.")
         self._process.stdin.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
@@ -141,7 +142,7 @@ class Client:
         except asyncio.IncompleteReadError:
             # The last words of a server that died are on their way through the other pipe.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._tasks[1]), 1)
+                await asyncio.wait_for(asyncio.shield(self._listener), 1)
         except (ValueError, IndexError, KeyError, asyncio.LimitOverrunError) as error:
             problem = f"The server sent what is not the protocol ({error})."
         finally:

@@ -1,5 +1,6 @@
 """Reports as tables for the terminal."""
 
+import re
 from collections.abc import Callable, Sequence
 
 from rich import box
@@ -14,6 +15,15 @@ from mercury_lsp.bench.report import Run, Spread
 from mercury_lsp.bench.trace import Trace
 
 _MEGABYTE = 1 << 20
+
+_PERCENTILES = ("mean", "p50", "p90", "p95", "p99")
+
+_WHOLES: tuple[tuple[str, Callable[[Run], Spread]], ...] = (
+    ("model call, in the server", lambda run: run.call),
+    ("any request, in the server", lambda run: run.request),
+    ("first request in a document", lambda run: run.first),
+    ("round trip until shown", lambda run: run.shown),
+)
 
 _FIGURES: tuple[tuple[str, Callable[[Run], str]], ...] = (
     ("keys pressed", lambda run: f"{run.keys:,}"),
@@ -56,12 +66,12 @@ def of_gaps(where: Setting, runs: Sequence[GapRun]) -> RenderableType:
 
 def _heading(where: Setting, what: str, identities: Sequence[tuple[str, str]]) -> RenderableType:
     machine = where.machine
-    commit = f", commit {where.commit}" if where.commit else ""
+    commit = f"; commit {where.commit}" if where.commit else ""
     lines = [
-        f"[bold]{what}[/bold]",
+        f"[bold]{what}[/bold]{commit}",
         *dict.fromkeys(f"{model} on {runtime}" for model, runtime in identities),
         f"{machine.processor}, {machine.cores} cores, {machine.threads} threads"
-        f" ({' '.join(machine.flags) or 'no known flags'}), {machine.system}{commit}",
+        f" ({' '.join(machine.flags) or 'no known flags'}), {machine.system}",
     ]
     return Text.from_markup("\n".join(lines), style="none")
 
@@ -82,26 +92,23 @@ def _counts(runs: Sequence[Run]) -> Table:
 
 
 def _times(runs: Sequence[Run]) -> Table:
-    table = _table("milliseconds", *(f"{run.mode}\n{p}" for run in runs for p in _PERCENTILES))
+    table = _table("milliseconds", "", *_PERCENTILES)
+    table.columns[1].justify = "left"
     for stage in runs[0].stages:
-        table.add_row(stage, *_spreads([run.stages[stage] for run in runs]))
+        _add_spreads(table, stage, runs, [run.stages[stage] for run in runs])
     table.add_section()
-    table.add_row("model call, in the server", *_spreads([run.call for run in runs]), style="bold")
-    table.add_row("any request, in the server", *_spreads([run.request for run in runs]))
-    table.add_row("first request in a document", *_spreads([run.first for run in runs]))
-    table.add_row("round trip until shown", *_spreads([run.shown for run in runs]))
+    for name, spread in _WHOLES:
+        _add_spreads(table, name, runs, [spread(run) for run in runs])
     return table
 
 
-_PERCENTILES = ("mean", "p50", "p90", "p95", "p99")
-
-
-def _spreads(spreads: Sequence[Spread]) -> list[str]:
-    return [
-        _ms(getattr(spread, name)) if spread.count else "-"
-        for spread in spreads
-        for name in _PERCENTILES
-    ]
+def _add_spreads(table: Table, name: str, runs: Sequence[Run], spreads: Sequence[Spread]) -> None:
+    """A row for each run; the mode is named where there are several."""
+    for number, (run, spread) in enumerate(zip(runs, spreads, strict=True)):
+        figures = [_ms(getattr(spread, p)) if spread.count else "-" for p in _PERCENTILES]
+        mode = run.mode if len(runs) > 1 else ""
+        style = "bold" if name.startswith("model call") else None
+        table.add_row("" if number else name, mode, *figures, style=style)
 
 
 def _ms(value: float) -> str:
@@ -113,17 +120,17 @@ def _of(part: int, whole: int) -> str:
 
 
 def _each_gap(runs: Sequence[GapRun]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("kind", "before the cursor", "as written", *(run.mode for run in runs)):
-        table.add_column(
-            column, no_wrap=True, overflow="ellipsis", ratio=2 if column != "kind" else None
-        )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("before the cursor", no_wrap=True, max_width=18)
+    for column in ("as written", *(run.mode for run in runs)):
+        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1)
     for number, first in enumerate(runs[0].filled):
         case, text = first.case, source_text(first.case.file)
         line = text[text.rfind("\n", 0, case.start) + 1 : case.start].lstrip()
         table.add_row(
             case.kind,
-            Text(f"…{line[-21:]}" if len(line) > 22 else line, style="dim"),
+            Text(f"…{line[-17:]}" if len(line) > 18 else line, style="dim"),
             Text(_one_line(text[case.start : case.end])),
             *(_offered(run.filled[number]) for run in runs),
         )
@@ -138,7 +145,7 @@ def _offered(filled: Filled) -> Text:
 
 
 def _one_line(text: str) -> str:
-    return text.replace("\n", "⏎")
+    return re.sub(r"\n *", "⏎", text)
 
 
 def _by_kind(runs: Sequence[GapRun]) -> Table:

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mercury_lsp.bench.sources import Package, Source, sources
@@ -37,12 +37,14 @@ def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
     assert type_out(files, 5) != type_out(files, 6)
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 2**32))
 def test_typing_every_key_writes_the_target(seed: int) -> None:
     for session in type_out(sources("trace")[:3], seed).sessions:
         assert typed(session) == session.target
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 2**32))
 def test_a_key_says_whether_what_stands_before_the_cursor_is_right(seed: int) -> None:
     for session in type_out(sources("trace")[3:5], seed).sessions:
