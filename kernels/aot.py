@@ -61,7 +61,9 @@ def signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any,
     attributes: dict[Any, Any] = {}
     for index, parameter in enumerate(launch.kernel.params):
         value = launch.arguments[parameter.name]
-        if parameter.is_constexpr or value is None or (type(value) is int and value == 1):
+        general = parameter.do_not_specialize or isinstance(value, float)
+        one = not general and type(value) is int and value == 1
+        if parameter.is_constexpr or value is None or one:
             types[parameter.name], constants[parameter.name] = "constexpr", value
             continue
         if isinstance(value, torch.Tensor):
@@ -70,7 +72,7 @@ def signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any,
             types[parameter.name] = "fp32"
         else:
             types[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
-        if not isinstance(value, float) and (isinstance(value, torch.Tensor) or value % 16 == 0):
+        if isinstance(value, torch.Tensor) or (not general and value % 16 == 0):
             attributes[(index,)] = [["tt.divisibility", 16]]
     return types, constants, attributes
 

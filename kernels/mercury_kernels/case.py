@@ -40,16 +40,17 @@ class Case(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the tensors of a case come from: device, activation type, weight type, seed."""
+    """Where the tensors of a case come from: device, types, seed. None: the activations' type."""
 
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     weight_dtype: torch.dtype | None = None
+    cache_dtype: torch.dtype | None = None
     seed: int = 0
 
     @property
     def weights(self) -> torch.dtype:
-        """The type that weights are stored in; the activations' own unless said otherwise."""
+        """The type that weights are stored in."""
         return self.weight_dtype or self.dtype
 
     def generator(self) -> torch.Generator:
@@ -70,8 +71,3 @@ class Source:
 
 Tolerance = Mapping[torch.dtype, float]
 """The largest difference allowed, relative to the reference's largest magnitude, by type."""
-
-
-def itemsize(dtype: torch.dtype) -> int:
-    """Bytes of one element."""
-    return dtype.itemsize

@@ -6,6 +6,7 @@ A kernel module is imported when it is asked for, since that needs Triton.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import product
 from typing import Any, cast
 
 import torch
@@ -15,11 +16,12 @@ from mercury_kernels.case import Case, Source, Tolerance
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`name` is the function, in `mercury_kernels.<folder>`; `weights` the types it ships for."""
+    """`name` is the function, in `mercury_kernels.<folder>`; the rest the types it ships for."""
 
     folder: str
     name: str
     weights: tuple[torch.dtype | None, ...] = (None,)
+    caches: tuple[torch.dtype | None, ...] = (None,)
 
     def reference(self) -> Callable[..., Any]:
         """The specification."""
@@ -44,9 +46,12 @@ class Operation:
         """What agreement with the reference means."""
         return cast("Tolerance", self._cases().TOLERANCE)
 
-    def sources(self, device: str) -> tuple[Source, ...]:
-        """bf16 activations with every type of weights that ships."""
-        return tuple(Source(device, torch.bfloat16, weights) for weights in self.weights)
+    def sources(self, device: str, dtype: torch.dtype = torch.bfloat16) -> tuple[Source, ...]:
+        """These activations with every type of weights, and of cached keys, that ships."""
+        return tuple(
+            Source(device, dtype, weights, cache)
+            for weights, cache in product(self.weights, self.caches)
+        )
 
     def result(self, output: Any) -> Any:
         """What of the output is specified: all of it, unless the cases say otherwise."""
@@ -64,8 +69,13 @@ class Operation:
 WEIGHTS = (None, torch.float8_e4m3fn, torch.int8)
 """Types that weights are stored in; None is the activations' own."""
 
+CACHES = (None, torch.float8_e4m3fn)
+"""Types that keys and values are kept in."""
+
 OPERATIONS = (
     Operation("norm", "add_rmsnorm"),
     Operation("linear", "linear", WEIGHTS),
     Operation("swiglu", "swiglu", WEIGHTS),
+    Operation("rope", "rotate_and_cache", caches=CACHES),
+    Operation("attention", "attend", caches=CACHES),
 )

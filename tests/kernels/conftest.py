@@ -6,6 +6,7 @@ when it converts it to bf16, and loses the carry when it narrows to fp8. The ker
 arithmetic in fp32, where it is right.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -83,13 +84,21 @@ def _wide(value: Any) -> Any:
     """In fp64, where the type is one that the reference widens anyway."""
     if isinstance(value, torch.Tensor) and value.dtype in (torch.float32, torch.bfloat16):
         return value.double()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return dataclasses.replace(value, **{name: _wide(getattr(value, name)) for name in names})
     return value
 
 
-def _flat(result: Any) -> list[torch.Tensor]:
-    if isinstance(result, torch.Tensor):
-        return [result]
-    return [part for part in result if isinstance(part, torch.Tensor)]
+def _tensors(value: Any, name: str) -> list[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        return [(name, value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        value = {name: getattr(value, name) for name in names}
+    if isinstance(value, Mapping):
+        return [found for key, part in value.items() for found in _tensors(part, f"{name}.{key}")]
+    return []
 
 
 Agree = Callable[[Operation, Case, Source], None]
@@ -102,25 +111,27 @@ def agree(interpreter: None, poisoned: None) -> Agree:
     def check(operation: Operation, case: Case, source: Source) -> None:
         given: Mapping[str, Any] = case.inputs(source)
         wanted_arguments = {name: _wide(value) for name, value in case.inputs(source).items()}
-        wanted = _flat(operation.result(operation.reference()(**wanted_arguments)))
-        got = _flat(operation.result(operation.kernel()(**given)))
-        assert len(got) == len(wanted)
-        pairs = [(f"result {i}", *pair) for i, pair in enumerate(zip(got, wanted, strict=True))]
-        pairs += [
-            (name, value, wanted_arguments[name])
-            for name, value in given.items()
-            if isinstance(value, torch.Tensor)
-        ]
-        for name, have, want in pairs:
-            if not want.is_floating_point():
-                assert torch.equal(have, want), name
-                continue
-            have, want = have.double(), want.double()
-            infinite = want.isinf()
-            assert torch.equal(have.isinf(), infinite), name
-            have, want = have[~infinite], want[~infinite]
-            scale = max(want.abs().max().item(), 1e-30) if want.numel() else 1.0
-            error = (have - want).abs().max().item() / scale if want.numel() else 0.0
-            assert error <= operation.tolerance[source.dtype], f"{name} is off by {error:.2e}"
+        wanted = operation.result(operation.reference()(**wanted_arguments))
+        got = operation.result(operation.kernel()(**given))
+        have = _tensors({"result": got, "argument": given}, operation.name)
+        want = _tensors({"result": wanted, "argument": wanted_arguments}, operation.name)
+        for (name, mine), (_, its) in zip(have, want, strict=True):
+            allowed = operation.tolerance.get(mine.dtype, operation.tolerance[source.dtype])
+            _compare(name, mine, its, allowed)
 
     return check
+
+
+def _compare(name: str, have: torch.Tensor, want: torch.Tensor, allowed: float) -> None:
+    """Equal where the numbers are whole; else within `allowed` of the largest magnitude."""
+    assert have.shape == want.shape, name
+    if not want.is_floating_point():
+        assert torch.equal(have, want), name
+        return
+    have, want = have.double(), want.double()
+    infinite = want.isinf()
+    assert torch.equal(have.isinf(), infinite), name
+    have, want = have[~infinite], want[~infinite]
+    if want.numel():
+        error = (have - want).abs().max().item() / max(want.abs().max().item(), 1e-30)
+        assert error <= allowed, f"{name} is off by {error:.2e}"

@@ -9,15 +9,19 @@ import torch
 from mercury_kernels.case import Case, Source
 from mercury_kernels.catalogue import OPERATIONS, Operation
 
-TYPES = {None: "", torch.float8_e4m3fn: "-fp8", torch.int8: "-int8"}
+
+def narrow(source: Source) -> list[str]:
+    """What is stored narrower than the activations."""
+    types = [("weights", source.weight_dtype), ("cache", source.cache_dtype)]
+    return [f"{what}:{str(dtype)[6:]}" for what, dtype in types if dtype is not None]
+
 
 ROWS = [
-    pytest.param(operation, case, Source(dtype=dtype, weight_dtype=weights), id=name)
+    pytest.param(operation, case, source, id="-".join(name))
     for operation in OPERATIONS
-    for case, dtype, weights in itertools.product(
-        operation.tests, (torch.float32, torch.bfloat16), operation.weights
-    )
-    for name in [f"{operation.name}-{case.name}-{str(dtype)[6:]}{TYPES[weights]}"]
+    for dtype in (torch.float32, torch.bfloat16)
+    for source, case in itertools.product(operation.sources("cpu", dtype), operation.tests)
+    for name in [(operation.name, case.name, str(dtype)[6:], *narrow(source))]
 ]
 
 

@@ -1,0 +1,1 @@
+"""Attention of a block over a cached context and itself."""

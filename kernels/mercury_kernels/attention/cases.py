@@ -1,0 +1,84 @@
+"""Inputs for `attend`."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from mercury_kernels.architecture import ARCHITECTURES
+from mercury_kernels.case import Cost, Source, Tolerance
+from mercury_kernels.paged import PAGE
+from mercury_kernels.rope.cases import scattered
+
+TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionCase:
+    """Contexts [B] before blocks of `tokens`, `after` them further text; −1: not a sequence."""
+
+    contexts: tuple[int, ...]
+    tokens: int
+    heads: tuple[int, int]
+    width: int
+    after: int = 0
+    sees: Literal["block", "causal"] = "block"
+    pages: int = 0
+
+    @property
+    def name(self) -> str:
+        """As in `C300,17-T32-H14/2-D64`."""
+        contexts = ",".join(map(str, self.contexts))
+        if len(self.contexts) > 4:
+            contexts = f"{len(self.contexts)}x{self.contexts[0]}"
+        shape = f"C{contexts}-T{self.tokens}-H{self.heads[0]}/{self.heads[1]}-D{self.width}"
+        return (
+            shape
+            + (f"-after{self.after}" if self.after else "")
+            + ("-causal" if self.sees == "causal" else "")
+        )
+
+    def lengths(self) -> list[int]:
+        """Keys of each sequence."""
+        return [c + self.tokens + self.after if c >= 0 else 0 for c in self.contexts]
+
+    def inputs(self, source: Source) -> dict[str, Any]:
+        """Whole pages of random keys, more than any row sees."""
+        generator = source.generator()
+        batch = len(self.contexts)
+        pages = self.pages or -(-max(max(self.lengths()), 1) // PAGE)
+        if self.sees == "causal":
+            visible = [
+                [c + t + 1 if c >= 0 else 0 for t in range(self.tokens)] for c in self.contexts
+            ]
+        else:
+            visible = [[length] * self.tokens for length in self.lengths()]
+        return {
+            "q": source.normal(generator, batch, self.tokens, self.heads[0], self.width),
+            "visible": source.numbers(visible),
+            "cache": scattered(batch, pages, (self.heads[1], self.width), source, generator),
+        }
+
+    def cost(self, source: Source) -> Cost:
+        """Keys and values read once, queries read, the result written; partial results as well."""
+        keys = sum(self.lengths())
+        rows = len(self.contexts) * self.tokens * self.heads[0]
+        kept = (source.cache_dtype or source.dtype).itemsize
+        moved = 2 * keys * self.heads[1] * self.width * kept
+        moved += 2 * rows * self.width * source.dtype.itemsize
+        return Cost(moved, 4 * keys * self.tokens * self.heads[0] * self.width)
+
+
+TESTS = (
+    AttentionCase((0,), 1, (1, 1), 16),
+    AttentionCase((63,), 3, (3, 1), 16),
+    AttentionCase((300, 17, -1), 5, (14, 2), 32),
+    AttentionCase((130, 64), 9, (8, 8), 16, after=37),
+    AttentionCase((0, 200), 20, (9, 3), 64, sees="causal"),
+    AttentionCase((1,), 32, (7, 1), 16, pages=9),
+)
+SHIPPED = tuple(
+    AttentionCase((2048,) * batch, 32, (model.heads, model.kv_heads), model.head_width)
+    for model in ARCHITECTURES
+    for batch in (1, 8, 32)
+)

@@ -1,0 +1,173 @@
+"""`attend` for the GPU: FlashAttention over pages, the context split so that small batches fill it.
+
+The queries of a block that share a key head are packed into one tile of rows, tokens × group: a
+block of 32 with 7 query heads a key head gives 224 rows, and every key is read once. Where batch,
+heads and rows make too few programs, the keys are split among several, and `combine` joins them.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from mercury_kernels.check import TensorMismatch, require
+from mercury_kernels.launch import Launch, Submit, run
+from mercury_kernels.paged import PAGE, Paged
+from mercury_kernels.tile import PROGRAMS, precision
+
+ROWS = 64
+"""Rows of queries in a program: the least that the tensor cores' wide instruction takes."""
+
+COMBINED_ROWS = 4
+
+
+@triton.jit(do_not_specialize=["tokens", "kv_heads", "group", "pages"])
+def attend_split(
+    q, visible, keys, values, table, out, lse, scale, tokens, kv_heads, group, pages,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, PAGE: tl.constexpr, SPLITS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One share of the keys for one tile of rows: softmax(q kᵀ) v and its log₂-sum-exp.
+
+    `out` [SPLITS, B, T, H_q, D]; `lse` [SPLITS, B, T, H_q]. Scores are in units of log 2.
+    """
+    sequence, kv_head = tl.program_id(0) // kv_heads, tl.program_id(0) % kv_heads
+    split = tl.program_id(2)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    inside = row < tokens * group
+    token = sequence.to(tl.int64) * tokens + row // group
+    head = token * (kv_heads * group) + kv_head * group + row % group
+    d = tl.arange(0, WIDTH)
+    sees = tl.load(visible + token, mask=inside, other=0)
+    queries = tl.load(q + head[:, None] * WIDTH + d[None, :], mask=inside[:, None], other=0.0)
+
+    count = tl.max(sees, 0)
+    share = tl.cdiv(tl.cdiv(count, PAGE), SPLITS)
+    peak = tl.full((ROWS,), -float("inf"), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    sums = tl.zeros((ROWS, WIDTH), tl.float32)
+    j = tl.arange(0, PAGE)
+    for tile in range(split * share, tl.minimum(split * share + share, tl.cdiv(count, PAGE))):
+        page = tl.load(table + sequence.to(tl.int64) * pages + tile).to(tl.int64)
+        key = tile * PAGE + j
+        held = key < count
+        at = ((page * PAGE + j) * kv_heads + kv_head) * WIDTH
+        k = tl.load(keys + at[None, :] + d[:, None], mask=held[None, :], other=0.0)
+        v = tl.load(values + at[:, None] + d[None, :], mask=held[:, None], other=0.0)
+        scores = tl.dot(queries, k.to(queries.dtype), input_precision=PRECISION) * scale
+        scores = tl.where(key[None, :] < sees[:, None], scores, -float("inf"))
+        higher = tl.maximum(peak, tl.max(scores, 1))
+        # A row that has seen nothing yet has no peak to subtract.
+        base = tl.where(higher == -float("inf"), 0.0, higher)
+        weights = tl.exp2(scores - base[:, None])
+        decay = tl.exp2(peak - base)
+        total = total * decay + tl.sum(weights, 1)
+        weights = weights.to(queries.dtype)
+        sums = tl.dot(
+            weights, v.to(queries.dtype), sums * decay[:, None], input_precision=PRECISION
+        )
+        peak = higher
+
+    seen = total > 0
+    shared = tl.where(seen, total, 1.0)
+    part = split.to(tl.int64) * tl.num_programs(0) * tokens * group + head
+    result = (sums / shared[:, None]).to(out.dtype.element_ty)
+    tl.store(out + part[:, None] * WIDTH + d[None, :], result, mask=inside[:, None])
+    if SPLITS > 1:
+        logs = tl.where(seen, peak + tl.log2(shared), -float("inf"))
+        tl.store(lse + part, logs, mask=inside)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def combine(
+    parts, lse, out, rows,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, SPLITS: tl.constexpr,
+):  # fmt: skip
+    """out = Σ_s 2^lse_s parts_s / Σ_s 2^lse_s over the splits that saw anything."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    inside = row < rows
+    at = row.to(tl.int64)
+    stride = rows.to(tl.int64)
+    d = tl.arange(0, WIDTH)
+    peak = tl.full((ROWS,), -float("inf"), tl.float32)
+    for split in tl.static_range(SPLITS):
+        logs = tl.load(lse + split * stride + at, mask=inside, other=-float("inf"))
+        peak = tl.maximum(peak, logs)
+    base = tl.where(peak == -float("inf"), 0.0, peak)
+    total = tl.zeros((ROWS,), tl.float32)
+    sums = tl.zeros((ROWS, WIDTH), tl.float32)
+    for split in tl.static_range(SPLITS):
+        logs = tl.load(lse + split * stride + at, mask=inside, other=-float("inf"))
+        weight = tl.exp2(logs - base)
+        part = parts + (split * stride + at)[:, None] * WIDTH + d[None, :]
+        total += weight
+        sums += weight[:, None] * tl.load(part, mask=inside[:, None], other=0.0)
+    result = sums / tl.where(total > 0, total, 1.0)[:, None]
+    to = out + at[:, None] * WIDTH + d[None, :]
+    tl.store(to, result.to(out.dtype.element_ty), mask=inside[:, None])
+
+
+def context_splits(programs: int, pages: int) -> int:
+    """Among how many programs to share the keys, a power of two, so that the chip is full."""
+    count = 1
+    while count < 16 and count < pages and programs * count < PROGRAMS:
+        count *= 2
+    return count
+
+
+def attend(q: Tensor, visible: Tensor, cache: Paged, submit: Submit = run) -> Tensor:
+    """See `reference.attend`. Raises TensorMismatch naming a tensor that does not fit."""
+    require("q", q, [None, None, None, None], [torch.float32, torch.bfloat16])
+    batch, tokens, heads, width = q.shape
+    require("visible", visible, [batch, tokens], [torch.int32], q)
+    cache.require(batch, width, q)
+    kv_heads, pages = cache.keys.shape[2], cache.table.shape[1]
+    if heads % kv_heads:
+        raise TensorMismatch(f"q has {heads} heads; a multiple of {kv_heads} is needed")
+    if width < 16 or width & (width - 1):
+        raise TensorMismatch(f"q has heads of {width}; a power of two from 16 is needed")
+    group = heads // kv_heads
+    tiles = triton.cdiv(tokens * group, ROWS)
+    splits = context_splits(batch * kv_heads * tiles, pages)
+    out = torch.empty_like(q)
+    parts, lse = out, out
+    if splits > 1:
+        parts = torch.empty(splits, *q.shape, dtype=torch.float32, device=q.device)
+        lse = torch.empty(parts.shape[:-1], dtype=torch.float32, device=q.device)
+    arguments = {
+        "q": q,
+        "visible": visible,
+        "keys": cache.keys,
+        "values": cache.values,
+        "table": cache.table,
+        "out": parts,
+        "lse": lse,
+        "scale": math.log2(math.e) / math.sqrt(width),
+        "tokens": tokens,
+        "kv_heads": kv_heads,
+        "group": group,
+        "pages": pages,
+        "ROWS": ROWS,
+        "WIDTH": width,
+        "PAGE": PAGE,
+        "SPLITS": splits,
+        "PRECISION": precision(q),
+    }
+    submit(Launch(attend_split, (batch * kv_heads, tiles, splits), arguments, 4, 2))
+    if splits > 1:
+        rows = batch * tokens * heads
+        arguments = {
+            "parts": parts,
+            "lse": lse,
+            "out": out,
+            "rows": rows,
+            "ROWS": COMBINED_ROWS,
+            "WIDTH": width,
+            "SPLITS": splits,
+        }
+        submit(Launch(combine, (triton.cdiv(rows, COMBINED_ROWS),), arguments, 4, 1))
+    return out

@@ -1,0 +1,107 @@
+"""Inputs for `rotate_and_cache`."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mercury_kernels.architecture import ARCHITECTURES
+from mercury_kernels.case import Cost, Source, Tolerance
+from mercury_kernels.paged import PAGE, Paged
+from mercury_kernels.rope.reference import Projection, Rotation
+
+TOLERANCE: Tolerance = {
+    torch.float32: 1e-6,
+    torch.bfloat16: 8e-3,
+    torch.float8_e4m3fn: 7e-2,
+}
+
+
+def rotation(positions: int, width: int, source: Source, theta: float = 1e4) -> Rotation:
+    """The plain tables: angle p · θ^(−2i/D)."""
+    frequencies = theta ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(positions, dtype=torch.float64)[:, None] * frequencies
+    cos, sin = (table.float().to(source.device) for table in (angles.cos(), angles.sin()))
+    return Rotation(cos, sin)
+
+
+def scattered(
+    batch: int, pages: int, shape: tuple[int, int], source: Source, generator: torch.Generator
+) -> Paged:
+    """A cache of random pages, [.., H, D] = `shape`, given to sequences out of order."""
+    order = torch.randperm(batch * pages, generator=generator).view(batch, pages)
+    size = (batch * pages, PAGE, *shape)
+    kept = source.cache_dtype or source.dtype
+    keys, values = (source.normal(generator, *size).to(kept) for _ in range(2))
+    return Paged(keys, values, order.to(torch.int32).to(source.device))
+
+
+@dataclass(frozen=True, slots=True)
+class RopeCase:
+    """`starts` [B], `tokens` [T] each; heads of queries and keys; what comes before."""
+
+    starts: tuple[int, ...]
+    tokens: int
+    heads: tuple[int, int]
+    width: int
+    splits: int = 2
+    before: Literal["nothing", "bias", "norm"] = "nothing"
+
+    @property
+    def name(self) -> str:
+        """As in `B2-T5-H14/2-D64-S2-bias`."""
+        shape = f"B{len(self.starts)}-T{self.tokens}-H{self.heads[0]}/{self.heads[1]}"
+        return f"{shape}-D{self.width}-S{self.splits}-{self.before}"
+
+    def inputs(self, source: Source) -> dict[str, Any]:
+        """The cache holds just enough pages, unless the last position is meant to fall off."""
+        generator = source.generator()
+        batch, (heads, kv_heads) = len(self.starts), self.heads
+        columns = (heads + 2 * kv_heads) * self.width
+        parts = source.normal(generator, self.splits, batch * self.tokens, columns).float()
+
+        def vector(size: int) -> Tensor:
+            return source.normal(generator, size) + 1
+
+        after = {
+            "nothing": lambda: Projection(),
+            "bias": lambda: Projection(bias=vector(columns)),
+            "norm": lambda: Projection(q_norm=vector(self.width), k_norm=vector(self.width)),
+        }[self.before]()
+        pages = max(1, (max(self.starts) + self.tokens) // PAGE)
+        return {
+            "parts": parts,
+            "after": after,
+            "rotation": rotation(max(self.starts) + self.tokens, self.width, source),
+            "start": source.numbers(self.starts),
+            "q": source.normal(generator, batch, self.tokens, heads, self.width),
+            "cache": scattered(batch, pages, (kv_heads, self.width), source, generator),
+        }
+
+    def cost(self, source: Source) -> Cost:
+        """Partial sums read, queries, keys and values written, the tables read once a token."""
+        elements = len(self.starts) * self.tokens * (self.heads[0] + 2 * self.heads[1]) * self.width
+        moved = elements * (4 * self.splits + source.dtype.itemsize)
+        moved += len(self.starts) * self.tokens * self.width * 4
+        return Cost(moved, elements * (self.splits + 3))
+
+
+TESTS = (
+    RopeCase((0,), 1, (1, 1), 2, splits=1),
+    RopeCase((3, 60), 5, (3, 1), 16),
+    RopeCase((0, 127, 64), 3, (4, 2), 8, before="bias"),
+    RopeCase((61,), 7, (2, 2), 32, splits=4, before="norm"),
+)
+SHIPPED = tuple(
+    RopeCase(
+        (2048,),
+        32,
+        (model.heads, model.kv_heads),
+        model.head_width,
+        splits,
+        "bias" if "qwen" in model.name else "nothing",
+    )
+    for model in ARCHITECTURES
+    for splits in (1, 2, 4)
+)

@@ -1,0 +1,127 @@
+"""`rotate_and_cache` for the GPU: one program a head of a token, summed, rotated, written once."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from mercury_kernels.check import TensorMismatch, require
+from mercury_kernels.launch import Launch, Submit, run
+from mercury_kernels.paged import LARGEST_FP8, PAGE, Paged
+from mercury_kernels.rope.reference import Projection, Rotation
+
+
+@triton.jit
+def _store_halves(at, first, second, HALF: tl.constexpr, LIMIT: tl.constexpr):
+    """Write a head's two halves, clamped to what the type can hold."""
+    i = tl.arange(0, HALF)
+    if LIMIT is not None:
+        first = tl.minimum(tl.maximum(first, -LIMIT), LIMIT)
+        second = tl.minimum(tl.maximum(second, -LIMIT), LIMIT)
+    tl.store(at + i, first.to(at.dtype.element_ty))
+    tl.store(at + HALF + i, second.to(at.dtype.element_ty))
+
+
+@triton.jit(do_not_specialize=["tokens", "heads", "kv_heads", "pages", "rows"])
+def rotate_head(
+    parts, bias, q_norm, k_norm, eps, cos, sin, start, q, keys, values, table,
+    tokens, heads, kv_heads, pages, rows,
+    SPLITS: tl.constexpr, HALF: tl.constexpr, PAGE: tl.constexpr, LIMIT: tl.constexpr,
+):  # fmt: skip
+    """(x₁, x₂) ↦ (x₁ cos − x₂ sin, x₂ cos + x₁ sin) for one head of one token; values pass."""
+    row, head = tl.program_id(0), tl.program_id(1)
+    sequence = row // tokens
+    position = tl.load(start + sequence) + row % tokens
+    i = tl.arange(0, HALF)
+    columns = (heads + 2 * kv_heads) * (2 * HALF)
+    at = row.to(tl.int64) * columns + head * (2 * HALF) + i
+    first = tl.zeros((HALF,), tl.float32)
+    second = tl.zeros((HALF,), tl.float32)
+    stride = tl.num_programs(0).to(tl.int64) * columns
+    for split in tl.static_range(SPLITS):
+        first += tl.load(parts + split * stride + at).to(tl.float32)
+        second += tl.load(parts + split * stride + at + HALF).to(tl.float32)
+    if bias is not None:
+        first += tl.load(bias + head * (2 * HALF) + i).to(tl.float32)
+        second += tl.load(bias + head * (2 * HALF) + HALF + i).to(tl.float32)
+    if head < heads + kv_heads:
+        if q_norm is not None:
+            norm = q_norm
+            if head >= heads:
+                norm = k_norm
+            squares = tl.sum(first * first, 0) + tl.sum(second * second, 0)
+            scale = tl.rsqrt(squares / (2 * HALF) + eps)
+            first = first * scale * tl.load(norm + i).to(tl.float32)
+            second = second * scale * tl.load(norm + HALF + i).to(tl.float32)
+        angle = tl.minimum(position, rows - 1).to(tl.int64) * HALF + i
+        c, s = tl.load(cos + angle), tl.load(sin + angle)
+        x = first
+        first = x * c - second * s
+        second = second * c + x * s
+    if head < heads:
+        to = q + (row.to(tl.int64) * heads + head) * (2 * HALF)
+        _store_halves(to, first, second, HALF, None)
+    elif position < pages * PAGE:
+        page = tl.load(table + sequence.to(tl.int64) * pages + position // PAGE).to(tl.int64)
+        slot = (page * PAGE + position % PAGE) * kv_heads
+        if head < heads + kv_heads:
+            to = keys + (slot + head - heads) * (2 * HALF)
+            _store_halves(to, first, second, HALF, LIMIT)
+        else:
+            to = values + (slot + head - heads - kv_heads) * (2 * HALF)
+            _store_halves(to, first, second, HALF, LIMIT)
+
+
+def rotate_and_cache(
+    parts: Tensor,
+    after: Projection,
+    rotation: Rotation,
+    start: Tensor,
+    q: Tensor,
+    cache: Paged,
+    submit: Submit = run,
+) -> None:
+    """See `reference.rotate_and_cache`. Raises TensorMismatch naming a tensor that does not fit."""
+    require("q", q, [None, None, None, None], [torch.float32, torch.bfloat16])
+    batch, tokens, heads, width = q.shape
+    cache.require(batch, width, q)
+    if width & (width - 1):
+        raise TensorMismatch(f"q has heads of {width}; a power of two is needed")
+    kv_heads = cache.keys.shape[2]
+    columns = (heads + 2 * kv_heads) * width
+    require("parts", parts, [None, batch * tokens, columns], [torch.float32], q)
+    require("start", start, [batch], [torch.int32], q)
+    require("rotation.cos", rotation.cos, [None, width // 2], [torch.float32], q)
+    require("rotation.sin", rotation.sin, rotation.cos.shape, [torch.float32], q)
+    if (after.q_norm is None) != (after.k_norm is None):
+        raise TensorMismatch("after.q_norm and after.k_norm come together")
+    optional = (("bias", after.bias, columns), ("q_norm", after.q_norm, width))
+    for name, tensor, size in (*optional, ("k_norm", after.k_norm, width)):
+        if tensor is not None:
+            require(f"after.{name}", tensor, [size], [torch.float32, q.dtype], q)
+    arguments = {
+        "parts": parts,
+        "bias": after.bias,
+        "q_norm": after.q_norm,
+        "k_norm": after.k_norm,
+        "eps": after.eps,
+        "cos": rotation.cos,
+        "sin": rotation.sin,
+        "start": start,
+        "q": q,
+        "keys": cache.keys,
+        "values": cache.values,
+        "table": cache.table,
+        "tokens": tokens,
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "pages": cache.table.shape[1],
+        "rows": rotation.cos.shape[0],
+        "SPLITS": parts.shape[0],
+        "HALF": width // 2,
+        "PAGE": PAGE,
+        "LIMIT": LARGEST_FP8 if cache.keys.dtype == torch.float8_e4m3fn else None,
+    }
+    submit(Launch(rotate_head, (batch * tokens, heads + 2 * kv_heads), arguments, warps=1))

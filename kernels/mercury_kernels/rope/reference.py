@@ -1,0 +1,69 @@
+"""What `rotate_and_cache` means, in plain torch."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mercury_kernels.paged import Paged, stored
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """What comes after the matrix product: `bias` [C] (Qwen2), per-head norms [D] (Qwen3)."""
+
+    bias: Tensor | None = None
+    q_norm: Tensor | None = None
+    k_norm: Tensor | None = None
+    eps: float = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Tables `cos`, `sin` [L, D/2] fp32: row p is for position p, whatever scaling made it."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotate_and_cache(
+    parts: Tensor, after: Projection, rotation: Rotation, start: Tensor, q: Tensor, cache: Paged
+) -> None:
+    """(x₁, x₂) ↦ (x₁ cos − x₂ sin, x₂ cos + x₁ sin) over the halves of each query and key head.
+
+    `parts` [S, B·T, C]: partial sums of the projection, C = (H_q + 2 H_kv) · D, heads of queries,
+    then keys, then values; bias and norms come before the rotation. Token t of sequence b stands
+    at position `start[b] + t`; `start` [B] int32. Writes `q` [B, T, H_q, D], and keys and values
+    into `cache` at those positions; positions past its capacity are dropped.
+    """
+    batch, tokens, heads, width = q.shape
+    wide = torch.promote_types(parts.dtype, torch.float32)
+    x = parts.to(wide).sum(0)
+    if after.bias is not None:
+        x = x + after.bias.to(wide)
+    x = x.view(batch, tokens, -1, width)
+    kv_heads = (x.shape[2] - heads) // 2
+    queries, keys = x[:, :, :heads], x[:, :, heads : heads + kv_heads]
+    values = x[:, :, heads + kv_heads :]
+    if after.q_norm is not None and after.k_norm is not None:
+        queries = _normalised(queries, after.q_norm, after.eps)
+        keys = _normalised(keys, after.k_norm, after.eps)
+    for b in range(batch):
+        positions = start[b].long() + torch.arange(tokens, device=q.device)
+        q[b] = _rotated(queries[b], rotation, positions).to(q.dtype)
+        fits = positions < cache.capacity
+        page, slot = cache.slots(b, positions[fits])
+        rotated = _rotated(keys[b], rotation, positions)
+        cache.keys[page, slot] = stored(rotated[fits], cache.keys.dtype)
+        cache.values[page, slot] = stored(values[b][fits], cache.values.dtype)
+
+
+def _normalised(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight.to(x.dtype)
+
+
+def _rotated(x: Tensor, rotation: Rotation, positions: Tensor) -> Tensor:
+    at = positions.clamp_max(rotation.cos.shape[0] - 1)
+    cos, sin = (table[at].to(x.dtype)[:, None] for table in (rotation.cos, rotation.sin))
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
