@@ -1,0 +1,117 @@
+"""The keys and values that are kept between requests: the least recently used go first.
+
+A context is lent to one generator at a time and comes back when that generator ends, is closed or
+is forgotten; what another holds is never touched. Knows token ids, no text and no documents.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from mercury_model.runtime import CHUNK_TOKENS, KV, Predictions, Runtime
+
+TAIL_TOKENS = 16
+"""A context that loses no more than this many tokens is handed over; otherwise it lends a copy."""
+
+
+@dataclass(slots=True)
+class Context:
+    """Keys and values of `ids`; `next` predicts what follows them, once something is held."""
+
+    kv: KV
+    ids: list[int] = field(default_factory=list)
+    next: Predictions | None = None
+
+    def fill(self, wanted: Sequence[int], runtime: Runtime) -> Iterator[int]:
+        """Extend to `wanted`, of which `ids` is a beginning; one chunk and call a `next`.
+
+        Yields how many tokens are still to do.
+        """
+        while len(self.ids) < len(wanted):
+            chunk = wanted[len(self.ids) : len(self.ids) + CHUNK_TOKENS]
+            self.next = runtime.extend(self.kv, chunk)
+            self.ids.extend(chunk)
+            yield len(wanted) - len(self.ids)
+
+    def rewind(self, length: int) -> None:
+        """Forget what follows the first `length` ids."""
+        self.kv.truncate(length)
+        if length < len(self.ids):
+            del self.ids[length:]
+            self.next = None
+
+
+class Contexts:
+    """A store of contexts, bounded in bytes; what is lent out does not count."""
+
+    def __init__(self, runtime: Runtime, limit_bytes: int) -> None:
+        self._runtime = runtime
+        self._limit_bytes = limit_bytes
+        self._kept: list[Context] = []  # most recently used last
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is kept."""
+        return sum(context.kv.nbytes for context in self._kept)
+
+    def lend(self, wanted: Sequence[int]) -> "Loan":
+        """A context that holds the longest known beginning of `wanted`, for one borrower.
+
+        `wanted` is at least one id.
+        """
+        return Loan(self, self._take(wanted))
+
+    def _take(self, wanted: Sequence[int]) -> Context:
+        best = max(self._kept, key=lambda kept: _common(kept.ids, wanted), default=None)
+        if best is None:
+            return Context(self._runtime.new_kv())
+        common = _common(best.ids, wanted)
+        if common == len(wanted) and (common < len(best.ids) or best.next is None):
+            common -= 1  # the prediction after the last token has to be made again
+        if len(best.ids) - common <= TAIL_TOKENS:
+            self._kept.remove(best)
+            best.rewind(common)
+            return best
+        return Context(best.kv.fork(common), best.ids[:common])
+
+    def give_back(self, context: Context) -> None:
+        """Keep `context`, in place of all that are no more than a beginning of it."""
+        if not context.ids:
+            return
+        context.rewind(len(context.ids))
+        self._kept = [kept for kept in self._kept if _common(kept.ids, context.ids) < len(kept.ids)]
+        self._kept.append(context)
+        while self.nbytes > self._limit_bytes:
+            del self._kept[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """A `with` block that has `context` for itself.
+
+    It goes back to the store when the block ends or its generator is closed. After an error
+    nobody knows what its keys and values are worth: it is dropped.
+    """
+
+    store: Contexts
+    context: Context
+
+    def __enter__(self) -> Context:
+        return self.context
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None or issubclass(kind, GeneratorExit):
+            self.store.give_back(self.context)
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many leading ids agree."""
+    for index, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return index
+    return min(len(one), len(other))

@@ -1,0 +1,173 @@
+"""Stand-ins that tests share: deterministic, without weights, clocks or files."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from random import Random
+
+import numpy as np
+
+from mercury_model.config import InfillFormat, ModelCard, ModelConfig
+from mercury_model.runtime import CHUNK_TOKENS, KV, Predictions
+
+Script = Callable[[tuple[int, ...]], Mapping[int, float]]
+"""The token probabilities after a sequence of ids."""
+
+LETTERS = "abcdefgh\n .,()="
+FORMAT = InfillFormat(
+    suffix_id=1,
+    prefix_id=2,
+    middle_id=3,
+    end_id=0,
+    mask_id=4,
+    block_length=6,
+    prefix_tokens=200,
+    suffix_tokens=60,
+    middle_tokens=40,
+    shift=True,
+    languages=("python",),
+    other_files=False,
+)
+VOCABULARY = 5 + len(LETTERS)
+
+
+def card(infill: InfillFormat = FORMAT) -> ModelCard:
+    """A model card around a format."""
+    architecture = ModelConfig(VOCABULARY, 8, 1, 1, 1, 8, 8, 10_000.0)
+    return ModelCard("scripted", architecture, infill, "none", "a script")
+
+
+class LetterTokenizer:
+    """One token a letter; letters without one are skipped."""
+
+    def encode(self, text: str) -> list[int]:
+        return [5 + LETTERS.index(letter) for letter in text if letter in LETTERS]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(LETTERS[token - 5] for token in ids if token >= 5)
+
+    def context_ids(
+        self, prefix: str, suffix: str, others: Sequence[tuple[str, str]] = ()
+    ) -> list[int]:
+        before = self.encode(prefix)[-FORMAT.prefix_tokens :]
+        after = self.encode(suffix)[: FORMAT.suffix_tokens]
+        return [FORMAT.suffix_id, *after, FORMAT.prefix_id, *before, FORMAT.middle_id]
+
+
+@dataclass
+class ScriptedKV:
+    """Remembers its ids, which is all that a script needs of a context."""
+
+    ids: list[int] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+    @property
+    def nbytes(self) -> int:
+        return 10 * len(self.ids)
+
+    def truncate(self, length: int) -> None:
+        assert length <= len(self.ids)
+        del self.ids[length:]
+
+    def fork(self, length: int) -> "ScriptedKV":
+        assert length <= len(self.ids)
+        return ScriptedKV(self.ids[:length])
+
+
+class ScriptedRuntime:
+    """A runtime whose predictions are a script over the ids that it sees; it logs its calls.
+
+    Denoising fills the masks as the script would, left to right, but errs at a share `slips` of
+    the rows, by a hash of the context and the block. `calls` holds (method, ids).
+    """
+
+    name = "scripted"
+
+    def __init__(self, script: Script, infill: InfillFormat = FORMAT, slips: float = 0.0) -> None:
+        self._script = script
+        self._format = infill
+        self._slips = slips
+        self.config = card(infill).architecture
+        self.calls: list[tuple[str, tuple[int, ...]]] = []
+
+    def new_kv(self) -> ScriptedKV:
+        return ScriptedKV()
+
+    def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
+        assert isinstance(kv, ScriptedKV)
+        assert 1 <= len(ids) <= CHUNK_TOKENS
+        self.calls.append(("extend", tuple(ids)))
+        kv.ids.extend(ids)
+        return _predictions([self._script(tuple(kv.ids))])
+
+    def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
+        assert isinstance(kv, ScriptedKV)
+        assert 1 <= len(ids) <= CHUNK_TOKENS
+        self.calls.append(("verify", tuple(ids)))
+        start = kv.length
+        kv.ids.extend(ids)
+        ends = range(start + 1, kv.length + 1)
+        return _predictions([self._script(tuple(kv.ids[:end])) for end in ends])
+
+    def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
+        assert isinstance(kv, ScriptedKV)
+        assert 1 <= len(ids) <= CHUNK_TOKENS
+        self.calls.append(("denoise", tuple(ids)))
+        rows: list[Mapping[int, float]] = []
+        known = list(kv.ids)
+        for position, token in enumerate([*ids, self._format.mask_id]):
+            predicted = self._script(tuple(known))
+            known.append(
+                token
+                if token != self._format.mask_id
+                else max(predicted, key=predicted.__getitem__)
+            )
+            luck = Random(f"{kv.ids}{ids}{position}")
+            if luck.random() < self._slips:
+                predicted = babble(f"{luck.random()}")(())
+            rows.append(predicted)
+        return _predictions(rows[1:] if self._format.shift else rows[:-1])
+
+
+def spell(text: str, end: bool = True, confidence: float = 0.95) -> Script:
+    """A script that writes `text` after the last middle mark, then ends the middle."""
+    wanted = LetterTokenizer().encode(text) + [FORMAT.end_id] * end
+
+    def script(ids: tuple[int, ...]) -> Mapping[int, float]:
+        written = ids[::-1].index(FORMAT.middle_id) if FORMAT.middle_id in ids else 0
+        token = wanted[min(written, len(wanted) - 1)]
+        rest = (1 - confidence) / (VOCABULARY - 1)
+        return {other: confidence if other == token else rest for other in range(VOCABULARY)}
+
+    return script
+
+
+def babble(seed: str = "") -> Script:
+    """A script of arbitrary but fixed distributions over the whole vocabulary, marks included."""
+
+    @lru_cache(maxsize=10_000)
+    def script(ids: tuple[int, ...]) -> Mapping[int, float]:
+        digest = hashlib.blake2b(repr((seed, ids)).encode(), digest_size=8).digest()
+        rng = np.random.default_rng(int.from_bytes(digest, "little"))
+        weights = rng.gamma(0.08, size=VOCABULARY) + 1e-6
+        return dict(enumerate((weights / weights.sum()).tolist()))
+
+    return script
+
+
+def _predictions(rows: Sequence[Mapping[int, float]]) -> Predictions:
+    table = np.zeros((len(rows), VOCABULARY), np.float32)
+    for row, chances in enumerate(rows):
+        for token, chance in chances.items():
+            table[row, token] = chance
+    ids = np.argsort(-table, axis=-1, kind="stable")[:, :16]
+    safe = np.where(table > 0, table, 1)
+    return Predictions(
+        ids.astype(np.int64),
+        np.take_along_axis(table, ids, axis=-1),
+        -(table * np.log(safe)).sum(axis=-1),
+    )
