@@ -1,0 +1,272 @@
+"""Filling a gap: a generator of ever better drafts, each at the price of one network call.
+
+The context `[suffix] [prefix]` is causal and its keys and values are kept between requests. The
+middle is written block after block: masks are denoised until the block is settled, then the block
+is run once more causally to extend the keys and values (Arriola et al. 2025, arXiv:2503.09573).
+Not asking for the next draft is cancelling; closing a generator, or forgetting it, frees its context
+for the next request. Knows no clock, no threads and no device.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from mercury_model import unmask
+from mercury_model.choose import Choices, Chooser
+from mercury_model.config import InfillFormat, ModelCard
+from mercury_model.contexts import Context, Contexts
+from mercury_model.middle import Draft, Middle, Rules
+from mercury_model.runtime import CHUNK_TOKENS, Predictions, Runtime
+
+__all__ = ["Draft", "Gap", "Infiller", "Mode", "Sampling", "Tokens"]
+
+Mode = Literal["diffusion", "autoregressive", "verified"]
+
+GUESS_CHANCE = 0.25
+"""Guesses are verified as far as they are all right with this chance. On a CPU one row more costs
+about as much of a call as that; the text does not depend on it."""
+
+
+class Tokens(Protocol):
+    """What this module needs of a tokenizer."""
+
+    def context_ids(
+        self, prefix: str, suffix: str, others: Sequence[tuple[str, str]] = ()
+    ) -> list[int]:
+        """The ids of the context of a gap, within the limits of its format."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, less an incomplete character at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What stands before and after the gap; `others` are (path, text) of other files."""
+
+    prefix: str
+    suffix: str
+    others: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to fill a gap.
+
+    `quality_speed_tradeoff` in [0, 1] trades steps for quality in diffusion mode. The text ends
+    before any of the `stop` strings, and after `max_tokens` or what the weights were trained for.
+    `rank` begins with the rank-th likeliest token. `temperature` 0 takes the likeliest tokens;
+    above, the same `seed` gives the same drafts.
+
+    `mode`: "diffusion" settles a block of tokens over several steps; "autoregressive" one token a
+    step, left to right; "verified" guesses a block in one step and keeps what a causal pass
+    agrees with, which gives the autoregressive text.
+    """
+
+    quality_speed_tradeoff: float = 0.5
+    max_tokens: int = 60
+    stop: tuple[str, ...] = ()
+    rank: int = 0
+    temperature: float = 0.0
+    seed: int = 0
+    mode: Mode = "diffusion"
+
+
+class Infiller:
+    """Fills gaps with one model, one call at a time.
+
+    `context_bytes` bounds the keys and values kept between requests. `policy` maps
+    `quality_speed_tradeoff` to what diffusion mode commits at each step.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        tokenizer: Tokens,
+        runtime: Runtime,
+        context_bytes: int = 128 << 20,
+        policy: Callable[[float], unmask.Policy] = unmask.dial,
+    ) -> None:
+        self._format = card.infill
+        self._tokenizer = tokenizer
+        self._runtime = runtime
+        self._contexts = Contexts(runtime, context_bytes)
+        self._policy = policy
+        self._modes: dict[Mode, Callable[[_Run], Iterator[None]]] = {
+            "diffusion": self._diffuse,
+            "autoregressive": self._decode,
+            "verified": self._verify,
+        }
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of the contexts that no generator holds."""
+        return self._contexts.nbytes
+
+    def prefill(self, gap: Gap) -> Generator[int, None, None]:
+        """Make the context of `gap` ready; yields how many tokens are still to do.
+
+        One chunk a `next`; stopping early loses nothing.
+        """
+        ids = self._context_ids(gap)
+        with self._contexts.lend(ids) as context:
+            yield from context.fill(ids, self._runtime)
+
+    def drafts(self, gap: Gap, sampling: Sampling) -> Generator[Draft, None, None]:
+        """Ever longer drafts for `gap`, the last of them finished; at most one call a `next`.
+
+        Drafts have no text while the context is completed. Raises ValueError for a tradeoff
+        outside [0, 1] and for a mode that the weights cannot do.
+        """
+        if sampling.mode != "diffusion" and not self._format.shift:
+            raise ValueError(f"these weights have no autoregressive head for mode {sampling.mode}")
+        ids = self._context_ids(gap)
+        with self._contexts.lend(ids) as context:
+            prefill = 0
+            for remaining in context.fill(ids, self._runtime):
+                prefill += 1
+                if remaining:
+                    yield Draft((), (), (), "", False, None, 0, prefill)
+            run = _Run(context, sampling, self._format, self._tokenizer.decode, prefill)
+            for _ in self._modes[sampling.mode](run):
+                draft = run.draft()
+                yield draft
+                if draft.finished:
+                    return
+
+    def _context_ids(self, gap: Gap) -> list[int]:
+        return self._tokenizer.context_ids(gap.prefix, gap.suffix, gap.others)
+
+    def _diffuse(self, run: "_Run") -> Iterator[None]:
+        """Settle block after block by denoising; then each extends the context causally."""
+        policy = self._policy(run.sampling.quality_speed_tradeoff)
+        while True:
+            start = run.open_block()
+            if self._format.shift:
+                run.settle_next(start)
+            yield
+            while any(run.middle.open(start)):
+                run.commit(policy, self._runtime.denoise(run.kv, run.middle.ids(start)), start)
+                yield
+            run.extend(self._runtime, run.middle.ids(start))
+
+    def _decode(self, run: "_Run") -> Iterator[None]:
+        """One token after the other from the causal predictions."""
+        while True:
+            run.add_next()
+            yield
+            run.extend(self._runtime, run.middle.ids(len(run.middle) - 1))
+
+    def _verify(self, run: "_Run") -> Iterator[None]:
+        """Guess a block in one denoising step, keep what one causal pass would have chosen too."""
+        while True:
+            start = len(run.middle)
+            run.add_next()
+            yield
+            run.open_block(taken=1)
+            run.guess(self._runtime.denoise(run.kv, run.middle.ids(start)), start)
+            yield
+            run.accept(self._runtime.verify(run.kv, run.middle.ids(start)), start)
+
+
+class _Run:
+    """One gap on its way: the middle, what is predicted next, and how many calls it took."""
+
+    def __init__(
+        self,
+        context: Context,
+        sampling: Sampling,
+        format: InfillFormat,
+        decode: Callable[[Sequence[int]], str],
+        prefill: int,
+    ) -> None:
+        assert context.next is not None, "the context is complete"
+        self.kv = context.kv
+        self.sampling = sampling
+        self._next = context.next
+        self._format = format
+        self._prefill = prefill
+        self._steps = 0
+        limit = min(sampling.max_tokens, format.middle_tokens)
+        self.middle = Middle(Rules(format.end_id, format.mask_id, limit, sampling.stop, decode))
+        self._chooser = Chooser(
+            (format.mask_id, format.suffix_id, format.prefix_id, format.middle_id),
+            format.end_id,
+            limit,
+            sampling.rank,
+            sampling.temperature,
+            sampling.seed,
+        )
+
+    def draft(self) -> Draft:
+        """A snapshot."""
+        return self.middle.draft(self._steps, self._prefill)
+
+    def open_block(self, taken: int = 0) -> int:
+        """Open the positions of a block, less those already `taken`; where they start."""
+        start = len(self.middle)
+        self.middle.add_masks(min(self._format.block_length, CHUNK_TOKENS) - taken)
+        return start
+
+    def settle_next(self, start: int) -> None:
+        """Settle position `start` as the causal context predicts it."""
+        choices = self._chooser.choose(self._next, start)
+        self.middle.settle(start, int(choices.ids[0]), float(choices.confidence[0]))
+
+    def add_next(self) -> None:
+        """Add the token that the causal context predicts."""
+        choices = self._chooser.choose(self._next, len(self.middle))
+        self.middle.add(int(choices.ids[0]), float(choices.confidence[0]))
+
+    def commit(self, policy: unmask.Policy, predictions: Predictions, start: int) -> None:
+        """Settle what `policy` chooses after a denoising step over the block at `start`."""
+        first, choices = self._denoised(predictions, start)
+        view = unmask.View(
+            np.array(self.middle.open(first), np.bool_), choices.confidence, choices.entropy
+        )
+        for row in np.flatnonzero(policy(view)):
+            self.middle.settle(
+                first + int(row), int(choices.ids[row]), float(choices.confidence[row])
+            )
+
+    def guess(self, predictions: Predictions, start: int) -> None:
+        """Replace the masks of the block at `start` by a likely run of guesses."""
+        first, choices = self._denoised(predictions, start)
+        self.middle.cut(first)
+        for row in range(unmask.likely_run(choices.confidence, GUESS_CHANCE)):
+            self.middle.add_guess(int(choices.ids[row]), float(choices.confidence[row]))
+            if choices.ids[row] == self._format.end_id:
+                return
+
+    def accept(self, predictions: Predictions, start: int) -> None:
+        """Settle the guesses after `start` that the causal pass agrees with; drop the others."""
+        self._steps += 1
+        guesses = self.middle.ids(start + 1)
+        choices = self._chooser.choose(predictions, start + 1)
+        agreed = 0
+        while agreed < len(guesses) and choices.ids[agreed] == guesses[agreed]:
+            agreed += 1
+        self.middle.cut(start + 1 + agreed)
+        for row in range(agreed):
+            self.middle.settle(start + 1 + row, guesses[row], float(choices.confidence[row]))
+        self.kv.truncate(self.kv.length - len(guesses) + agreed)
+        self._next = _rows(predictions, agreed, agreed + 1)
+
+    def extend(self, runtime: Runtime, ids: Sequence[int]) -> None:
+        """Append settled ids to the causal context."""
+        self._steps += 1
+        self._next = runtime.extend(self.kv, ids)
+
+    def _denoised(self, predictions: Predictions, start: int) -> tuple[int, Choices]:
+        """The position that the first row of a denoising step stands for, and what it chooses."""
+        self._steps += 1
+        first = start + 1 if self._format.shift else start
+        rows = _rows(predictions, 0, len(self.middle) - first)
+        return first, self._chooser.choose(rows, first)
+
+
+def _rows(predictions: Predictions, start: int, stop: int) -> Predictions:
+    return Predictions(
+        predictions.ids[start:stop], predictions.probs[start:stop], predictions.entropy[start:stop]
+    )
