@@ -3,8 +3,8 @@
 The context `[suffix] [prefix]` is causal and its keys and values are kept between requests. The
 middle is written block after block: masks are denoised until the block is settled, then the block
 is run once more causally to extend the keys and values (Arriola et al. 2025, arXiv:2503.09573).
-Not asking for the next draft is cancelling; closing a generator, or forgetting it, frees its context
-for the next request. Knows no clock, no threads and no device.
+Not asking for the next draft is cancelling; closing a generator, or forgetting it, frees its
+context for the next request. Knows no clock, no threads and no device.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence

@@ -44,7 +44,9 @@ def test_a_prediction_of_marks_alone_ends_the_text(temperature: float) -> None:
 
 
 def test_no_rows_are_no_choices() -> None:
-    empty = Predictions(np.zeros((0, 4), np.int64), np.zeros((0, 4), np.float32), np.zeros(0))
+    empty = Predictions(
+        np.zeros((0, 4), np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    )
     assert chooser().choose(empty, 0).ids.tolist() == []
 
 
