@@ -1,0 +1,70 @@
+"""Exact keys and values of a causal context, in torch: grown, truncated, copied."""
+
+import torch
+from torch import Tensor
+
+from mercury_model.config import ModelConfig
+
+FIRST_CAPACITY = 128
+"""Tokens that a context has room for at first; it doubles from there."""
+
+
+class TorchKV:
+    """Keys and values of all layers in one buffer [layers, 2, G, capacity, W].
+
+    `append` writes new rows behind the context without making them part of it; `advance` does
+    that. So a block can be run, and run again, over the same context without a copy.
+    """
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
+        self._buffer = torch.empty(
+            (config.layers, 2, config.kv_heads, FIRST_CAPACITY, config.head_width),
+            dtype=dtype,
+            device=device,
+        )
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """How many tokens are held."""
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes, room to grow included."""
+        return self._buffer.nbytes
+
+    def truncate(self, length: int) -> None:
+        """Forget every token from position `length` on."""
+        self._length = min(self._length, length)
+
+    def fork(self, length: int) -> "TorchKV":
+        """An independent copy of the first `length` tokens."""
+        copy = object.__new__(TorchKV)
+        copy._buffer = self._buffer.clone()
+        copy._length = min(self._length, length)
+        return copy
+
+    def reserve(self, rows: int) -> None:
+        """Make room for `rows` more tokens."""
+        capacity = self._buffer.shape[3]
+        needed = self._length + rows
+        if needed <= capacity:
+            return
+        shape = list(self._buffer.shape)
+        shape[3] = max(needed, 2 * capacity)
+        grown = self._buffer.new_empty(shape)
+        grown[..., : self._length, :] = self._buffer[..., : self._length, :]
+        self._buffer = grown
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """See `transformer.Memory`; B is 1, and `reserve` has made room."""
+        end = self._length + keys.shape[2]
+        mine = self._buffer[layer]
+        mine[0, :, self._length : end] = keys[0]
+        mine[1, :, self._length : end] = values[0]
+        return mine[None, 0, :, :end], mine[None, 1, :, :end]
+
+    def advance(self, rows: int) -> None:
+        """Make the last `rows` appended tokens part of the context."""
+        self._length += rows

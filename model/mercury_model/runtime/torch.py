@@ -1,0 +1,148 @@
+"""The denoiser in torch: the reference on a CPU, and the way to run on CUDA.
+
+The folder's other modules never import this one; a server on a CPU runs without torch.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mercury_model.config import ModelConfig
+from mercury_model.kv import TorchKV
+from mercury_model.runtime import CHUNK_TOKENS, KV, TOP_K, Predictions
+from mercury_model.transformer import Denoiser, causal
+
+
+class TorchRuntime:
+    """See `mercury_model.runtime.Runtime`. `threads` 0 leaves torch's own choice."""
+
+    def __init__(
+        self,
+        model: Denoiser,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+        threads: int = 0,
+    ) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        self._device = torch.device(device)
+        self._dtype = dtype or fastest_dtype(self._device)
+        self._model = model.to(self._device, self._dtype).eval().requires_grad_(False)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture that runs."""
+        return self._model.config
+
+    @property
+    def name(self) -> str:
+        """For logs and `doctor`."""
+        kind = str(self._dtype).removeprefix("torch.")
+        return f"torch {self._device} {kind}, {torch.get_num_threads()} threads"
+
+    def new_kv(self) -> KV:
+        """An empty context."""
+        return TorchKV(self.config, self._dtype, self._device)
+
+    def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
+        """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
+        return self._predict(self._causal(kv, ids)[:, -1:])
+
+    def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
+        """`extend`, predicting what follows each of the tokens (R = len(ids))."""
+        return self._predict(self._causal(kv, ids))
+
+    def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
+        """Run a block that sees the context and, in both directions, itself."""
+        return self._predict(self._run(self._own(kv), ids, None))
+
+    def logits(self, kv: KV, ids: Sequence[int]) -> Tensor:
+        """The causal logits [len(ids), V] in fp32, `kv` extended; for comparing networks."""
+        with torch.inference_mode():
+            return self._model.logits(self._causal(kv, ids))[0].float().clone()
+
+    def _causal(self, kv: KV, ids: Sequence[int]) -> Tensor:
+        if len(ids) > CHUNK_TOKENS:
+            raise ValueError(f"a chunk has at most {CHUNK_TOKENS} tokens, not {len(ids)}")
+        own = self._own(kv)
+        hidden = self._run(own, ids, causal(len(ids), own.length, self._device))
+        own.advance(len(ids))
+        return hidden
+
+    def _run(self, kv: TorchKV, ids: Sequence[int], attend: Tensor | None) -> Tensor:
+        kv.reserve(len(ids))
+        with torch.inference_mode():
+            rows = torch.tensor([list(ids)], device=self._device)
+            positions = torch.arange(kv.length, kv.length + len(ids), device=self._device)[None]
+            hidden: Tensor = self._model(rows, positions, attend, kv)
+        return hidden
+
+    def _predict(self, hidden: Tensor) -> Predictions:
+        with torch.inference_mode():
+            log_probs = torch.log_softmax(self._model.logits(hidden[0]).float(), -1)
+            top, ids = log_probs.topk(min(TOP_K, log_probs.shape[-1]))
+            entropy = -(log_probs.exp() * log_probs).sum(-1)
+            return Predictions(ids.cpu().numpy(), top.exp().cpu().numpy(), entropy.cpu().numpy())
+
+    def _own(self, kv: KV) -> TorchKV:
+        if not isinstance(kv, TorchKV):
+            raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
+        return kv
+
+
+def denoiser(
+    config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], mask_id: int = -1
+) -> Denoiser:
+    """The network with the weights of a checkpoint, named as `checkpoint` does. Copies nothing.
+
+    Raises RuntimeError when names or shapes do not fit `config`.
+    """
+    adapter = tensors.get("layers.0.q.mask_a")
+    with torch.device("meta"):
+        model = Denoiser(config, 0 if adapter is None else len(adapter), mask_id)
+    named = {_parameter(name): torch.from_numpy(value) for name, value in tensors.items()}
+    model.load_state_dict(named, strict=True, assign=True)
+    return model
+
+
+def _parameter(name: str) -> str:
+    """`layers.0.q` as the module calls it; adapters and biases keep their names."""
+    last = name.rsplit(".", 1)[-1]
+    return name if last in ("mask_a", "mask_b", "bias") else f"{name}.weight"
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """bf16 on CUDA; on a CPU whichever of bf16 and fp32 multiplies a layer's matrix faster."""
+    if device.type == "cuda":
+        return torch.bfloat16
+    if not _has_bf16_arithmetic():
+        return torch.float32
+    seconds = {dtype: _layer_seconds(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    return min(seconds, key=lambda dtype: seconds[dtype])
+
+
+def _has_bf16_arithmetic() -> bool:
+    checks: list[Callable[[], bool]] = []
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        check = getattr(torch.cpu, name, None) or getattr(torch._C._cpu, name, None)
+        if check is not None:
+            checks.append(check)
+    return any(check() for check in checks)
+
+
+def _layer_seconds(dtype: torch.dtype) -> float:
+    """Median time of one MLP-sized product at a block's row count."""
+    x, weight = torch.zeros(12, 576, dtype=dtype), torch.zeros(1536, 576, dtype=dtype)
+
+    def once() -> float:
+        began = time.perf_counter()
+        torch.nn.functional.linear(x, weight)
+        return time.perf_counter() - began
+
+    with torch.inference_mode():
+        return median(sorted(once() for _ in range(30))[:15])
