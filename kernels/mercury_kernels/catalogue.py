@@ -78,4 +78,5 @@ OPERATIONS = (
     Operation("swiglu", "swiglu", WEIGHTS),
     Operation("rope", "rotate_and_cache", caches=CACHES),
     Operation("attention", "attend", caches=CACHES),
+    Operation("head", "predict", WEIGHTS),
 )

@@ -70,6 +70,38 @@ def interpreter() -> None:
     inner.InterpreterBuilder.cast_impl = rounding(cast)
     inner.InterpreterBuilder.create_fp_trunc = rounding(cast)
     inner.InterpreterBuilder.create_fp_to_fp = rounding(convert)
+    _hasten(inner, tl)
+
+
+def _hasten(inner: Any, tl: Any) -> None:
+    """Xor in one go rather than element by element; patch the language once a launch.
+
+    Without it a sort takes a minute: it is many calls of small library functions.
+    """
+    reduce, launch = inner.ReduceOps.apply_impl, inner.GridExecutor.__call__
+    patched: set[tuple[bool, bool]] = set()
+
+    def apply_impl(self: Any, value: Any) -> Any:
+        if self.combine_fn is not tl.standard._xor_combine:
+            return reduce(self, value)
+        data = np.bitwise_xor.reduce(value[0].handle.data, axis=self.axis, keepdims=self.keep_dims)
+        return self.to_tensor(data, value[0].dtype)
+
+    def whole(self: Any, *arguments: Any, **options: Any) -> None:
+        patched.clear()
+        launch(self, *arguments, **options)
+
+    def nested(self: Any, *arguments: Any, **options: Any) -> Any:
+        seen = [value for value in self.fn.__globals__.values() if value in (tl, tl.core)]
+        sees = (tl in seen, tl.core in seen)
+        if sees not in patched:
+            patched.add(sees)
+            inner._patch_lang(self.fn)
+        return self.rewrite()(*arguments, **options)
+
+    inner.ReduceOps.apply_impl = apply_impl
+    inner.GridExecutor.__call__ = whole
+    inner.InterpretedFunction.__call__ = nested
 
 
 @pytest.fixture

@@ -1,0 +1,55 @@
+"""Inputs for `predict`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mercury_kernels.architecture import ARCHITECTURES
+from mercury_kernels.case import Cost, Source, Tolerance
+from mercury_kernels.weights import narrowed
+
+TOLERANCE: Tolerance = {torch.float32: 1e-5, torch.bfloat16: 1e-5}
+"""Sums are fp32 over bf16 products that are exact in it, so types do not differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadCase:
+    """`tokens` [M] hidden states of `depth` [K] over a `vocabulary` [V], the `top` best wanted."""
+
+    tokens: int
+    vocabulary: int
+    depth: int
+    top: int
+
+    @property
+    def name(self) -> str:
+        """As in `M32-V49153-K576-top16`."""
+        return f"M{self.tokens}-V{self.vocabulary}-K{self.depth}-top{self.top}"
+
+    def inputs(self, source: Source) -> dict[str, Any]:
+        """Logits of about four either way: some rows are nearly sure, some are not."""
+        generator = source.generator()
+        x = source.normal(generator, self.tokens, self.depth, scale=4.0)
+        matrix = source.normal(generator, self.vocabulary, self.depth, scale=self.depth**-0.5)
+        return {"x": x, "weight": narrowed(matrix, source.weights), "top": self.top}
+
+    def cost(self, source: Source) -> Cost:
+        """Weights and hidden states read once; what is kept of each row is small change."""
+        moved = self.vocabulary * self.depth * source.weights.itemsize
+        moved += self.tokens * self.depth * source.dtype.itemsize
+        moved += self.tokens * (8 * self.top + 8)
+        return Cost(moved, 2 * self.tokens * self.vocabulary * self.depth)
+
+
+TESTS = (
+    HeadCase(1, 1, 1, 1),
+    HeadCase(3, 63, 60, 5),
+    HeadCase(2, 2100, 100, 16),
+    HeadCase(70, 300, 32, 1),
+)
+SHIPPED = tuple(
+    HeadCase(tokens, model.vocabulary, model.width, 16)
+    for tokens in (16, 32, 1024)
+    for model in ARCHITECTURES
+)
