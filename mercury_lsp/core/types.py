@@ -76,8 +76,12 @@ class Context:
     """What the model sees, and what `tidy` needs to judge its answer.
 
     `prefix` ends and `suffix` begins at the cursor, both bounded. A completion is inserted between
-    them; with `Selected`, `prefix` already ends with the selected text and `typed` says how much of
-    it the document does not hold yet.
+    them; with `Selected`, `prefix` already ends with the selected text and `pending` is what of it
+    the document does not hold yet.
+
+    Newlines are "\\n" here; `newline` is the document's own. `indent` is one level of its
+    indentation. `before` and `after` are the wider text around the cursor, for the syntax alone;
+    empty, `prefix` and `suffix` are all there is.
     """
 
     language: str
@@ -88,6 +92,8 @@ class Context:
     snippets: tuple[Snippet, ...] = ()
     newline: str = "\n"
     pending: str = ""
+    before: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +114,14 @@ class Draft:
 class Completion:
     """Text to insert at the cursor, in place of the `replaces` code points that follow it.
 
-    What is replaced never reaches past the end of the line.
+    What is replaced never reaches past the end of the line. `finished`: more time would not have
+    made it longer.
     """
 
     text: str
     replaces: int = 0
     confidence: float = 1.0
+    finished: bool = True
 
 
 class Infill(Protocol):
