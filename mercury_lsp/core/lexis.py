@@ -1,0 +1,179 @@
+"""Where strings, comments and brackets begin and end, told from the text alone.
+
+One regular expression a family of languages, and no grammar: it must hold while the code is
+broken, which is when completions are asked for. Knows nothing of statements; `syntax` does.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+OPENERS = {"(": ")", "[": "]", "{": "}"}
+CLOSERS = {closer: opener for opener, closer in OPENERS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A kind of string or comment; `start`, `body` and `end` are regular expressions.
+
+    A `body` that cannot match a newline makes a kind that a newline ends: an unclosed string then
+    spoils the rest of its line and no more.
+    """
+
+    start: str
+    body: str
+    end: str
+    comment: bool = False
+
+
+def _string(mark: str, start: str | None = None) -> Quote:
+    return Quote(start or re.escape(mark), rf"[^{mark}\\\n]|\\(?:.|\Z)", re.escape(mark))
+
+
+def _text(mark: str) -> Quote:
+    """A string over lines; in it, fewer marks than those that end it are text."""
+    fewer = f"|{mark[0]}(?!{mark[1:]})" if len(mark) > 1 else ""
+    return Quote(re.escape(mark), rf"[^{mark[0]}\\]|\\(?:.|\Z){fewer}", re.escape(mark))
+
+
+def _raw(start: str, end: str) -> Quote:
+    first, others = re.escape(end[0]), re.escape(end[1:])
+    fewer = f"|{first}(?!{others})" if others else ""
+    return Quote(start, f"[^{first}]{fewer}", re.escape(end))
+
+
+def _line_comment(start: str) -> Quote:
+    return Quote(start, r"[^\n]", "(?!)", comment=True)
+
+
+_SLASHES = _line_comment("//")
+_BLOCK_COMMENT = Quote(r"/\*", r"[^*]|\*(?!/)", r"\*/", comment=True)
+_C_LIKE = (_SLASHES, _BLOCK_COMMENT, _string('"'), _string("'", r"(?<![0-9A-Fa-f])'"))
+_HEREDOC = r"<<[-<~]?[ ]?(?P<q>['\"]?)(?P<w>[A-Za-z_]\w*)(?P=q)[^\n]*\n(?:[^\n]*\n)*?[ \t]*(?P=w)\b"
+_REGEX = (
+    r"(?:(?<=[=(,:!&|?;\[{}\n])|(?<=[=(,:!&|?] )|(?<=return ))"
+    r"/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])++/"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A string, a comment or a bracket.
+
+    `kind` is the index of its `Quote`, -1 for brackets and for what is only known when whole.
+    `close` is the length of the mark that ends it. `open`: the text ends inside it. `broken`: a
+    newline ended what should have been closed.
+    """
+
+    start: int
+    end: int
+    kind: int
+    close: int = 0
+    open: bool = False
+    broken: bool = False
+
+    @property
+    def is_bracket(self) -> bool:
+        """Whether this is a bracket."""
+        return self.kind < 0 and self.end - self.start == 1
+
+
+@dataclass(frozen=True)
+class Lexis:
+    """What strings, comments and brackets look like in a family of languages.
+
+    `whole` matches what counts as a string only when it is complete; `header` the end of a line
+    that a block follows; `definition` a line, after its indentation, that text in strings and
+    comments hardly ever looks like. `indented`: blocks are told by their indentation.
+    """
+
+    quotes: tuple[Quote, ...]
+    whole: str = "(?!)"
+    header: str = r"\{"
+    definition: str = r"[^\s/*#].*\{[ \t]*$"
+    indented: bool = False
+    _pattern: re.Pattern[str] = field(init=False)
+    _rests: tuple[re.Pattern[str], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        kinds = (
+            f"(?P<k{n}>(?:{q.start})(?:{q.body})*+(?P<c{n}>{q.end})?)"
+            for n, q in enumerate(self.quotes)
+        )
+        pattern = "|".join((f"(?P<whole>{self.whole})", *kinds, r"(?P<bracket>[()\[\]{}])"))
+        object.__setattr__(self, "_pattern", re.compile(pattern, re.DOTALL))
+        rests = (re.compile(f"(?:{q.body})*+(?P<c>{q.end})?", re.DOTALL) for q in self.quotes)
+        object.__setattr__(self, "_rests", tuple(rests))
+
+    def tokens(self, text: str, opened: int = -1) -> Iterator[Token]:
+        """The tokens of `text`, which begins inside a token of kind `opened`, if not -1."""
+        position = 0
+        if opened >= 0:
+            rest = self._rests[opened].match(text)
+            assert rest is not None  # every part of it is optional
+            yield self._quoted(text, rest, opened, rest["c"])
+            position = rest.end()
+        for found in self._pattern.finditer(text, position):
+            name = found.lastgroup or ""
+            if name[0] == "k":
+                kind = int(name[1:])
+                yield self._quoted(text, found, kind, found[f"c{kind}"])
+            else:
+                yield Token(found.start(), found.end(), -1)
+
+    def is_comment(self, kind: int) -> bool:
+        """Whether tokens of this kind are comments."""
+        return kind >= 0 and self.quotes[kind].comment
+
+    def _quoted(self, text: str, found: re.Match[str], kind: int, close: str | None) -> Token:
+        start, end = found.span()
+        if close is not None:
+            return Token(start, end, kind, close=len(close))
+        if end == len(text):
+            return Token(start, end, kind, open=True)
+        return Token(start, end, kind, broken=not self.quotes[kind].comment)
+
+
+_PYTHON = Lexis(
+    (_line_comment("#"), _text('"""'), _text("'''"), _string('"'), _string("'")),
+    header=":",
+    definition=r"(?:async )?def \w+\(|class \w+[:(]|@\w[\w.]*(?:\(|$)",
+    indented=True,
+)
+_C = Lexis((_raw(r'R"\(', ')"'), *_C_LIKE))
+_JAVA = Lexis((_text('"""'), *_C_LIKE))
+_JAVASCRIPT = Lexis((_SLASHES, _BLOCK_COMMENT, _text("`"), _string('"'), _string("'")), _REGEX)
+_GO = Lexis((_SLASHES, _BLOCK_COMMENT, _raw("`", "`"), _string('"'), _string("'")))
+_RUST = Lexis(
+    (_SLASHES, _BLOCK_COMMENT, _raw('r#"', '"#'), _raw('r"', '"'), _text('"')),
+    r"'(?:\\[^\n']+|[^\\'\n])'",
+)
+_PHP = Lexis(
+    (_line_comment(r"#(?!\[)"), _SLASHES, _BLOCK_COMMENT, _text('"'), _text("'")), _HEREDOC
+)
+_BASH = Lexis(
+    (_line_comment(r"(?<![^\s;(])#"), _text('"'), _raw("'", "'")),
+    rf"\\.|\$#|{_HEREDOC}",
+    header=r"\{|\b(?:then|do|else)",
+)
+_OTHER = Lexis((_string('"'),), header=r"[:{]|\b(?:then|do|else)")
+
+_LANGUAGES = {
+    "python": _PYTHON,
+    "javascript": _JAVASCRIPT,
+    "javascriptreact": _JAVASCRIPT,
+    "typescript": _JAVASCRIPT,
+    "typescriptreact": _JAVASCRIPT,
+    "java": _JAVA,
+    "c": _C,
+    "cpp": _C,
+    "php": _PHP,
+    "shellscript": _BASH,
+    "go": _GO,
+    "rust": _RUST,
+}
+
+
+def lexis(language: str) -> Lexis:
+    """The lexis of an LSP language id; of an unknown one, double-quoted strings and brackets."""
+    return _LANGUAGES.get(language, _OTHER)
