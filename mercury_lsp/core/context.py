@@ -1,0 +1,183 @@
+"""From a request to what the model sees: a bounded part of the text, however long that is."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mercury_lsp.core.brackets import Scan, indentation, opened
+from mercury_lsp.core.lexis import lexis
+from mercury_lsp.core.similar import similar
+from mercury_lsp.core.types import Context, Gap, Request, Trigger
+
+SYNTAX_BEFORE = 10_000
+"""How much text before the cursor is looked at for syntax, in characters."""
+SYNTAX_AFTER = 4_000
+"""How much text after the cursor is looked at for syntax, in characters."""
+STRIDES = 4
+"""The start of the prefix moves by this part of its limit at a time: in between, the keys and
+values that the model keeps stay valid while a person types."""
+
+_LINE = re.compile(r"^([ \t]*)(?![ \t\r\n)\]}*])", re.MULTILINE)
+_CALLED = re.compile(r"\b(?!(?:if|elif|while|for|switch|catch|match)\Z)\w+[!>]?\Z|[)\]]\Z")
+_JOINERS = "\u200d\ufe0e\ufe0f"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of what the model may see, in characters; no snippets where it knows none."""
+
+    prefix_chars: int
+    suffix_chars: int
+    snippet_chars: int = 0
+
+
+def extract(request: Request, limits: Limits) -> Context:
+    """What the model sees of `request`; bounded by `limits` and the constants above."""
+    document, text, offset = request.document, request.document.text, _offset(request)
+    pending = _pending(request) or ""
+    low, high = _syntax_window(document.language, text, offset)
+    before = _unix(text[low:offset] + pending)
+    after = _unix(text[offset:high])
+    crlf = text.count("\r\n", low, high)
+    return Context(
+        language=document.language,
+        prefix=_unix(text[_start(text, offset, limits.prefix_chars) : offset] + pending),
+        suffix=_unix(text[offset : _end(text, offset, limits.suffix_chars)]),
+        gap=_gap(opened(document.language, before), after),
+        indent=_indent(document.language, before, after),
+        snippets=similar(document, offset, request.others, limits.snippet_chars),
+        newline="\r\n" if 2 * crlf > text.count("\n", low, high) else "\n",
+        pending=_unix(pending),
+        before=before,
+        after=after,
+    )
+
+
+def worth_asking(request: Request, context: Context) -> bool:
+    """Whether a completion could be of use: else the model need not be asked at all."""
+    following = context.suffix[:1]
+    if _pending(request) is None or "\0" in context.before or "\0" in context.after:
+        return False
+    if following and (unicodedata.combining(following) or following in _JOINERS):
+        return False
+    in_word = following.isalnum() or following == "_"
+    return request.trigger is Trigger.INVOKED or not in_word
+
+
+def _offset(request: Request) -> int:
+    """The cursor, inside of the text and not inside of a line ending."""
+    text = request.document.text
+    offset = min(max(request.offset, 0), len(text))
+    return offset - 1 if offset and text[offset - 1 : offset + 1] == "\r\n" else offset
+
+
+def _pending(request: Request) -> str | None:
+    """What accepting the selected entry would add at the cursor; None if it does more than add."""
+    chosen, offset = request.selected, _offset(request)
+    if chosen is None:
+        return ""
+    typed = request.document.text[max(0, chosen.start) : offset]
+    if chosen.end != offset or chosen.start > offset or not chosen.text.startswith(typed):
+        return None
+    return chosen.text[len(typed) :]
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n").removesuffix("\r")
+
+
+def _start(text: str, offset: int, limit: int) -> int:
+    """Where a window of at most `limit` characters up to `offset` begins."""
+    if offset <= limit:
+        return 0
+    stride = max(1, limit // STRIDES)
+    low = -(-(offset - limit) // stride) * stride
+    return min(_boundary(text, low, low + stride, low), offset)
+
+
+def _end(text: str, offset: int, limit: int) -> int:
+    """Where a window of at most `limit` characters from `offset` ends; typing does not move it."""
+    high = offset + limit
+    if high >= len(text):
+        return len(text)
+    return _boundary(text, high - limit // STRIDES, high, high)
+
+
+def _syntax_window(language: str, text: str, offset: int) -> tuple[int, int]:
+    """What is looked at for syntax: from one definition to another.
+
+    There no string, comment or bracket is likely to be cut in two.
+    """
+    low, high = offset - SYNTAX_BEFORE, offset + SYNTAX_AFTER
+    if low > 0:
+        found = _definitions(language, text, low, low + SYNTAX_BEFORE * 3 // 4)
+        low = min(found, default=(0, _start(text, offset, SYNTAX_BEFORE)))[1]
+    if high < len(text):
+        found = _definitions(language, text, high - SYNTAX_AFTER * 3 // 4, high)
+        latest = ((level, -start) for level, start in found)
+        high = -min(latest, default=(0, -_end(text, offset, SYNTAX_AFTER)))[1]
+    return max(low, 0), min(high, len(text))
+
+
+def _definitions(language: str, text: str, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """The indentation and the start of each line that looks like a definition."""
+    line = re.compile(rf"^([ \t]*)(?:{lexis(language).definition})", re.MULTILINE)
+    return ((len(found[1]), found.start()) for found in line.finditer(text, low, high))
+
+
+def _boundary(text: str, low: int, high: int, otherwise: int) -> int:
+    """The first of the least indented lines between `low` and `high`.
+
+    That is where a definition or a statement begins in any language, and also while the code is
+    broken: a tree, which changes with every key then, would make windows jump.
+    """
+    found = _LINE.finditer(text, low, high)
+    return min(((len(line[1]), line.start()) for line in found), default=(0, otherwise))[1]
+
+
+def _gap(before: Scan, after: str) -> Gap:
+    if before.quote >= 0:
+        return Gap.COMMENT if before.lexis.is_comment(before.quote) else Gap.STRING
+    line_is_blank = not before.line.strip()
+    nothing_follows = not after.partition("\n")[0].strip()
+    if nothing_follows and _is_in_empty_block(before, after):
+        return Gap.BLOCK
+    if _is_in_call(before):
+        return Gap.ARGUMENTS
+    return Gap.WHOLE_LINE if line_is_blank and nothing_follows else Gap.REST_OF_LINE
+
+
+def _is_in_empty_block(before: Scan, after: str) -> bool:
+    """Whether a header stands above in whose block nothing stands yet, nor was it left again."""
+    header = before.header()
+    if header is None:
+        return False
+    level = len(before.statement(header))
+    following = next((line for line in after.split("\n") if line.strip()), "")
+    if following and len(indentation(following)) > level:
+        return False
+    line = before.line
+    return bool(line.strip()) or len(line) > level or (not line and header > len(before.text) - 2)
+
+
+def _is_in_call(before: Scan) -> bool:
+    if not before.stack:
+        return False
+    start = before.stack[-1].start
+    called = before.text[max(0, start - 40) : start]
+    return before.text[start] == "(" and _CALLED.search(called) is not None
+
+
+def _indent(language: str, before: str, after: str) -> str:
+    """One level of indentation as the lines around the cursor have it."""
+    lines = _LINE.findall(before) + _LINE.findall(after)
+    indented = [line for line in lines if line]
+    if not indented:
+        return "\t" if language == "go" else "    "
+    if 2 * sum(line[0] == "\t" for line in indented) > len(indented):
+        return "\t"
+    steps = Counter(len(b) - len(a) for a, b in pairwise(lines) if 2 <= len(b) - len(a) <= 8)
+    return " " * steps.most_common(1)[0][0] if steps else "    "
