@@ -1,0 +1,229 @@
+"""From a draft to what may be inserted, or nothing. Nothing rather than bad.
+
+Ends the draft where its gap ends, leaves out what already follows the cursor, and insists that
+brackets, indentation and syntax hold. Bad drafts are input: nothing here raises.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from mercury_lsp.core import syntax
+from mercury_lsp.core.brackets import Scan, balance, closing, opened, scan
+from mercury_lsp.core.layout import align, dedent
+from mercury_lsp.core.lexis import OPENERS
+from mercury_lsp.core.types import Completion, Context, Draft, Gap
+
+DRAFT_CHARS = 8_192
+"""How much of a draft is looked at, in characters."""
+BOUNDARIES = 6
+"""How many places to cut an unfinished line at are tried, the latest first."""
+PARSES = 4
+"""How many ways to end a draft are parsed at most."""
+BABBLE_CHARS = 400
+"""How far from its end a draft is searched for repetition, in characters."""
+BABBLE_MINIMUM = 24
+"""A repetition shorter than this, in characters, may be meant."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufffd\ud800-\udfff]")
+_TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
+_LAST_LINE = re.compile(r"\s*^[ \t]*(?:[)\]}][)\]};, ]*|fi|done|esac|end\w*)[ \t]*$", re.MULTILINE)
+_PUNCTUATION = re.compile(r"[^\w\s]+(?:\s+[^\w\s]+)*")
+_BABBLE = re.compile(r"(?P<unit>[^\n]{0,40}?\w[^\n]{0,40}?|[^\n]*\w[^\n]*\n)(?P=unit){3,}")
+_BOUNDARY = re.compile(r"\w+(?=\W)|[)\]}\"'`]")
+_UNFINISHED = re.compile(
+    r"(?:and|as|assert|async|await|case|catch|class|const|def|del|elif|else|except|extends|fn|for"
+    r"|from|func|function|global|goto|if|implements|import|in|instanceof|interface|is|lambda|let"
+    r"|match|mut|new|nonlocal|not|of|or|private|protected|pub|public|raise|return|static|struct"
+    r"|switch|throw|throws|try|type|typeof|until|use|using|var|when|where|while|with|yield)"
+)
+"""Words after which a line is not done."""
+
+_Proposal = tuple[str, int]
+"""What to insert, and how much of the rest of the line it replaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The cursor and what surrounds it; `rest` is what follows on its line."""
+
+    context: Context
+    before: Scan
+    after: str
+    rest: str
+
+    @property
+    def single_line(self) -> bool:
+        return bool(self.rest) or self.context.gap in (Gap.STRING, Gap.COMMENT)
+
+    def scan(self, text: str) -> Scan:
+        """Divide a text that begins at the cursor."""
+        return scan(self.context.language, text, self.before.quote, len(self.before.stack))
+
+
+def trim(draft: Draft, context: Context) -> Completion | None:
+    """The part of `draft` that may be inserted at the cursor of `context`; None if none may."""
+    place = _place(context)
+    text = _aligned(draft, place)
+    end = _end_of_gap(text, place)
+    finished = draft.finished or end is not None
+    proposals = _whole(text, end, place) if finished else _partial(text, place)
+    for inserted, replaces in islice(_fitting(proposals, place), PARSES):
+        if _parses(inserted, replaces, place):
+            inserted = (context.pending + inserted).replace("\n", context.newline)
+            return Completion(inserted, replaces, draft.confidence, finished)
+    return None
+
+
+def settled(draft: Draft, context: Context) -> bool:
+    """Whether the gap ends within `draft`, so that more text cannot change what `trim` says."""
+    if "\n" not in draft.text:
+        return False
+    place = _place(context)
+    return _end_of_gap(_aligned(draft, place), place) is not None
+
+
+def _place(context: Context) -> _Place:
+    after = context.after or context.suffix
+    before = opened(context.language, context.before or context.prefix)
+    return _Place(context, before, after, after.partition("\n")[0].rstrip())
+
+
+def _aligned(draft: Draft, place: _Place) -> str:
+    text = draft.text[:DRAFT_CHARS].replace("\r\n", "\n")
+    bad = _CONTROL.search(text)
+    return align(text[: bad.start()] if bad else text, place.context, place.before)
+
+
+def _end_of_gap(text: str, place: _Place) -> int | None:
+    """Where what belongs into the gap ends in `text`; None if that is not to be seen yet."""
+    if place.single_line:
+        end = text.find("\n")
+        return end if end >= 0 else None
+    part, before = place.scan(text), place.before
+    if place.context.gap is not Gap.BLOCK:
+        return next((offset for offset, at in part.ends if at <= before.line_depth), None)
+    if before.stack and before.text[before.stack[-1].start] == "{":
+        return next((offset for offset, at in part.ends if at < len(before.stack)), None)
+    return dedent(part, before)
+
+
+def _whole(text: str, end: int | None, place: _Place) -> Iterator[_Proposal]:
+    """The ways to insert a complete draft, best first."""
+    gap = text[:end]
+    if place.rest:
+        yield from _before_rest(gap, place)
+    elif place.single_line:
+        yield gap, 0
+    else:
+        if end is not None and not place.before.lexis.indented and place.context.gap is Gap.BLOCK:
+            last = _LAST_LINE.match(text, end)
+            if last:
+                yield _without_following(text[: last.end()], place), 0
+        gap = _without_following(gap, place)
+        yield gap, 0
+    part = place.scan(gap)
+    if part.stack and gap.rstrip()[-1:] not in OPENERS:
+        yield gap.rstrip() + closing(part), 0
+    for cut in _closings(part, place):
+        yield gap[:cut], 0
+
+
+def _before_rest(text: str, place: _Place) -> Iterator[_Proposal]:
+    """The ways to insert into the middle of a line: its rest must not stand there twice."""
+    rest = place.rest.strip()
+    if text.rstrip().endswith(rest):
+        yield text.rstrip().removesuffix(rest), 0
+    yield text, 0
+    if _PUNCTUATION.fullmatch(rest) and _is_subsequence(place.rest, text):
+        yield text, len(place.rest)
+
+
+def _closings(part: Scan, place: _Place) -> Iterator[int]:
+    """Where `part` first closes what was open before it: a string, a bracket."""
+    if place.before.quote >= 0 and part.tokens and part.tokens[0].close:
+        yield part.tokens[0].end - part.tokens[0].close
+    if part.strays:
+        yield part.strays[0].start
+
+
+def _partial(text: str, place: _Place) -> Iterator[_Proposal]:
+    """Where a draft that breaks off may be cut: at its last whole line, or its last whole words."""
+    if place.rest:
+        overlaps = (n for n in range(1, len(text)) if place.rest.startswith(text[n:]))
+        yield from ((text[:n], 0) for n in islice(overlaps, 1))
+    if place.context.gap in (Gap.STRING, Gap.COMMENT):
+        yield text[: max(text.rfind(" "), 0)], 0
+        return
+    depth = len(place.before.stack)
+    for end in reversed([offset for offset, at in place.scan(text).ends if at <= depth]):
+        if text[:end].strip():
+            yield _without_following(text[:end], place), 0
+            return
+    words = [found for found in _BOUNDARY.finditer(text) if not _UNFINISHED.fullmatch(found[0])]
+    for found in words[: -BOUNDARIES - 1 : -1]:
+        yield text[: found.end()], 0
+
+
+def _without_following(text: str, place: _Place) -> str:
+    """`text` up to where it begins to say what the document's next lines say already."""
+    line = place.before.line
+    below = [other.rstrip() for other in place.after.split("\n")[1:] if other.strip()]
+    lines = (line + text).split("\n")
+    for number, first in enumerate(lines):
+        if not below or first.rstrip() != below[0]:
+            continue
+        mine = [own.rstrip() for own in lines[number:] if own.strip()]
+        beside = below[: len(mine)]
+        cut_short = len(mine) == len(beside) > 1 and beside[-1].startswith(mine[-1])
+        if mine == beside or (cut_short and mine[:-1] == beside[:-1]):
+            return "\n".join(lines[:number])[len(line) :]
+    return text
+
+
+def _fitting(proposals: Iterable[_Proposal], place: _Place) -> Iterator[_Proposal]:
+    """The worthwhile proposals whose brackets match; those first that leave fewest unmatched."""
+    bearable = balance(place.before, "", place.after).around
+    fitting = []
+    for proposed, replaces in proposals:
+        text = _clean(proposed, place)
+        if not _is_worthwhile(text, replaces, place):
+            continue
+        unmatched = balance(place.before, text, place.after[replaces:])
+        if not unmatched.own and unmatched.around <= bearable:
+            fitting.append((unmatched.around, text, replaces))
+    fitting.sort(key=lambda fit: fit[0])
+    return ((text, replaces) for _, text, replaces in fitting)
+
+
+def _clean(text: str, place: _Place) -> str:
+    text = _TRAILING.sub("", text) if "\n" in text else text
+    joins = place.rest and place.rest[0] not in " \t)]},;:"
+    return text if joins else text.rstrip()
+
+
+def _is_worthwhile(text: str, replaces: int, place: _Place) -> bool:
+    """Whether `text` says anything, and anything new."""
+    if not text.strip() or (not replaces and place.after.startswith(text)):
+        return False
+    babble = _BABBLE.search(text, max(0, len(text) - BABBLE_CHARS))
+    if babble and len(babble[0]) >= max(BABBLE_MINIMUM, len(text) // 2):
+        return False
+    line = place.before.line
+    above = place.before.text.removesuffix(line).rstrip().rpartition("\n")[2]
+    return bool(place.rest) or (line + text).rstrip() != above
+
+
+def _parses(text: str, replaces: int, place: _Place) -> bool:
+    """Whether the document has no more errors with `text` than without."""
+    if place.before.quote >= 0 and place.scan(text).quote == place.before.quote:
+        return True
+    language, before, after = place.context.language, place.before.text, place.after
+    errors = syntax.errors(language, before + text + after[replaces:])
+    return not errors or errors <= (syntax.errors(language, before + after) or 0)
+
+
+def _is_subsequence(small: str, large: str) -> bool:
+    characters = iter(large)
+    return all(character in characters for character in small)
