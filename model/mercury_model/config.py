@@ -37,8 +37,9 @@ class InfillFormat:
     A sequence is `[suffix_id] suffix [prefix_id] prefix [middle_id] middle [end_id]`.
 
     `shift`: the output at position j predicts token j + 1, as in the autoregressive base; the
-    first position of a block is then given by the context. Limits are in tokens. `other_files`:
-    whether text of other files, put before the suffix mark, was part of training.
+    first position of a block is then given by the context. Limits are in tokens. `file_tokens`:
+    how much text of other files was part of training, 0 for none; each begins with `file_id` and
+    its path, and all come before the suffix mark.
     """
 
     suffix_id: int
@@ -52,7 +53,8 @@ class InfillFormat:
     middle_tokens: int
     shift: bool
     languages: tuple[str, ...]
-    other_files: bool
+    file_id: int = -1
+    file_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mercury_model import checkpoint
-from mercury_model.families import read_config
-from mercury_model.runtime.torch import TorchRuntime, denoiser
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -18,6 +15,10 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from mercury_model import checkpoint
+from mercury_model.families import read_config
+from mercury_model.runtime.torch import TorchRuntime, denoiser
 
 SMALL = {
     "vocab_size": 83,

