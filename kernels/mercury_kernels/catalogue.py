@@ -79,4 +79,6 @@ OPERATIONS = (
     Operation("rope", "rotate_and_cache", caches=CACHES),
     Operation("attention", "attend", caches=CACHES),
     Operation("head", "predict", WEIGHTS),
+    Operation("choose", "choose"),
+    Operation("commit", "commit"),
 )

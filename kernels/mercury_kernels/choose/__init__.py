@@ -1,0 +1,1 @@
+"""Which token a prediction stands for: the likeliest, a seeded sample, or the k-th alternative."""

@@ -1,0 +1,1 @@
+"""The reverse process on the device: which positions of a block to settle, which to open again."""

@@ -1,0 +1,76 @@
+"""What `commit` means, in plain torch. `mercury_model.unmask` is the same on the host."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mercury_kernels.choose.reference import Choices
+
+Kind = Literal["threshold", "entropy", "count"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which open positions to settle; the leftmost always is.
+
+    "threshold": those of confidence ≥ `bound` [B] fp32. "entropy": the surest first, while the
+    sum of their entropies less the largest is ≤ `bound` [B] fp32 nats. "count": the
+    `bound[n]` surest where n positions are open, `bound` [T + 1] int32, which is a number or,
+    read off a schedule, a pace.
+    """
+
+    kind: Kind
+    bound: Tensor
+
+
+def commit(
+    ids: Tensor, choices: Choices, policy: Policy, mask_id: int, floor: Tensor | None
+) -> Tensor:
+    """Settle what the policy chooses; open again what the network has come to doubt.
+
+    `ids` [B, T] int32 is changed in place: a position is open where it is `mask_id`. With `floor`
+    [B] fp32, settled positions whose token is now less likely than that return to masks, the most
+    doubted first, but always fewer than were settled, so that every step makes progress. Returns
+    how many positions are open now, [B] int32.
+    """
+    opened = ids == mask_id
+    left = torch.zeros(len(ids), dtype=torch.int32, device=ids.device)
+    for b in range(len(ids)):
+        chosen = _chosen(b, opened[b], choices, policy)
+        doubted = torch.zeros_like(chosen)
+        if floor is not None:
+            doubted = ~opened[b] & (choices.kept[b] < floor[b])
+            order = _ordered(doubted, choices.kept[b])
+            spared = order[max(int(chosen.sum()) - 1, 0) :]
+            doubted[spared] = False
+        ids[b] = torch.where(chosen, choices.tokens[b], ids[b]).masked_fill(doubted, mask_id)
+        left[b] = opened[b].sum() - chosen.sum() + doubted.sum()
+    return left
+
+
+def _chosen(b: int, opened: Tensor, choices: Choices, policy: Policy) -> Tensor:
+    cost = choices.entropy[b] if policy.kind == "entropy" else -choices.confidence[b]
+    first = _ordered(opened, torch.zeros_like(cost))[:1]
+    others = opened.clone()
+    others[first] = False
+    order = torch.cat([first, _ordered(others, cost)])  # the leftmost, then the surest
+    if policy.kind == "threshold":
+        picked = order[choices.confidence[b][order] >= policy.bound[b]]
+    elif policy.kind == "entropy":
+        entropy = choices.entropy[b][order]
+        lost = entropy.cumsum(0) - (entropy.cummax(0)[0] if len(order) else entropy)
+        picked = order[lost <= policy.bound[b]]
+    else:
+        picked = order[: int(policy.bound[len(order)])]
+    chosen = torch.zeros_like(opened)
+    chosen[picked] = True
+    chosen[first] = True
+    return chosen
+
+
+def _ordered(where: Tensor, cost: Tensor) -> Tensor:
+    """The marked positions by cost, ties from the left."""
+    marked = where.nonzero()[:, 0]
+    return marked[cost[marked].sort(stable=True)[1]]
