@@ -1,0 +1,1 @@
+"""Data, training and evaluation of the diffusion language model. Imports torch."""
