@@ -141,7 +141,20 @@ def merge(base: Tensors, deltas: Iterable[Mapping[str, NDArray[np.float32]]]) ->
             elif name.endswith(".b"):
                 target = name.removesuffix(".b")
                 merged[target] = merged[target] + values @ delta[f"{target}.a"]
+    merged.update(_idle_gates(merged))
     return merged
+
+
+def _idle_gates(tensors: Tensors) -> Tensors:
+    """Zeros for the matrices without a gated adapter, where others have one: all alike is faster."""
+    rank = next((len(values) for name, values in tensors.items() if name.endswith(".mask_a")), 0)
+    idle: Tensors = {}
+    for name, matrix in tensors.items() if rank else ():
+        part = name.rsplit(".", 1)[-1]
+        if part in _GGUF_LAYER.values() and matrix.ndim == 2 and f"{name}.mask_a" not in tensors:
+            idle[f"{name}.mask_a"] = np.zeros((rank, matrix.shape[1]), np.float32)
+            idle[f"{name}.mask_b"] = np.zeros((matrix.shape[0], rank), np.float32)
+    return idle
 
 
 def read_hub(folder: Path, rename: Callable[[str], str | None]) -> Tensors:

@@ -1,0 +1,167 @@
+"""The adapted network, as training sees it: two streams over one frozen base.
+
+The clean stream is the autoregressive network: base + A. The mask stream runs base + A + B, with A
+held fixed and B living on mask rows only, over the clean stream's keys and values. So the masks'
+loss reaches B alone and the autoregressive path is what its own loss makes of it (gated adapters:
+Samragh et al., "Your LLM knows the future", 2025).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mercury_model.config import ModelConfig
+from mercury_model.train.layers import (
+    Span,
+    attention,
+    low_rank_linear,
+    rms_norm,
+    rotary,
+    swiglu,
+)
+
+GROUPS = {"qkv": ("q", "k", "v"), "o": ("o",), "gu": ("g", "u"), "d": ("d",)}
+"""Projections that read the same rows share a matrix product, and the inner half of an adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenLayer:
+    """One layer's weights, [out, in], those of a group stacked."""
+
+    matrices: Mapping[str, Tensor]
+    attention_norm: Tensor
+    mlp_norm: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """Everything that training leaves alone. `embedding` [V, D] is the head too."""
+
+    config: ModelConfig
+    embedding: Tensor
+    norm: Tensor
+    layers: tuple[FrozenLayer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Rows to run: `ids` and `positions` [N], and what each may see (`spans` cover all rows)."""
+
+    ids: Tensor
+    positions: Tensor
+    spans: Sequence[Span]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Keys and values of the clean rows for each layer, [G, N, D], cut from the graph."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+
+class Adapters(nn.Module):
+    """Low-rank additions to the groups of the layers from `first` on; zero when new.
+
+    Names are `{layer}_{group}_{a|b}`; a [rank, in], b [out, rank].
+    """
+
+    def __init__(self, frozen: Frozen, rank: int, first: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.first = first
+        self.rank = rank
+        self.weights = nn.ParameterDict()
+        device = frozen.embedding.device
+        for i, layer in enumerate(frozen.layers[first:], first):
+            for group, matrix in layer.matrices.items():
+                out, width = matrix.shape
+                a = torch.randn(rank, width, generator=generator) / width**0.5
+                self.weights[f"{i}_{group}_a"] = nn.Parameter(a.to(device))
+                self.weights[f"{i}_{group}_b"] = nn.Parameter(torch.zeros(out, rank, device=device))
+
+    def pair(self, layer: int, group: str) -> tuple[Tensor, Tensor] | None:
+        """The two halves for one product, or None below `first`."""
+        if layer < self.first:
+            return None
+        return self.weights[f"{layer}_{group}_a"], self.weights[f"{layer}_{group}_b"]
+
+
+class Network(nn.Module):
+    """Base and adapters; `clean` first, then `masks` over what it remembers."""
+
+    def __init__(self, frozen: Frozen, plain: Adapters, gated: Adapters) -> None:
+        super().__init__()
+        self.frozen = frozen
+        self.plain = plain
+        self.gated = gated
+
+    def clean(self, stream: Stream) -> tuple[Tensor, Memory]:
+        """Hidden rows [N, D] after the last norm, with the graph of A; and what masks may see."""
+        hidden, keys, values = self._run(stream, None)
+        return hidden, Memory(tuple(k.detach() for k in keys), tuple(v.detach() for v in values))
+
+    def masks(self, stream: Stream, memory: Memory) -> Tensor:
+        """Hidden rows [N, D] of the masks, with the graph of B alone.
+
+        Keys of the spans count the memory's rows first, then the stream's own.
+        """
+        return self._run(stream, memory)[0]
+
+    def _run(
+        self, stream: Stream, memory: Memory | None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The last rows, normed, and the keys and values [G, N, D] of each layer."""
+        config = self.frozen.config
+        x = self.frozen.embedding[stream.ids]
+        turn = rotary_table(config, stream.positions, x.dtype)
+        keys, values = [], []
+        for i, layer in enumerate(self.frozen.layers):
+            h = rms_norm(x, layer.attention_norm, config.norm_eps)
+            qkv = self._linear(h, i, "qkv", memory).view(len(x), -1, config.head_width)
+            turned = rotary(qkv[:, : config.heads + config.kv_heads], *turn)
+            q, k = turned.transpose(0, 1).tensor_split([config.heads])
+            v = qkv[:, config.heads + config.kv_heads :].transpose(0, 1)
+            keys.append(k)
+            values.append(v)
+            if memory is not None:
+                k = torch.cat([memory.keys[i], k], 1)
+                v = torch.cat([memory.values[i], v], 1)
+            mixed = attention(q, k, v, stream.spans).reshape(len(x), -1)
+            x = x + self._linear(mixed, i, "o", memory)
+            h = rms_norm(x, layer.mlp_norm, config.norm_eps)
+            x = x + self._linear(swiglu(self._linear(h, i, "gu", memory)), i, "d", memory)
+        return rms_norm(x, self.frozen.norm, config.norm_eps), keys, values
+
+    def _linear(self, x: Tensor, layer: int, group: str, memory: Memory | None) -> Tensor:
+        w = self.frozen.layers[layer].matrices[group]
+        plain = self.plain.pair(layer, group)
+        if memory is not None:
+            plain = join(detached(plain), self.gated.pair(layer, group))
+        if plain is None:
+            return F.linear(x, w)
+        return low_rank_linear(x, w, *plain)
+
+
+Pair = tuple[Tensor, Tensor]
+
+
+def detached(pair: Pair | None) -> Pair | None:
+    """The same numbers, out of reach of gradients."""
+    return None if pair is None else (pair[0].detach(), pair[1].detach())
+
+
+def join(one: Pair | None, other: Pair | None) -> Pair | None:
+    """Two low-rank additions as one of the summed rank."""
+    if one is None or other is None:
+        return one or other
+    return torch.cat([one[0], other[0]], 0), torch.cat([one[1], other[1]], 1)
+
+
+def rotary_table(config: ModelConfig, positions: Tensor, dtype: torch.dtype) -> Pair:
+    """Cosines and sines [N, head_width / 2] of the angles at `positions` [N]."""
+    exponents = torch.arange(0, config.head_width, 2, device=positions.device).float()
+    angles = positions.float()[:, None] / config.rope_theta ** (exponents / config.head_width)
+    return angles.cos().to(dtype), angles.sin().to(dtype)

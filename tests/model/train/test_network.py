@@ -1,0 +1,83 @@
+import pytest
+import torch
+from train_fakes import CONFIG, FORMAT, feed, random_tensors, tiny
+
+from mercury_model.checkpoint import merge
+from mercury_model.runtime.torch import TorchRuntime, denoiser
+from mercury_model.train.base import delta
+from mercury_model.train.network import Adapters, Network
+
+
+def network(noise: float = 0.0, first: int = 1) -> Network:
+    draw = torch.Generator().manual_seed(3)
+    frozen = tiny()
+    made = Network(frozen, Adapters(frozen, 3, first, draw), Adapters(frozen, 5, first, draw))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter += noise * torch.randn(parameter.shape, generator=draw)
+    return made
+
+
+def gradients(adapters: Adapters) -> float:
+    return sum(float(p.grad.abs().sum()) for p in adapters.parameters() if p.grad is not None)
+
+
+def test_the_masks_loss_reaches_the_gated_adapters_alone():
+    made, packed = network(0.1), feed().packed(0)
+    _, memory = made.clean(packed.clean)
+    made.masks(packed.masks, memory).square().sum().backward()
+    assert gradients(made.gated) > 0
+    assert gradients(made.plain) == 0
+
+
+def test_the_clean_loss_reaches_the_plain_adapters_alone():
+    made, packed = network(0.1), feed().packed(0)
+    made.clean(packed.clean)[0].square().sum().backward()
+    assert gradients(made.plain) > 0
+    assert gradients(made.gated) == 0
+
+
+def test_gated_adapters_leave_the_clean_rows_as_they_are():
+    packed = feed().packed(0)
+    made = network(0.1)
+    before, _ = made.clean(packed.clean)
+    with torch.no_grad():
+        for parameter in made.gated.parameters():
+            parameter += 1
+    assert torch.equal(made.clean(packed.clean)[0], before)
+
+
+def test_new_adapters_change_nothing():
+    packed = feed().packed(1)
+    one, other = network(first=0), network(first=3)
+    hidden, memory = one.clean(packed.clean)
+    same, same_memory = other.clean(packed.clean)
+    assert torch.allclose(hidden, same, atol=1e-5)
+    assert torch.allclose(
+        one.masks(packed.masks, memory), other.masks(packed.masks, same_memory), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_branch_reads_as_if_its_cursor_were_the_only_one(number):
+    """The chain shared by all cursors must not change what any of them sees."""
+    made, packed = network(0.1), feed().packed(number)
+    hidden, _ = made.clean(packed.clean)
+    last = len(packed.clean.ids) - 1
+    sight = packed.clean.spans[-1].hidden[-1] == 0
+    alone = packed.clean.ids[: len(sight)][sight].tolist()
+    runtime = TorchRuntime(denoiser(CONFIG, merged(made), FORMAT.mask_id), dtype=torch.float32)
+    kv = runtime.new_kv()
+    logits = torch.cat([runtime.logits(kv, alone[i : i + 64]) for i in range(0, len(alone), 64)])
+    expected = hidden[last] @ made.frozen.embedding.t()
+    assert torch.allclose(logits[-1], expected, atol=0.15)
+    assert int(packed.clean.positions[last]) == len(alone) - 1
+
+
+def merged(made: Network) -> dict:
+    """What a user's machine makes of the delta: int8, so close and not equal."""
+    wide = {}
+    for name, values in (small := delta(CONFIG, made.plain, made.gated)).items():
+        if not name.endswith(".scale"):
+            wide[name] = values.astype("float32") * small[f"{name}.scale"][:, None]
+    return merge(random_tensors(), [wide])
