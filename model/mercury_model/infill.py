@@ -191,7 +191,7 @@ class _Run:
         limit = min(sampling.max_tokens, format.middle_tokens)
         self.middle = Middle(Rules(format.end_id, format.mask_id, limit, sampling.stop, decode))
         self._chooser = Chooser(
-            (format.mask_id, format.suffix_id, format.prefix_id, format.middle_id),
+            (format.mask_id, format.suffix_id, format.prefix_id, format.middle_id, format.file_id),
             format.end_id,
             limit,
             sampling.rank,
