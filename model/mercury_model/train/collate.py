@@ -106,7 +106,7 @@ def tokens(
     branches = []
     for cursor in hole.cursors:
         mine = list(encode(text[low : cursor.start]))[cut:]
-        if len(mine) + 8 < min(window.prefix, len(prefix)) // 2:
+        if cut and len(mine) < window.prefix // 4:
             continue
         shared = _common(mine, prefix)
         middle = list(encode(text[cursor.start : cursor.end]))
@@ -242,9 +242,7 @@ def _mask_rows(
             )
             distances.append(d if real else 0)
             teachers.append(index.get(row, -1))
-    stream = Stream(
-        torch.full((count,), fmt.mask_id), torch.from_numpy(where), _spans(seen, offset=clean)
-    )
+    stream = Stream(torch.full((count,), fmt.mask_id), torch.from_numpy(where), _spans(seen))
     return (
         stream,
         torch.tensor(targets),
@@ -254,12 +252,12 @@ def _mask_rows(
     )
 
 
-def _spans(sight: NDArray[np.bool_], offset: int = 0) -> list[Span]:
-    """Runs of query rows with just the keys that any of them sees."""
+def _spans(sight: NDArray[np.bool_]) -> list[Span]:
+    """Runs of query rows with just the keys up to the last that any of them sees."""
     spans = []
     for start in range(0, len(sight), SPAN_ROWS):
         stop = min(start + SPAN_ROWS, len(sight))
-        keys = offset + stop
+        keys = int(np.flatnonzero(sight[start:stop].any(0))[-1]) + 1
         hidden = torch.zeros(stop - start, keys)
         hidden.masked_fill_(torch.from_numpy(~sight[start:stop, :keys]), float("-inf"))
         spans.append(Span(start, stop, keys, hidden))

@@ -17,7 +17,7 @@ def rows(*shape: int, grad: bool = True) -> Tensor:
     return torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_(grad)
 
 
-def test_low_rank_linear_has_the_gradients_of_what_it_computes():
+def test_low_rank_linear_has_the_gradients_of_what_it_computes() -> None:
     x, w, a, b = rows(5, 6), rows(4, 6, grad=False), rows(2, 6), rows(4, 2)
     expected = x @ (w + b @ a).t()
     y = low_rank_linear(x, w, a, b)
@@ -29,7 +29,7 @@ def test_low_rank_linear_has_the_gradients_of_what_it_computes():
         assert torch.allclose(one.double(), other, atol=1e-5)
 
 
-def test_rms_norm_swiglu_and_rotary_have_exact_gradients():
+def test_rms_norm_swiglu_and_rotary_have_exact_gradients() -> None:
     weight = rows(7, grad=False)
     x = rows(3, 7).detach().float().requires_grad_()
     expected = torch.nn.functional.rms_norm(x, (7,), weight.float(), 1e-5)
@@ -43,7 +43,7 @@ def test_rms_norm_swiglu_and_rotary_have_exact_gradients():
     assert gradcheck(lambda t: rotary(t, angles.cos(), angles.sin()), (rows(3, 2, 4),))
 
 
-def test_attention_over_spans_equals_masked_attention():
+def test_attention_over_spans_equals_masked_attention() -> None:
     q, k, v = rows(4, 9, 6), rows(2, 9, 6), rows(2, 9, 6)
     hidden = torch.full((9, 9), float("-inf"), dtype=torch.float64).triu(1)
     spans = [Span(0, 5, 5, hidden[:5, :5]), Span(5, 9, 9, hidden[5:])]

@@ -22,7 +22,7 @@ def gradients(adapters: Adapters) -> float:
     return sum(float(p.grad.abs().sum()) for p in adapters.parameters() if p.grad is not None)
 
 
-def test_the_masks_loss_reaches_the_gated_adapters_alone():
+def test_the_masks_loss_reaches_the_gated_adapters_alone() -> None:
     made, packed = network(0.1), feed().packed(0)
     _, memory = made.clean(packed.clean)
     made.masks(packed.masks, memory).square().sum().backward()
@@ -30,14 +30,14 @@ def test_the_masks_loss_reaches_the_gated_adapters_alone():
     assert gradients(made.plain) == 0
 
 
-def test_the_clean_loss_reaches_the_plain_adapters_alone():
+def test_the_clean_loss_reaches_the_plain_adapters_alone() -> None:
     made, packed = network(0.1), feed().packed(0)
     made.clean(packed.clean)[0].square().sum().backward()
     assert gradients(made.plain) > 0
     assert gradients(made.gated) == 0
 
 
-def test_gated_adapters_leave_the_clean_rows_as_they_are():
+def test_gated_adapters_leave_the_clean_rows_as_they_are() -> None:
     packed = feed().packed(0)
     made = network(0.1)
     before, _ = made.clean(packed.clean)
@@ -47,7 +47,7 @@ def test_gated_adapters_leave_the_clean_rows_as_they_are():
     assert torch.equal(made.clean(packed.clean)[0], before)
 
 
-def test_new_adapters_change_nothing():
+def test_new_adapters_change_nothing() -> None:
     packed = feed().packed(1)
     one, other = network(first=0), network(first=3)
     hidden, memory = one.clean(packed.clean)
@@ -59,7 +59,7 @@ def test_new_adapters_change_nothing():
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_branch_reads_as_if_its_cursor_were_the_only_one(number):
+def test_a_branch_reads_as_if_its_cursor_were_the_only_one(number: int) -> None:
     """The chain shared by all cursors must not change what any of them sees."""
     made, packed = network(0.1), feed().packed(number)
     hidden, _ = made.clean(packed.clean)
