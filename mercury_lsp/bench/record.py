@@ -15,7 +15,7 @@ class Record:
 
     `outcome`: shown, nothing, stale, cancelled, superseded, not_ready or failed. `missed`: its
     deadline ended it before the draft was finished. `steps` are denoising (or decoding) calls of
-    the model, `prefill_tokens` what its context grew by, `tokens` what the draft settled.
+    the model, `prefill_chunks` those that read its context, `tokens` what the draft settled.
     """
 
     sequence: int
@@ -30,7 +30,7 @@ class Record:
     denoise_ms: float
     tidy_ms: float
     total_ms: float
-    prefill_tokens: int
+    prefill_chunks: int
     steps: int
     tokens: int
     characters: int
@@ -38,7 +38,7 @@ class Record:
     @property
     def called(self) -> bool:
         """Whether the model ran for it."""
-        return self.steps > 0 or self.prefill_tokens > 0
+        return self.steps > 0 or self.prefill_chunks > 0
 
 
 @dataclass(frozen=True, slots=True)

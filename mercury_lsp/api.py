@@ -1,0 +1,208 @@
+"""The library: the model and the completions of the language server, for programs.
+
+    coder = MercuryCoder("mini")
+    text = await coder.fill_in_middle(prefix="def add(a, b):\\n    return ", suffix="\\n")
+
+What takes time runs on one thread of its own, so that the event loop stays free; a cancelled call
+stops the model at its next step. Nothing here uses the network: weights are fetched with
+`mercury-lsp models pull`.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from mercury_lsp.config import Config, surroundings
+from mercury_lsp.core import engine
+from mercury_lsp.core.budget import Budget
+from mercury_lsp.core.cache import CompletionCache
+from mercury_lsp.core.types import Completion, Document, Request, Trigger
+
+if TYPE_CHECKING:
+    from mercury_lsp.backend import Backend
+    from mercury_model.infill import Gap, Infiller, Sampling
+    from mercury_model.models import LoadedModel
+
+__all__ = ["CompletionCache", "MercuryCodeCompletion", "MercuryCoder"]
+
+T = TypeVar("T")
+
+Stopped = Callable[[], bool]
+"""Whether nobody waits for a result any more."""
+
+
+class MercuryCoder:
+    """A model that fills gaps; its weights are loaded by the first call, or by `load`.
+
+    `model` is a name from `mercury-lsp models list`; `config` says how many threads it may use and
+    how much memory for contexts. Calls are served one after the other. `close` it, or use it in a
+    `with` block, to give its thread and memory back.
+    """
+
+    def __init__(self, model: str = "mini", *, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self._model = model
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mercury-coder")
+        self._closed = threading.Event()
+        self._loaded: LoadedModel | None = None
+        self._infiller: Infiller | None = None
+
+    async def load(self) -> None:
+        """Load the weights now. Raises WeightsMissing or another ModelError."""
+        await self.run(lambda stopped: self.loaded())
+
+    async def fill_in_middle(
+        self,
+        *,
+        prefix: str,
+        suffix: str = "",
+        max_tokens: int = 60,
+        stop: Sequence[str] = (),
+        quality_speed_tradeoff: float | None = None,
+    ) -> str:
+        """What the model writes between `prefix` and `suffix`.
+
+        It ends before any of the `stop` strings, and after `max_tokens` tokens or as many as the
+        model was taught to write. It is not trimmed to the syntax of a language: that is what
+        `MercuryCodeCompletion` does. `quality_speed_tradeoff` in [0, 1] replaces the one of
+        `config`. Raises ModelError without weights, ValueError for a tradeoff out of range.
+        """
+        from mercury_model.infill import Gap, Sampling
+
+        tradeoff = quality_speed_tradeoff
+        if tradeoff is None:
+            tradeoff = self.config.quality_speed_tradeoff
+        if not 0 <= tradeoff <= 1:
+            raise ValueError(f"quality_speed_tradeoff must lie between 0 and 1, not {tradeoff}")
+        sampling = Sampling(
+            quality_speed_tradeoff=tradeoff,
+            max_tokens=max_tokens,
+            stop=tuple(stop),
+            mode=self.config.mode,
+        )
+        return await self.run(lambda stopped: self._fill(Gap(prefix, suffix), sampling, stopped))
+
+    async def run(self, job: Callable[[Stopped], T]) -> T:
+        """Do `job` on the model's thread; it is told when the caller is cancelled."""
+        cancelled = threading.Event()
+
+        def stopped() -> bool:
+            return cancelled.is_set() or self._closed.is_set()
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, job, stopped)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def loaded(self) -> "LoadedModel":
+        """The model, loaded if it is not yet. For jobs on the model's thread."""
+        from mercury_model import models
+
+        if self._loaded is None:
+            self._loaded = models.load(
+                self._model, cache_dir=surroundings().cache_dir, threads=self.config.threads
+            )
+        return self._loaded
+
+    def close(self) -> None:
+        """Stop what is running, drop what waits. The coder cannot be used afterwards."""
+        self._closed.set()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _fill(self, gap: "Gap", sampling: "Sampling", stopped: Stopped) -> str:
+        from mercury_model.infill import Infiller
+
+        if self._infiller is None:
+            model = self.loaded()
+            memory = self.config.context_megabytes << 20
+            self._infiller = Infiller(model.card, model.tokenizer, model.runtime, memory)
+        text = ""
+        with closing(self._infiller.drafts(gap, sampling)) as drafts:
+            for draft in drafts:
+                text = draft.text
+                if stopped():
+                    break
+        return text
+
+
+class MercuryCodeCompletion:
+    """Completions as the language server offers them: trimmed to the syntax, or none at all.
+
+    Share a `MercuryCoder` between several to load its weights once. `cache` keeps completions, so
+    that who types what was suggested is served at once.
+    """
+
+    def __init__(
+        self,
+        coder: MercuryCoder | str = "mini",
+        *,
+        config: Config | None = None,
+        cache: CompletionCache | None = None,
+    ) -> None:
+        self.coder = MercuryCoder(coder, config=config) if isinstance(coder, str) else coder
+        self.config = config or self.coder.config
+        self.cache = CompletionCache(self.config.cache_entries) if cache is None else cache
+        self._backend: Backend | None = None
+
+    async def complete_code(
+        self, context: str, cursor_position: int, *, language: str = "python"
+    ) -> Completion | None:
+        """The completion to insert at an offset of a whole document, or None for none that is good.
+
+        `context` is the document's text, `cursor_position` counts its code points before the
+        cursor, `language` is an LSP language id. `invoked_deadline_ms` of the config bounds the
+        time, loading left out. Raises ModelError when there are no weights, ValueError for a
+        position outside the document.
+        """
+        if not 0 <= cursor_position <= len(context):
+            raise ValueError(f"cursor_position must lie between 0 and {len(context)}")
+        document = Document("untitled:library", language, context)
+        request = Request(document, cursor_position, Trigger.INVOKED)
+        return await self.coder.run(lambda stopped: self._complete(request, stopped))
+
+    def close(self) -> None:
+        """Close the coder, and with it everything that shares it."""
+        self.coder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _complete(self, request: Request, stopped: Stopped) -> Completion | None:
+        from mercury_lsp.backend import Backend, limits
+
+        model = self.coder.loaded()
+        if self._backend is None:
+            self._backend = Backend(model, self.config)
+        deadline_ns = time.monotonic_ns() + self.config.invoked_deadline_ms * 1_000_000
+        return engine.complete(
+            request,
+            self._backend.infill,
+            self.cache,
+            Budget(deadline_ns, time.monotonic_ns, stopped),
+            engine.Rules(limits(model.card), self.config.min_confidence),
+        )
