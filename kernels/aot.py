@@ -1,18 +1,21 @@
 """Compile every shipped configuration for sm_90, no GPU needed, and say what the compiler made.
 
 `python kernels/aot.py` prints JSON: registers, shared memory, spills and tensor-core instructions
-by configuration. `--write FILE` keeps it as the limits that the tests hold later compilations to;
-`--only TEXT` takes the configurations whose operation contains TEXT. TRITON_INTERPRET must be off.
+by configuration. `--write FILE` keeps it, as the limits that the tests hold later compilations to;
+`--only TEXT` takes the operations whose folder contains TEXT; `--plain` leaves out narrow weights
+and caches. TRITON_INTERPRET must be off.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -39,12 +42,13 @@ REGISTERS, THREADS, SHARED = 65536, 2048, 227 * 1024
 """What one multiprocessor of an H100 has."""
 
 
-def launches(only: str) -> Iterator[Launch]:
+def launches(only: str, plain: bool) -> Iterator[Launch]:
     """Every launch of every shipped case, recorded from tensors that have shapes and no data."""
     for operation in OPERATIONS:
         if only not in operation.folder:
             continue
-        for source in operation.sources("meta"):
+        sources = operation.sources("meta")
+        for source in sources[:1] if plain else sources:
             for case in operation.shipped:
                 recorded: list[Launch] = []
                 operation.kernel()(**case.inputs(source), submit=recorded.append)
@@ -126,14 +130,29 @@ def compiled(launch: Launch) -> dict[str, int]:
     }
 
 
+_INHERITED: dict[str, Launch] = {}
+
+
+def _inherited(name: str) -> dict[str, int]:
+    return compiled(_INHERITED[name])
+
+
 def main() -> None:
     """Compile, report, and keep the report where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=pathlib.Path)
     parser.add_argument("--only", default="")
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
-    distinct = {key(launch): launch for launch in launches(arguments.only)}
-    report = {name: compiled(launch) for name, launch in sorted(distinct.items())}
+    found = launches(arguments.only, arguments.plain)
+    distinct = {key(launch): launch for launch in found}
+    names = sorted(distinct)
+    # Forked, since a kernel cannot be pickled: each worker inherits the launches.
+    _INHERITED.update(distinct)
+    with get_context("fork").Pool(min(arguments.workers, len(names))) as pool:
+        made = dict(zip(names, pool.map(_inherited, names, chunksize=1), strict=True))
+    report = {"triton": triton.__version__, "target": "sm_90", "configurations": made}
     text = json.dumps(report, indent=1)
     if arguments.write:
         arguments.write.write_text(text + "\n")
