@@ -8,9 +8,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import platformdirs
+
+Mode: TypeAlias = Literal["diffusion", "autoregressive", "verified"]
 
 SECTION = "mercury"
 """The name under which editors keep these settings."""
@@ -42,10 +44,10 @@ class Config:
 
     enable: bool = _setting(True, "Offer inline completions at all.")
     model: str = _setting("mini", "The model to use: a name from `mercury-lsp models list`.")
-    mode: str = _setting(
+    mode: Mode = _setting(
         "diffusion",
         "How the model decodes: many tokens a step, one by one, or drafted then verified.",
-        choices=("diffusion", "autoregressive", "verified"),
+        choices=get_args(Mode),
     )
     quality_speed_tradeoff: float = _setting(
         0.5, "0 commits one token a step (best), 1 all at once (fastest).", 0, 1

@@ -1,0 +1,139 @@
+"""The open documents, kept as the editor tells them. Lives on the loop thread.
+
+Written here, over `text`, and not left to pygls, whose line breaks are Python's and whose edits
+split the whole document at every key.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lsprotocol import types as lsp
+
+from mercury_lsp.core.types import Document
+from mercury_lsp.lsp.text import Text
+
+OTHERS = 16
+"""The most other documents that a request is told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """One version of an open document. `notebook` is the URI of the notebook of a cell."""
+
+    uri: str
+    language: str
+    version: int
+    text: Text
+    notebook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a request sees: its document, where in it the document of the editor begins, and others.
+
+    A notebook cell is seen behind the cells before it, which is how it will run.
+    """
+
+    open: Open
+    document: Document
+    shift: int
+    others: tuple[Document, ...]
+
+
+class Documents:
+    """The documents that are open, the most recently used last."""
+
+    def __init__(self) -> None:
+        self.encoding: lsp.PositionEncodingKind | str = lsp.PositionEncodingKind.Utf16
+        self._open: OrderedDict[str, Open] = OrderedDict()
+        self._cells: dict[str, list[str]] = {}
+
+    def get(self, uri: str) -> Open | None:
+        """The document, if it is open."""
+        return self._open.get(uri)
+
+    def open(self, item: lsp.TextDocumentItem, notebook: str | None = None) -> None:
+        """didOpen; a document that was open already is replaced."""
+        text = Text(item.text, self.encoding)
+        self._open[item.uri] = Open(item.uri, item.language_id, item.version, text, notebook)
+        self._open.move_to_end(item.uri)
+
+    def change(
+        self,
+        uri: str,
+        version: int,
+        changes: Sequence[lsp.TextDocumentContentChangeEvent],
+    ) -> None:
+        """didChange, in order; a change without a range is the whole text."""
+        was = self._open.get(uri)
+        if was is None:
+            return
+        text = was.text
+        for change in changes:
+            if isinstance(change, lsp.TextDocumentContentChangePartial):
+                start, end = text.offset(change.range.start), text.offset(change.range.end)
+                text = text.splice(start, end, change.text)
+            else:
+                text = Text(change.text, self.encoding)
+        self._open[uri] = replace(was, version=version, text=text)
+        self._open.move_to_end(uri)
+
+    def close(self, uri: str) -> None:
+        """didClose."""
+        self._open.pop(uri, None)
+
+    def open_notebook(self, params: lsp.DidOpenNotebookDocumentParams) -> None:
+        """Open a notebook with all its cells."""
+        notebook = params.notebook_document
+        self._cells[notebook.uri] = [cell.document for cell in notebook.cells]
+        for item in params.cell_text_documents:
+            self.open(item, notebook.uri)
+
+    def change_notebook(self, params: lsp.DidChangeNotebookDocumentParams) -> None:
+        """Cells that came, went, or changed their text."""
+        uri, cells = params.notebook_document.uri, params.change.cells
+        if cells is None or uri not in self._cells:
+            return
+        if (structure := cells.structure) is not None:
+            array = structure.array
+            new = [cell.document for cell in array.cells or ()]
+            self._cells[uri][array.start : array.start + array.delete_count] = new
+            for item in structure.did_open or ():
+                self.open(item, uri)
+            for closed in structure.did_close or ():
+                self.close(closed.uri)
+        for content in cells.text_content or ():
+            self.change(content.document.uri, content.document.version, content.changes)
+
+    def close_notebook(self, params: lsp.DidCloseNotebookDocumentParams) -> None:
+        """Close a notebook with all its cells."""
+        self._cells.pop(params.notebook_document.uri, None)
+        for cell in params.cell_text_documents:
+            self.close(cell.uri)
+
+    def snapshot(self, uri: str) -> Snapshot | None:
+        """What a request at `uri` sees now; None if it is not open."""
+        current = self._open.get(uri)
+        if current is None:
+            return None
+        before = self._before(current)
+        document = Document(uri, current.language, before + current.text.source)
+        mine = set(self._cells.get(current.notebook or "", ())) | {uri}
+        others = [o for key, o in reversed(self._open.items()) if key not in mine][:OTHERS]
+        return Snapshot(
+            current,
+            document,
+            len(before),
+            tuple(Document(o.uri, o.language, o.text.source) for o in others),
+        )
+
+    def _before(self, cell: Open) -> str:
+        """The cells of the same language that stand before this one in its notebook."""
+        if cell.notebook is None:
+            return ""
+        uris = self._cells.get(cell.notebook, [])
+        earlier = uris[: uris.index(cell.uri)] if cell.uri in uris else []
+        found = [self._open[uri] for uri in earlier if uri in self._open]
+        same = [o.text.source.rstrip("\n") for o in found if o.language == cell.language]
+        return "".join(f"{source}\n\n" for source in same if source)
