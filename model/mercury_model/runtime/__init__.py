@@ -68,7 +68,11 @@ class Runtime(Protocol):
         """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
 
     def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
-        """`extend`, predicting what follows each of the tokens (R = len(ids))."""
+        """`extend`, predicting what follows each of the tokens (R = len(ids)).
+
+        Masks may stand at the end: they see each other and all before them, are predicted like
+        those of a block, and do not become part of `kv`.
+        """
 
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Run a block that sees the context and, in both directions, itself; `kv` stays as it is.

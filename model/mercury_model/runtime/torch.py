@@ -54,12 +54,20 @@ class TorchRuntime:
         return self._predict(self._causal(kv, ids)[:, -1:])
 
     def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
-        """`extend`, predicting what follows each of the tokens (R = len(ids))."""
+        """`extend`, predicting what follows each of the tokens (R = len(ids)).
+
+        Masks at the end are predicted as a block's, and do not become part of `kv`.
+        """
         return self._predict(self._causal(kv, ids))
 
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
-        """Run a block that sees the context and, in both directions, itself."""
-        return self._predict(self._run(self._own(kv), ids, None))
+        """Run a block that sees the context and, in both directions, itself.
+
+        With gated adapters, tokens in the block see no masks: they are the autoregressive rows.
+        """
+        own = self._own(kv)
+        sight = self._sight(own, ids) if self._model.mask_rank else None
+        return self._predict(self._run(own, ids, sight))
 
     def logits(self, kv: KV, ids: Sequence[int]) -> Tensor:
         """The causal logits [len(ids), V] in fp32, `kv` extended; for comparing networks."""
@@ -70,9 +78,21 @@ class TorchRuntime:
         if len(ids) > CHUNK_TOKENS:
             raise ValueError(f"a chunk has at most {CHUNK_TOKENS} tokens, not {len(ids)}")
         own = self._own(kv)
-        hidden = self._run(own, ids, causal(len(ids), own.length, self._device))
-        own.advance(len(ids))
+        kept = len(ids)
+        while kept and ids[kept - 1] == self._model.mask_id:
+            kept -= 1
+        hidden = self._run(own, ids, self._sight(own, ids))
+        own.advance(kept)
         return hidden
+
+    def _sight(self, kv: TorchKV, ids: Sequence[int]) -> Tensor:
+        """[1, 1, T, S]: tokens see the tokens up to themselves, masks the whole block."""
+        sight = causal(len(ids), kv.length, self._device)
+        masked = torch.tensor([token == self._model.mask_id for token in ids], device=self._device)
+        block = sight[..., kv.length :]
+        block &= ~masked
+        block |= masked[:, None]
+        return sight
 
     def _run(self, kv: TorchKV, ids: Sequence[int], attend: Tensor | None) -> Tensor:
         kv.reserve(len(ids))

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from train_fakes import CONFIG, FORMAT, feed, random_tensors, tiny
@@ -66,7 +67,7 @@ def test_a_branch_reads_as_if_its_cursor_were_the_only_one(number: int) -> None:
     last = len(packed.clean.ids) - 1
     sight = packed.clean.spans[-1].hidden[-1] == 0
     alone = packed.clean.ids[: len(sight)][sight].tolist()
-    runtime = TorchRuntime(denoiser(CONFIG, merged(made), FORMAT.mask_id), dtype=torch.float32)
+    runtime = runtime_of(made)
     kv = runtime.new_kv()
     logits = torch.cat([runtime.logits(kv, alone[i : i + 64]) for i in range(0, len(alone), 64)])
     expected = hidden[last] @ made.frozen.embedding.t()
@@ -74,7 +75,47 @@ def test_a_branch_reads_as_if_its_cursor_were_the_only_one(number: int) -> None:
     assert int(packed.clean.positions[last]) == len(alone) - 1
 
 
-def merged(made: Network) -> dict:
+def runtime_of(made: Network) -> TorchRuntime:
+    return TorchRuntime(denoiser(CONFIG, merged(made), FORMAT.mask_id), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_masks_are_trained_as_the_runtime_runs_them(number: int) -> None:
+    made, packed = network(0.1), feed().packed(number)
+    clean = len(packed.clean.ids)
+    seen = packed.masks.spans[0].hidden[0] == 0
+    block = int(seen[clean:].sum())
+    context = packed.clean.ids[seen[:clean]].tolist()
+    runtime = runtime_of(made)
+    kv = runtime.new_kv()
+    for i in range(0, len(context) - 1, 64):
+        runtime.extend(kv, context[: len(context) - 1][i : i + 64])
+    got = runtime.verify(kv, [context[-1], *[FORMAT.mask_id] * block])
+    _, memory = made.clean(packed.clean)
+    hidden = made.masks(packed.masks, memory)[:block]
+    expected = (hidden @ made.frozen.embedding.t()).softmax(-1)
+    for row in range(block):
+        likely = torch.from_numpy(got.ids[1 + row])
+        assert torch.allclose(
+            expected[row, likely], torch.from_numpy(got.probs[1 + row]), rtol=0.3, atol=0.01
+        )
+    assert kv.length == len(context)
+
+
+def test_a_token_in_front_of_masks_is_predicted_as_without_them() -> None:
+    runtime = runtime_of(network(0.1))
+    ids = [7, 8, 9, 10]
+    alone, together = runtime.new_kv(), runtime.new_kv()
+    expected = runtime.verify(alone, ids)
+    got = runtime.verify(together, [*ids, *[FORMAT.mask_id] * 3])
+    assert np.array_equal(expected.ids, got.ids[: len(ids)])
+    assert np.allclose(expected.probs, got.probs[: len(ids)], atol=1e-6)
+    assert together.length == len(ids)
+    again = runtime.denoise(runtime.new_kv(), [*ids, FORMAT.mask_id])
+    assert np.allclose(expected.probs, again.probs[: len(ids)], atol=1e-6)
+
+
+def merged(made: Network) -> dict[str, np.ndarray]:
     """What a user's machine makes of the delta: int8, so close and not equal."""
     wide = {}
     for name, values in (small := delta(CONFIG, made.plain, made.gated)).items():
