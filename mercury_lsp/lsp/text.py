@@ -77,12 +77,14 @@ def _points(line: str, units: int, encoding: PositionEncodingKind | str) -> int:
     if line.isascii() or encoding == PositionEncodingKind.Utf32:
         return min(units, len(line))
     if encoding == PositionEncodingKind.Utf8:
-        head = line.encode("utf-8", "surrogatepass")[:units]
-        return len(head.decode("utf-8", "ignore"))
-    head = line.encode("utf-16-le", "surrogatepass")[: 2 * units]
-    whole = head.decode("utf-16-le", "surrogatepass")
-    halved = len(head) == 2 * units and whole and "\ud800" <= whole[-1] <= "\udbff"
-    return len(whole) - (1 if halved and line[len(whole) - 1] != whole[-1] else 0)
+        octets = line.encode("utf-8", "surrogatepass")
+        while 0 < units < len(octets) and octets[units] & 0xC0 == 0x80:
+            units -= 1
+        return len(octets[:units].decode("utf-8", "surrogatepass"))
+    pairs = np.frombuffer(line.encode("utf-16-le", "surrogatepass"), "<u2")
+    if 0 < units < len(pairs) and pairs[units - 1] >> 10 == 0x36 and pairs[units] >> 10 == 0x37:
+        units -= 1
+    return len(pairs[:units].tobytes().decode("utf-16-le", "surrogatepass"))
 
 
 def _units(text: str, encoding: PositionEncodingKind | str) -> int:
