@@ -126,13 +126,16 @@ def test_masked_rows_see_the_context_before_their_block_and_the_block(
     for row, example in enumerate(chosen):
         padded = [*example.ids, *[END] * FORMAT.block_length]
         for at in range(clean, batch.ids.shape[1], FORMAT.block_length):
-            size = int(batch.attend[row, 0, at, at : at + FORMAT.block_length].sum())
+            last = int(batch.attend[row, 0, :, at].nonzero().max())
+            size = last + 1 - at
             begin = int(batch.positions[row, at])
             assert begin < len(example.ids)
             assert batch.ids[row, at] == example.ids[begin]
             for j in range(size):
                 seen = batch.attend[row, 0, at + j].nonzero().flatten().tolist()
-                assert seen == [*range(begin), *range(at, at + size)]
+                token = batch.ids[row, at + j] != MASK
+                causally = token and not batch.attend[row, 0, at, at + 1]
+                assert seen == [*range(begin), *range(at, at + (j + 1 if causally else size))]
                 assert batch.positions[row, at + j] == begin + j
                 assert batch.ids[row, at + j] in (MASK, padded[begin + j])
                 masked_next = j + 1 < size and batch.ids[row, at + j + 1] == MASK

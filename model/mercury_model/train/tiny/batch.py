@@ -126,13 +126,14 @@ def _block_starts(example: Example, format: InfillFormat, rng: np.random.Generat
 @dataclass(frozen=True, slots=True)
 class _Block:
     """`tokens` [L] as they should be; `masked` [L]; what the loss of each weighs; `real` [L] is
-    false past the end mark, where the end mark repeats.
+    false past the end mark, where the end mark repeats; `seen` [L, L], row sees column.
     """
 
     tokens: NDArray[np.int64]
     masked: NDArray[np.bool_]
     weights: NDArray[np.float64]
     real: NDArray[np.bool_]
+    seen: NDArray[np.bool_]
     mask_id: int
 
 
@@ -142,7 +143,8 @@ def _block(
     """Corrupt the tokens from `start` on, but for the first; now and then a shorter block.
 
     Some blocks are noisy as at time `t`, others masked from some position on, as decoding from the
-    left finds them.
+    left finds them. In half of those the tokens see no masks, as where masks follow tokens that are
+    being verified.
     """
     size = format.block_length
     if rng.random() < SHORT_BLOCKS:
@@ -152,14 +154,17 @@ def _block(
     real = np.arange(size) < len(found)
     weights = np.where(real, 1.0, PAST_END_WEIGHT)
     weights[tokens == format.middle_id] = 0
+    seen = np.ones((size, size), np.bool_)
     if rng.random() < FROM_THE_LEFT:
         first = int(rng.integers(1, size)) if rng.random() < 0.5 else 1
         masked = np.arange(size) >= first
+        if rng.random() < 0.5:
+            seen[:first] = np.tri(first, size, dtype=np.bool_)
     else:
         _, masked = corrupt(tokens, NOISE.mask_rate(t), format.mask_id, rng)
         weights = weights * float(NOISE.gamma(t))
         masked[0] = False
-    return _Block(tokens, masked, weights, real, format.mask_id)
+    return _Block(tokens, masked, weights, real, seen, format.mask_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +195,7 @@ class _Layout:
         self.ids[row, here] = np.where(block.masked, block.mask_id, block.tokens)
         self.positions[row, here] = start + np.arange(size)
         self.attend[row, here, :start] = True
-        self.attend[row, here, here] = True
+        self.attend[row, here, here] = block.seen
         self.targets[row, ahead] = block.tokens[1:]
         self.noisy[row, ahead] = block.masked[1:]
         self.weights[row, ahead] = (block.masked * block.weights)[1:]
