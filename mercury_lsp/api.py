@@ -39,17 +39,18 @@ Stopped = Callable[[], bool]
 class MercuryCoder:
     """A model that fills gaps; its weights are loaded by the first call, or by `load`.
 
-    `model` is a name from `mercury-lsp models list`; `config` says how many threads it may use and
-    how much memory for contexts. Calls are served one after the other. `close` it, or use it in a
-    `with` block, to give its thread and memory back.
+    `model` is a name from `mercury-lsp models list`, or a model that is loaded already; `config`
+    says how many threads it may use and how much memory for contexts. Calls are served one after
+    the other. `close` it, or use it in a `with` block, to give its thread and memory back.
     """
 
-    def __init__(self, model: str = "mini", *, config: Config | None = None) -> None:
+    def __init__(
+        self, model: "str | LoadedModel" = "mini", *, config: Config | None = None
+    ) -> None:
         self.config = config or Config()
         self._model = model
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mercury-coder")
         self._closed = threading.Event()
-        self._loaded: LoadedModel | None = None
         self._infiller: Infiller | None = None
 
     async def load(self) -> None:
@@ -102,13 +103,13 @@ class MercuryCoder:
 
     def loaded(self) -> "LoadedModel":
         """The model, loaded if it is not yet. For jobs on the model's thread."""
-        from mercury_model import models
+        if isinstance(self._model, str):
+            from mercury_model import models
 
-        if self._loaded is None:
-            self._loaded = models.load(
+            self._model = models.load(
                 self._model, cache_dir=surroundings().cache_dir, threads=self.config.threads
             )
-        return self._loaded
+        return self._model
 
     def close(self) -> None:
         """Stop what is running, drop what waits. The coder cannot be used afterwards."""

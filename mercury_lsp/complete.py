@@ -61,34 +61,37 @@ def complete(
         str,
         typer.Argument(
             metavar="FILE:LINE[:COL]",
-            help="Where the cursor is, counted from 1, at the end of the line if there is no COL."
-            " With - for FILE, the text is read from standard input.",
+            help="Where the cursor is, counted from 1; at the end of the line if there is no COL.",
         ),
     ],
     model: Annotated[str, typer.Option(help="The model to ask.")] = "mini",
     language: Annotated[
         str | None, typer.Option(help="The language, if the file's name does not tell.")
     ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read the file's unsaved text from standard input.")
+    ] = False,
 ) -> None:
     """Complete one place in a file, and watch masks turn into code."""
-    place = find(where, language)
+    place = find(where, language, sys.stdin.read if stdin else None)
     completion = show(place, model)
     if completion is None:
         typer.echo("Nothing to suggest here.", err=True)
         raise typer.Exit(1)
 
 
-def find(where: str, language: str | None) -> Place:
-    """The place that FILE:LINE[:COL] names. Raises SettingsError for one that is not there."""
+def find(where: str, language: str | None, unsaved: Callable[[], str] | None = None) -> Place:
+    """The place that FILE:LINE[:COL] names, in the file or in what `unsaved` returns.
+
+    Raises SettingsError for a place that is not there.
+    """
     named = re.fullmatch(r"(.+?):(\d+)(?::(\d+))?", where)
     if named is None:
         raise SettingsError(f"{where} names no place.", "Write it as FILE:LINE or FILE:LINE:COL.")
-    file, line = named[1], int(named[2])
-    path = Path(file)
-    text = sys.stdin.read() if file == "-" else _read(path)
-    known = language or LANGUAGES.get(path.suffix.lower(), "python" if file == "-" else "plaintext")
-    uri = "untitled:stdin" if file == "-" else path.resolve().as_uri()
-    return Place(uri, known, text, _offset(text, line, int(named[3]) if named[3] else None))
+    path, line, column = Path(named[1]), int(named[2]), int(named[3]) if named[3] else None
+    text = unsaved() if unsaved else _read(path)
+    known = language or LANGUAGES.get(path.suffix.lower(), "plaintext")
+    return Place(path.resolve().as_uri(), known, text, _offset(text, line, column))
 
 
 def _read(path: Path) -> str:

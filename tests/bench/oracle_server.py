@@ -57,7 +57,7 @@ class Oracle:
                     f"{stage}_ms": 0.0
                     for stage in ("queue", "context", "prefill", "denoise", "tidy", "total")
                 },
-                "prefill_tokens": 0,
+                "prefill_chunks": 0,
                 "steps": 1,
                 "tokens": 2,
                 "characters": len(rest),

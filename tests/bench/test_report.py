@@ -37,12 +37,12 @@ CALL = Record(
     denoise_ms=40.0,
     tidy_ms=3.0,
     total_ms=50.0,
-    prefill_tokens=64,
+    prefill_chunks=64,
     steps=4,
     tokens=10,
     characters=12,
 )
-CACHED = replace(CALL, request=2, cached=True, prefill_tokens=0, steps=0, tokens=0, total_ms=2.0)
+CACHED = replace(CALL, request=2, cached=True, prefill_chunks=0, steps=0, tokens=0, total_ms=2.0)
 LATE = replace(CALL, request=3, outcome="cancelled", missed=False, total_ms=90.0, tokens=2)
 MISSED = replace(CALL, request=4, outcome="nothing", missed=True, total_ms=150.0)
 STRAY = replace(CALL, request=99, total_ms=9_999.0)
