@@ -27,7 +27,7 @@ FORMAT = InfillFormat(
     middle_tokens=40,
     shift=True,
     languages=("python",),
-    other_files=False,
+    file_tokens=0,
 )
 VOCABULARY = 5 + len(LETTERS)
 
@@ -108,17 +108,24 @@ class ScriptedRuntime:
         assert isinstance(kv, ScriptedKV)
         assert 1 <= len(ids) <= CHUNK_TOKENS
         self.calls.append(("verify", tuple(ids)))
+        tokens = [token for token in ids if token != self._format.mask_id]
+        assert list(ids[: len(tokens)]) == tokens, "masks stand at the end"
         start = kv.length
-        kv.ids.extend(ids)
+        kv.ids.extend(tokens)
         ends = range(start + 1, kv.length + 1)
-        return _predictions([self._script(tuple(kv.ids[:end])) for end in ends])
+        checked = [self._script(tuple(kv.ids[:end])) for end in ends]
+        return _predictions([*checked, *self._filled(kv.ids, ids[len(tokens) :])])
 
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
         assert isinstance(kv, ScriptedKV)
         assert 1 <= len(ids) <= CHUNK_TOKENS
         self.calls.append(("denoise", tuple(ids)))
+        return _predictions(self._filled(kv.ids, ids))
+
+    def _filled(self, before: list[int], ids: Sequence[int]) -> list[Mapping[int, float]]:
+        """What is predicted at each of `ids`, masks taken for what they stand for."""
         rows: list[Mapping[int, float]] = []
-        known = list(kv.ids)
+        known = list(before)
         for position, token in enumerate([*ids, self._format.mask_id]):
             predicted = self._script(tuple(known))
             known.append(
@@ -126,11 +133,11 @@ class ScriptedRuntime:
                 if token != self._format.mask_id
                 else max(predicted, key=predicted.__getitem__)
             )
-            luck = Random(f"{kv.ids}{ids}{position}")
+            luck = Random(f"{before}{ids}{position}")
             if luck.random() < self._slips:
                 predicted = babble(f"{luck.random()}")(())
             rows.append(predicted)
-        return _predictions(rows[1:] if self._format.shift else rows[:-1])
+        return rows[1:] if self._format.shift else rows[:-1]
 
 
 def spell(text: str, end: bool = True, confidence: float = 0.95) -> Script:

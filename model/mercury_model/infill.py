@@ -60,8 +60,8 @@ class Sampling:
     above, the same `seed` gives the same drafts.
 
     `mode`: "diffusion" settles a block of tokens over several steps; "autoregressive" one token a
-    step, left to right; "verified" guesses a block in one step and keeps what a causal pass
-    agrees with, which gives the autoregressive text.
+    step, left to right; "verified" checks each step's guesses in the next, which guesses
+    on, and gives the autoregressive text.
     """
 
     quality_speed_tradeoff: float = 0.5
@@ -159,15 +159,17 @@ class Infiller:
             run.extend(self._runtime, run.middle.ids(len(run.middle) - 1))
 
     def _verify(self, run: "_Run") -> Iterator[None]:
-        """Guess a block in one denoising step, keep what one causal pass would have chosen too."""
+        """Each call checks the guesses of the one before, and guesses on behind them.
+
+        The tokens of a block see no masks, so what they predict is the autoregressive head's;
+        the masks behind them are the next guesses (as in TiDAR, arXiv:2511.08923).
+        """
+        run.add_next()
+        yield
         while True:
-            start = len(run.middle)
-            run.add_next()
-            yield
-            run.open_block(taken=1)
-            run.guess(self._runtime.denoise(run.kv, run.middle.ids(start)), start)
-            yield
+            start = run.add_masks()
             run.accept(self._runtime.verify(run.kv, run.middle.ids(start)), start)
+            yield
 
 
 class _Run:
@@ -188,6 +190,8 @@ class _Run:
         self._format = format
         self._prefill = prefill
         self._steps = 0
+        self._guesses = 0
+        self._block = min(format.block_length, CHUNK_TOKENS)
         limit = min(sampling.max_tokens, format.middle_tokens)
         self.middle = Middle(Rules(format.end_id, format.mask_id, limit, sampling.stop, decode))
         self._chooser = Chooser(
@@ -203,10 +207,10 @@ class _Run:
         """A snapshot."""
         return self.middle.draft(self._steps, self._prefill)
 
-    def open_block(self, taken: int = 0) -> int:
-        """Open the positions of a block, less those already `taken`; where they start."""
+    def open_block(self) -> int:
+        """Open the positions of a block; where they start."""
         start = len(self.middle)
-        self.middle.add_masks(min(self._format.block_length, CHUNK_TOKENS) - taken)
+        self.middle.add_masks(self._block)
         return start
 
     def settle_next(self, start: int) -> None:
@@ -230,28 +234,39 @@ class _Run:
                 first + int(row), int(choices.ids[row]), float(choices.confidence[row])
             )
 
-    def guess(self, predictions: Predictions, start: int) -> None:
-        """Replace the masks of the block at `start` by a likely run of guesses."""
-        first, choices = self._denoised(predictions, start)
-        self.middle.cut(first)
-        for row in range(unmask.likely_run(choices.confidence, GUESS_CHANCE)):
-            self.middle.add_guess(int(choices.ids[row]), float(choices.confidence[row]))
-            if choices.ids[row] == self._format.end_id:
-                return
+    def add_masks(self) -> int:
+        """Fill a block behind the last settled token and its guesses; where that token stands."""
+        start = len(self.middle) - 1 - self._guesses
+        self.middle.add_masks(self._block - 1 - self._guesses)
+        return start
 
     def accept(self, predictions: Predictions, start: int) -> None:
-        """Settle the guesses after `start` that the causal pass agrees with; drop the others."""
+        """Settle the guesses after `start` that are what the causal rows choose, and one more.
+
+        If all are, the masks behind them become guesses, as far as they are likely to hold.
+        """
         self._steps += 1
-        guesses = self.middle.ids(start + 1)
+        guesses = self.middle.ids(start + 1)[: self._guesses]
         choices = self._chooser.choose(predictions, start + 1)
         agreed = 0
         while agreed < len(guesses) and choices.ids[agreed] == guesses[agreed]:
             agreed += 1
-        self.middle.cut(start + 1 + agreed)
-        for row in range(agreed):
-            self.middle.settle(start + 1 + row, guesses[row], float(choices.confidence[row]))
         self.kv.truncate(self.kv.length - len(guesses) + agreed)
-        self._next = _rows(predictions, agreed, agreed + 1)
+        self.middle.cut(start + 1)
+        for row in range(agreed + 1):
+            self.middle.add(int(choices.ids[row]), float(choices.confidence[row]))
+        self._guesses = 0
+        if agreed == len(guesses):
+            self._guess(choices, agreed + 1)
+
+    def _guess(self, choices: Choices, first: int) -> None:
+        """Add the likely run of what was chosen from row `first` on."""
+        confidence = choices.confidence[first:][: max(0, self.middle.remaining)]
+        for row in range(first, first + unmask.likely_run(confidence, GUESS_CHANCE)):
+            self.middle.add_guess(int(choices.ids[row]), float(choices.confidence[row]))
+            self._guesses += 1
+            if choices.ids[row] == self._format.end_id:
+                return
 
     def extend(self, runtime: Runtime, ids: Sequence[int]) -> None:
         """Append settled ids to the causal context."""
