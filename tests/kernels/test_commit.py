@@ -33,6 +33,10 @@ def state(block: list[tuple[bool, int, int, int]]) -> tuple[torch.Tensor, Choice
     return ids, Choices(tokens, confidence, entropy, kept), view
 
 
+def count() -> torch.Tensor:
+    return torch.full((1,), -1, dtype=torch.int32)
+
+
 def bound(value: float) -> torch.Tensor:
     return torch.tensor([value], dtype=torch.float32)
 
@@ -40,7 +44,7 @@ def bound(value: float) -> torch.Tensor:
 @given(BLOCKS, st.integers(0, 70))
 def test_a_threshold_commits_what_the_host_commits(block: Any, sixtyfourths: int) -> None:
     ids, choices, view = state(block)
-    commit(ids, choices, Policy("threshold", bound(sixtyfourths / 64)), MASK, None)
+    commit(ids, choices, Policy("threshold", bound(sixtyfourths / 64)), MASK, None, count())
     chosen = (ids[0] >= 20).numpy()
     assert (chosen == unmask.Threshold(sixtyfourths / 64)(view)).all()
 
@@ -48,7 +52,7 @@ def test_a_threshold_commits_what_the_host_commits(block: Any, sixtyfourths: int
 @given(BLOCKS, st.integers(0, 300))
 def test_an_entropy_bound_commits_what_the_host_commits(block: Any, sixtyfourths: int) -> None:
     ids, choices, view = state(block)
-    commit(ids, choices, Policy("entropy", bound(sixtyfourths / 64)), MASK, None)
+    commit(ids, choices, Policy("entropy", bound(sixtyfourths / 64)), MASK, None, count())
     assert ((ids[0] >= 20).numpy() == unmask.EntropyBound(sixtyfourths / 64)(view)).all()
 
 
@@ -64,7 +68,9 @@ def test_a_pace_read_off_a_schedule_commits_what_the_host_commits(
         opened = np.arange(size) < remaining
         level = np.zeros(size, np.float32)
         counts.append(int(pace(unmask.View(opened, level, level)).sum()))
-    commit(ids, choices, Policy("count", torch.tensor(counts, dtype=torch.int32)), MASK, None)
+    commit(
+        ids, choices, Policy("count", torch.tensor(counts, dtype=torch.int32)), MASK, None, count()
+    )
     assert ((ids[0] >= 20).numpy() == pace(view)).all()
 
 
@@ -75,7 +81,8 @@ def test_opening_again_what_is_doubted_still_makes_progress(
     ids, choices, view = state(block)
     before = int(view.open.sum())
     policy = Policy("threshold", bound(threshold / 64))
-    left = commit(ids, choices, policy, MASK, bound(floor / 64))
+    left = count()
+    commit(ids, choices, policy, MASK, bound(floor / 64), left)
     assert left.item() == int((ids == MASK).sum())
     assert left.item() < before or before == 0
     reopened = ~torch.tensor(view.open) & (ids[0] == MASK)
@@ -94,6 +101,7 @@ def test_opening_again_what_is_doubted_still_makes_progress(
         ("policy.bound", lambda g: {"policy": Policy("count", torch.ones(3))}),
         ("policy.bound", lambda g: {"policy": Policy("entropy", torch.ones(7))}),
         ("floor", lambda g: {"floor": torch.ones(2)}),
+        ("left", lambda g: {"left": g["left"].long()}),
     ],
 )
 def test_an_argument_that_does_not_fit_is_an_error_that_names_it(

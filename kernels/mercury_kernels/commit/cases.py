@@ -56,6 +56,7 @@ class CommitCase:
             "policy": Policy(self.kind, bound),
             "mask_id": MASK,
             "floor": floor,
+            "left": source.numbers([-1] * shape[0]),
         }
 
     def cost(self, source: Source) -> Cost:

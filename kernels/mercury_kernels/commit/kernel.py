@@ -73,8 +73,9 @@ def commit(
     policy: Policy,
     mask_id: int,
     floor: Tensor | None,
+    left: Tensor,
     submit: Submit = run,
-) -> Tensor:
+) -> None:
     """See `reference.commit`. Raises TensorMismatch naming a tensor that does not fit."""
     require("ids", ids, [None, None], [torch.int32])
     batch, length = ids.shape
@@ -88,7 +89,7 @@ def commit(
     require("policy.bound", policy.bound, [length + 1 if counts else batch], [kind], ids)
     if floor is not None:
         require("floor", floor, [batch], [torch.float32], ids)
-    left = torch.empty(batch, dtype=torch.int32, device=ids.device)
+    require("left", left, [batch], [torch.int32], ids)
     arguments = {
         "ids": ids,
         "tokens": choices.tokens,
@@ -104,4 +105,3 @@ def commit(
         "BLOCK": triton.next_power_of_2(length),
     }
     submit(Launch(commit_block, (batch,), arguments, warps=4))
-    return left

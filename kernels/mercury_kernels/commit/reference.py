@@ -26,17 +26,21 @@ class Policy:
 
 
 def commit(
-    ids: Tensor, choices: Choices, policy: Policy, mask_id: int, floor: Tensor | None
-) -> Tensor:
+    ids: Tensor,
+    choices: Choices,
+    policy: Policy,
+    mask_id: int,
+    floor: Tensor | None,
+    left: Tensor,
+) -> None:
     """Settle what the policy chooses; open again what the network has come to doubt.
 
     `ids` [B, T] int32 is changed in place: a position is open where it is `mask_id`. With `floor`
     [B] fp32, settled positions whose token is now less likely than that return to masks, the most
-    doubted first, but always fewer than were settled, so that every step makes progress. Returns
-    how many positions are open now, [B] int32.
+    doubted first, but always fewer than were settled, so that every step makes progress. Writes
+    `left` [B] int32, how many positions are open now.
     """
     opened = ids == mask_id
-    left = torch.zeros(len(ids), dtype=torch.int32, device=ids.device)
     for b in range(len(ids)):
         chosen = _chosen(b, opened[b], choices, policy)
         doubted = torch.zeros_like(chosen)
@@ -47,7 +51,6 @@ def commit(
             doubted[spared] = False
         ids[b] = torch.where(chosen, choices.tokens[b], ids[b]).masked_fill(doubted, mask_id)
         left[b] = opened[b].sum() - chosen.sum() + doubted.sum()
-    return left
 
 
 def _chosen(b: int, opened: Tensor, choices: Choices, policy: Policy) -> Tensor:

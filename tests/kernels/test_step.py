@@ -1,0 +1,255 @@
+"""The step: what it computes, and what a capture as a CUDA graph relies on."""
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from mercury_kernels.case import Source
+from mercury_kernels.dispatch import reference_operations, triton_operations
+from mercury_kernels.launch import Launch
+from mercury_kernels.rope.cases import rotation
+from mercury_kernels.rope.reference import Projection
+from mercury_kernels.step import (
+    Bucket,
+    LayerWeights,
+    Network,
+    Rules,
+    State,
+    denoise,
+    hidden_states,
+    smallest_bucket,
+)
+from mercury_kernels.weights import Weight, narrowed
+from mercury_model.config import ModelConfig
+from mercury_model.transformer import Denoiser
+
+MASK, END = 99, 98
+CONFIG = ModelConfig(
+    vocab_size=100,
+    width=32,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_width=16,
+    mlp_width=48,
+    rope_theta=1e4,
+    norm_eps=1e-5,
+    tied_head=False,
+    qkv_bias=True,
+    qk_norm=True,
+)
+BUCKET = Bucket(batch=2, block=6, pages=2)
+
+
+def denoiser() -> Denoiser:
+    """A network of random weights, its norms away from one."""
+    torch.manual_seed(3)
+    model = Denoiser(CONFIG).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def network(model: Denoiser, dtype: torch.dtype = torch.float32) -> Network:
+    """The same weights as the kernels take them."""
+
+    def weight(matrix: torch.Tensor) -> Weight:
+        return narrowed(matrix.detach(), dtype)
+
+    layers = tuple(
+        LayerWeights(
+            attention_norm=layer.attention_norm.weight,
+            qkv=weight(torch.cat([layer.q.weight, layer.k.weight, layer.v.weight])),
+            after=Projection(
+                bias=torch.cat([layer.q.bias, layer.k.bias, layer.v.bias]),
+                q_norm=layer.q_norm.weight,
+                k_norm=layer.k_norm.weight,
+                eps=CONFIG.norm_eps,
+            ),
+            output=weight(layer.o.weight),
+            mlp_norm=layer.mlp_norm.weight,
+            gate=weight(layer.g.weight),
+            up=weight(layer.u.weight),
+            down=weight(layer.d.weight),
+        )
+        for layer in model.layers
+    )
+    return Network(
+        embedding=model.embedding.weight.detach(),
+        layers=layers,
+        norm=model.norm.weight,
+        head=weight(model.head.weight),
+        rotation=rotation(128, CONFIG.head_width, Source()),
+        heads=CONFIG.heads,
+        kv_heads=CONFIG.kv_heads,
+        head_width=CONFIG.head_width,
+        eps=CONFIG.norm_eps,
+    )
+
+
+RULES = Rules(MASK, END, shift=0, forbidden=torch.tensor([MASK], dtype=torch.int32), top=4)
+
+
+def mapped(value: Any, change: Any) -> Any:
+    """The same structure, every tensor changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(mapped(part, change) for part in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {f.name: mapped(getattr(value, f.name), change) for f in fields(value)}
+        return replace(value, **parts)
+    return value
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    """Every tensor of a structure, in order."""
+    found: list[torch.Tensor] = []
+    mapped(value, lambda tensor: found.append(tensor) or tensor)
+    return found
+
+
+def masked_state(net: Network, sequences: int = 2) -> State:
+    """Blocks of masks after nothing; rows past `sequences` stand for none."""
+    state = State.empty(net, BUCKET, pages=4, cache=net.embedding.dtype)
+    state.caches[0].table.copy_(torch.tensor([[0, 1], [3, 2]], dtype=torch.int32))
+    state.ids[:sequences] = MASK
+    state.visible[:sequences] = BUCKET.block
+    return state
+
+
+def test_the_network_is_the_denoiser_causal_over_the_context_and_both_ways_in_the_block() -> None:
+    model, do = denoiser(), reference_operations()
+    net = network(model)
+    state = masked_state(net)
+    context = torch.randint(0, 90, (2, 6), generator=torch.Generator().manual_seed(1))
+    state.ids.copy_(context)
+    state.visible.copy_(torch.arange(1, 7).expand(2, 6))
+    hidden_states(net, state, do)
+    state.ids.fill_(MASK)
+    state.start.fill_(6)
+    state.visible.fill_(12)
+    got = hidden_states(net, state, do).view(2, 6, -1)
+    ids = torch.cat([context, torch.full((2, 6), MASK)], 1)
+    sees = torch.ones(12, 12, dtype=torch.bool)
+    sees[:6] = torch.arange(12) <= torch.arange(6)[:, None]
+    want = model(ids, torch.arange(12).expand(2, 12), sees[None, None])[:, 6:]
+    assert torch.allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8], ids=["fp32", "int8"])
+def test_a_step_of_kernels_is_a_step_of_the_reference(
+    interpreter: None, poisoned: None, dtype: torch.dtype
+) -> None:
+    net = network(denoiser(), dtype)
+    states = [masked_state(net) for _ in range(2)]
+    for state, do in zip(states, (reference_operations(), triton_operations()), strict=True):
+        state.policy.bound.fill_(0.05)
+        denoise(net, state, RULES, do)
+    reference, kernels = states
+    assert torch.equal(kernels.ids, reference.ids)
+    assert torch.equal(kernels.left, reference.left)
+    assert 0 < int(kernels.left.sum()) < 12
+    for mine, its in zip(kernels.caches, reference.caches, strict=True):
+        assert torch.allclose(mine.keys, its.keys, atol=1e-5)
+
+
+def test_steps_settle_every_block_within_its_length_and_leave_empty_rows_alone() -> None:
+    net = network(denoiser())
+    state = masked_state(net, sequences=1)
+    state.policy.bound.fill_(torch.inf)
+    for step in range(1, 7):
+        denoise(net, state, RULES, reference_operations())
+        assert state.left.tolist() == [6 - step, 0]
+    assert MASK not in state.ids.tolist()[0]
+    assert state.ids[1].tolist() == [0] * 6
+
+
+def test_buffers_stay_where_they_are_from_step_to_step() -> None:
+    net = network(denoiser())
+    state = masked_state(net)
+    before = [tensor.data_ptr() for tensor in tensors((net, state))]
+    for _ in range(3):
+        denoise(net, state, RULES, reference_operations())
+    assert [tensor.data_ptr() for tensor in tensors((net, state))] == before
+
+
+def described(launch: Launch) -> tuple[Any, ...]:
+    """What a captured graph would hold of a launch, less the addresses."""
+    arguments = [
+        (name, tuple(value.shape) if isinstance(value, torch.Tensor) else value)
+        for name, value in launch.arguments.items()
+    ]
+    return launch.name, launch.grid, tuple(arguments), launch.warps, launch.stages
+
+
+def test_a_step_on_a_gpu_waits_for_nothing_and_always_launches_the_same(interpreter: None) -> None:
+    """Fake CUDA tensors have no contents: any look at them, or shape made from them, would raise.
+
+    The kernels are recorded rather than run, which fake tensors would not survive either.
+    """
+    real = network(denoiser(), torch.int8)
+    rounds = []
+    with FakeTensorMode():
+
+        def fake(tensor: torch.Tensor) -> torch.Tensor:
+            kind = torch.bfloat16 if tensor.is_floating_point() else tensor.dtype
+            kept = tensor.dtype if tensor.ndim == 1 or tensor.shape[0] == 128 else kind
+            return torch.empty(tensor.shape, dtype=kept, device="cuda")
+
+        net = mapped(real, fake)
+        rules = mapped(RULES, fake)
+        for _ in range(2):
+            launches: list[Launch] = []
+            state = State.empty(net, BUCKET, pages=4, cache=torch.bfloat16)
+            denoise(net, state, rules, triton_operations(submit=launches.append))
+            rounds.append([described(launch) for launch in launches])
+            for tensor in tensors([launch.arguments for launch in launches]):
+                assert tensor.device.type == "cuda"
+    assert rounds[0] == rounds[1]
+    # Nine launches a layer, the split attention's second among them, then norm, head and choice.
+    assert len(rounds[0]) == 2 * 9 + 1 + 2 + 1 + 1
+
+
+def test_fake_tensors_do_catch_a_step_that_looks_at_its_data(interpreter: None) -> None:
+    real = network(denoiser())
+    kernels = triton_operations(submit=lambda launch: None)
+
+    def peeking(ids: torch.Tensor, *_: Any) -> None:
+        ids.fill_(ids.max().item())
+
+    with FakeTensorMode():
+
+        def fake(tensor: torch.Tensor) -> torch.Tensor:
+            return torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
+
+        net, rules = mapped(real, fake), mapped(RULES, fake)
+        state = State.empty(net, BUCKET, pages=4, cache=torch.float32)
+        with pytest.raises(DataDependentOutputException):
+            denoise(net, state, rules, replace(kernels, commit=peeking))
+
+
+BUCKETS = [Bucket(b, t, p) for b in (1, 4, 16) for t in (16, 32) for p in (4, 16, 64)]
+
+
+@given(st.integers(1, 20), st.integers(1, 40), st.integers(0, 5000))
+def test_the_smallest_bucket_that_fits_is_taken(batch: int, block: int, context: int) -> None:
+    found = smallest_bucket(BUCKETS, batch, block, context)
+    fits = [
+        b
+        for b in BUCKETS
+        if b.batch >= batch and b.block >= block and b.pages * 64 >= context + b.block
+    ]
+    if not fits:
+        assert found is None
+        return
+    assert found in fits
+    assert all(
+        (found.batch * found.block, found.pages) <= (b.batch * b.block, b.pages) for b in fits
+    )
