@@ -1,5 +1,6 @@
 """Between weights by name, as checkpoints hold them, and the grouped ones that training runs on."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,10 +48,11 @@ def training_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def delta(config: ModelConfig, plain: Adapters, gated: Adapters) -> dict[str, NDArray[Any]]:
+def delta(config: ModelConfig, parameters: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
     """Both adapters as a delta: int8 rows with a scale each, under the names of a checkpoint.
 
-    Layers below the adapters' first have none.
+    `parameters` are those of a `Network` by name; others are passed over. Layers without adapters
+    are left out.
     """
     rows = {
         "q": config.heads * config.head_width,
@@ -62,17 +64,37 @@ def delta(config: ModelConfig, plain: Adapters, gated: Adapters) -> dict[str, ND
         "d": config.width,
     }
     result: dict[str, NDArray[Any]] = {}
-    for adapters, prefix in ((plain, ""), (gated, "mask_")):
-        for i in range(adapters.first, config.layers):
-            for group, parts in GROUPS.items():
-                pair = adapters.pair(i, group)
-                assert pair is not None
-                a, b = pair
-                for part, own in zip(parts, torch.split(b, [rows[p] for p in parts]), strict=True):
-                    name = f"layers.{i}.{part}.{prefix}"
-                    for key, values in ((f"{name}a", a), (f"{name}b", own)):
-                        result[key], result[f"{key}.scale"] = quantised(values)
+    for name, values in parameters.items():
+        found = _PARAMETER.fullmatch(name)
+        if found is None:
+            continue
+        kind, layer, group, half = found.groups()
+        parts = GROUPS[group]
+        shares = torch.split(values, [rows[p] for p in parts]) if half == "b" else [values] * 3
+        for part, share in zip(parts, shares, strict=False):
+            key = f"layers.{layer}.{part}.{'mask_' if kind == 'gated' else ''}{half}"
+            result[key], result[f"{key}.scale"] = quantised(share)
     return result
+
+
+_PARAMETER = re.compile(r"(plain|gated)\.weights\.(\d+)_(qkv|o|gu|d)_([ab])")
+
+
+def inherit(gated: Adapters, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    """Let gated adapters go on from those of a checkpoint, where it has some of the same rank.
+
+    Adapters of our own making share the inner half within a group, so nothing is lost.
+    """
+    with torch.no_grad():
+        for key, parameter in gated.weights.items():
+            layer, group, half = key.split("_")
+            parts = [f"layers.{layer}.{part}.mask_{half}" for part in GROUPS[group]]
+            if parts[0] not in tensors:
+                continue
+            whole = [tensors[parts[0]]] if half == "a" else [tensors[part] for part in parts]
+            values = torch.from_numpy(np.concatenate(whole))
+            if values.shape == parameter.shape and values.any():
+                parameter.copy_(values)
 
 
 def quantised(values: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

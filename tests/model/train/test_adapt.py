@@ -6,7 +6,7 @@ import torch
 from train_fakes import CONFIG, feed, tiny
 
 from mercury_model.train.adapt import Plan, Run, saved_plan
-from mercury_model.train.base import delta, frozen
+from mercury_model.train.base import delta, frozen, inherit
 
 PLAN = Plan(steps=8, examples=2, warmup=2, plain_rank=2, gated_rank=3, first_layer=1)
 
@@ -69,7 +69,7 @@ def test_a_probe_leaves_the_run_as_it_was() -> None:
 
 def test_a_delta_keeps_each_weight_to_half_a_step_of_its_row() -> None:
     run = advanced(Run(tiny(), PLAN), 2)
-    stored = delta(CONFIG, run.network.plain, run.network.gated)
+    stored = delta(CONFIG, dict(run.network.named_parameters()))
     assert "layers.0.q.a" not in stored
     a, b = run.network.gated.pair(1, "qkv")
     rows = CONFIG.heads * CONFIG.head_width
@@ -77,6 +77,26 @@ def test_a_delta_keeps_each_weight_to_half_a_step_of_its_row() -> None:
         scale = torch.from_numpy(stored[f"{name}.scale"])[:, None]
         error = torch.from_numpy(stored[name]).float() * scale - exact
         assert (error.abs() <= 0.5001 * scale).all()
+
+
+def test_gated_adapters_go_on_from_a_delta() -> None:
+    run = advanced(Run(tiny(), PLAN), 2)
+    small = delta(CONFIG, dict(run.network.named_parameters()))
+    wide = {
+        name: values.astype("float32") * small[f"{name}.scale"][:, None]
+        for name, values in small.items()
+        if not name.endswith(".scale")
+    }
+    fresh = Run(tiny(), PLAN)
+    inherit(fresh.network.gated, wide)
+    for one, other in zip(
+        fresh.network.gated.parameters(), run.network.gated.parameters(), strict=True
+    ):
+        assert torch.allclose(one, other, atol=0.02)
+    other_rank = Run(tiny(), replace(PLAN, gated_rank=4))
+    before = state(other_rank)
+    inherit(other_rank.network.gated, wide)
+    assert all(map(torch.equal, before, state(other_rank)))
 
 
 def test_networks_of_another_shape_are_refused() -> None:

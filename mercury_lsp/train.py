@@ -1,0 +1,146 @@
+"""`mercury-lsp train`: the corpus, and the adaptation of a model on it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mercury_lsp.config import surroundings
+from mercury_lsp.errors import SettingsError
+
+train = typer.Typer(
+    help="Build the training corpus and adapt a model on it.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Folder = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the corpus is.")]
+
+
+@train.command()
+def data(
+    corpus: Folder = Path("runs/corpus"),
+    archives: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where downloaded packages are kept.")
+    ] = Path("runs/archives"),
+) -> None:
+    """Download the packages of the manifest with pip, npm and apt-get, and clean their sources."""
+    from collections import Counter
+
+    from mercury_model.train import data as corpora
+    from mercury_model.train import manifest
+    from mercury_model.train.start import HELD_OUT, TRAIN
+
+    if surroundings().offline:
+        raise SettingsError("The network is switched off.", "Unset MERCURY_OFFLINE to fetch data.")
+    packages = manifest.load()
+    missing = manifest.fetch(packages, archives)
+    for package in missing:
+        typer.echo(f"Left out: {package.name} {package.version} is not to be had as it was.")
+    present = [package for package in packages if package not in missing]
+    for split, file in (("held-out", HELD_OUT), ("train", TRAIN)):
+        dropped: Counter[str] = Counter()
+        size = corpora.write(corpora.build(present, archives, split, dropped), corpus / file)
+        typer.echo(f"{split}: " + ", ".join(f"{k} {v / 1e6:.1f} MB" for k, v in size.most_common()))
+        typer.echo("  files left out: " + ", ".join(f"{v} {k}" for k, v in dropped.most_common()))
+
+
+@train.command()
+def adapt(  # noqa: PLR0913  the options are what the command is
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Checkpoint, log and curves; resumed if there.")
+    ] = Path("runs/mini"),
+    corpus: Folder = Path("runs/corpus"),
+    model: Annotated[str, typer.Option(help="The model to start from.")] = "mini",
+    steps: Annotated[int, typer.Option(min=1, help="Where the learning rate reaches zero.")] = 800,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="Stop after so long; go on with the same command.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for the first GPU.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
+) -> None:
+    """Train the autoregressive and the diffusion head; resumable at any step."""
+    import torch
+
+    from mercury_model.train.adapt import Plan
+    from mercury_model.train.loop import Pace, drive
+    from mercury_model.train.start import start
+
+    if not (corpus / "train.jsonl").exists():
+        raise SettingsError(f"There is no corpus in {corpus}.", "Run: mercury-lsp train data.")
+    if threads:
+        torch.set_num_threads(threads)
+    ready = start(model, Plan(steps=steps), corpus, surroundings().cache_dir, torch.device(device))
+    end = time.monotonic() + 60 * minutes if minutes else float("inf")
+    with _interrupted() as interrupted:
+        for entry in drive(
+            ready.run,
+            ready.feeds,
+            out,
+            Pace(),
+            time.monotonic,
+            lambda: interrupted() or time.monotonic() > end,
+        ):
+            typer.echo(_line(entry.values, entry.seconds_left))
+
+
+@train.command()
+def curves(
+    run: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run.")],
+    out: Annotated[Path, typer.Argument(metavar="PNG", help="The picture to write.")],
+) -> None:
+    """Draw the loss curves of a run."""
+    from mercury_model.train import curves as picture
+    from mercury_model.train.loop import LOG, read_log
+
+    if not (run / LOG).exists():
+        raise SettingsError(f"{run} has no log of a run.", "Name the folder given to adapt --out.")
+    picture.save(out, read_log(run))
+
+
+@train.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="The safetensors file to write.")],
+    model: Annotated[str, typer.Option(help="The model the run started from.")] = "mini",
+) -> None:
+    """Write what a run has learnt as a delta: int8, a few megabytes."""
+    from mercury_model.train.loop import CHECKPOINT
+    from mercury_model.train.start import exported
+
+    if not (run / CHECKPOINT).exists():
+        raise SettingsError(f"{run} has no checkpoint.", "Name the folder given to adapt --out.")
+    exported(model, run / CHECKPOINT, out)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+def _line(values: dict[str, object], seconds_left: float) -> str:
+    """One step for a person to read."""
+    keys = ("step", "loss", "accuracy", "drafted", "rows", "seconds")
+    said = "  ".join(f"{key} {values[key]}" for key in keys if key in values)
+    if "probe" in values:
+        return f"held out: {said}"
+    return f"{said}  left {seconds_left / 60:.0f} min"
+
+
+@contextmanager
+def _interrupted() -> Iterator[Callable[[], bool]]:
+    """Whether the user, or the system, has asked to end: the step at work is finished first."""
+    import signal
+
+    asked = False
+
+    def note(*_: object) -> None:
+        nonlocal asked
+        asked = True
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, note) for number in signals]
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

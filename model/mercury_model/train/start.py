@@ -1,0 +1,58 @@
+"""What a run of the adaptation starts from: a model of the table, a corpus, a device."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from mercury_model import models, tensors
+from mercury_model.tokenizer import Tokenizer
+from mercury_model.train import data
+from mercury_model.train.adapt import Plan, Run, saved_plan
+from mercury_model.train.base import delta, frozen, inherit, training_dtype
+from mercury_model.train.collate import Blocks
+from mercury_model.train.feed import Feed, by_language
+
+TRAIN = "train.jsonl"
+HELD_OUT = "held-out.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A run before its first step, and what it is trained and probed on."""
+
+    run: Run
+    feeds: tuple[Feed, Feed]
+
+
+def start(name: str, plan: Plan, corpus: Path, cache_dir: Path, device: torch.device) -> Start:
+    """Ready to train on top of model `name`, deltas included.
+
+    `corpus` holds TRAIN and HELD_OUT. Raises WeightsMissing, and OSError without a corpus.
+    """
+    entry, card = models.find(name), models.card(name)
+    weights = models.merged(entry, cache_dir)
+    base = frozen(card.architecture, weights, device, training_dtype(device))
+    encode = Tokenizer(models.BUNDLED / entry.tokenizer, card.infill).encode
+
+    def feed(file: str, seed: str) -> Feed:
+        sources = by_language(data.read(corpus / file))
+        return Feed(sources, encode, card.infill, Blocks(), seed)
+
+    run = Run(base, plan)
+    inherit(run.network.gated, weights)
+    return Start(run, (feed(TRAIN, str(plan.seed)), feed(HELD_OUT, "probe")))
+
+
+def exported(name: str, checkpoint: Path, out: Path) -> None:
+    """Write the adapters of a checkpoint as a delta on top of model `name`."""
+    card, entry = models.card(name), models.find(name)
+    stored = load_file(checkpoint)
+    plan = saved_plan(checkpoint)
+    notes = {
+        "on": " ".join(weights.sha256 for weights in entry.weights),
+        "plan": json.dumps(asdict(plan)),
+    }
+    tensors.write(out, delta(card.architecture, stored), notes)
