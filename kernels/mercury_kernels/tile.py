@@ -18,6 +18,11 @@ FEWEST_STEPS = 2
 
 MOST_SPLITS = 8
 
+QUERY_ROWS = 64
+"""Queries of an attention program: the least that the tensor cores' wide instruction takes."""
+
+MOST_CONTEXT_SPLITS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -59,6 +64,14 @@ def splits(tokens: int, features: int, depth: int, tile: Tile) -> int:
         and programs * count < PROGRAMS
         and depth >= 2 * count * FEWEST_STEPS * tile.depth
     ):
+        count *= 2
+    return count
+
+
+def context_splits(programs: int, pages: int) -> int:
+    """Among how many programs to share the keys, a power of two, so that the chip is full."""
+    count = 1
+    while count < MOST_CONTEXT_SPLITS and count < pages and programs * count < PROGRAMS:
         count *= 2
     return count
 

@@ -11,6 +11,7 @@ from mercury_kernels.attention.reference import attend as reference
 from mercury_kernels.case import Source
 from mercury_kernels.check import TensorMismatch
 from mercury_kernels.paged import PAGE, Paged
+from mercury_kernels.tile import context_splits
 
 SMALL = cases.AttentionCase((70, -1), 3, (4, 2), 16)
 
@@ -80,9 +81,6 @@ def test_an_argument_that_does_not_fit_is_an_error_that_names_it(
 def test_keys_are_shared_among_no_more_programs_than_there_are_pages(
     programs: int, pages: int
 ) -> None:
-    pytest.importorskip("triton", reason="Triton is not installed; see mercury-lsp[dev]")
-    from mercury_kernels.attention.kernel import context_splits
-
     splits = context_splits(programs, pages)
     assert splits in (1, 2, 4, 8, 16)
     assert splits == 1 or splits < 2 * pages

@@ -9,6 +9,7 @@ from mercury_kernels.architecture import ARCHITECTURES
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import scattered
+from mercury_kernels.tile import QUERY_ROWS, context_splits
 
 TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
 
@@ -42,11 +43,21 @@ class AttentionCase:
         """Keys of each sequence."""
         return [c + self.tokens + self.after if c >= 0 else 0 for c in self.contexts]
 
+    def splits(self) -> int:
+        """Among how many programs the kernel shares the keys."""
+        group = self.heads[0] // self.heads[1]
+        tiles = -(-self.tokens * group // QUERY_ROWS)
+        return context_splits(len(self.contexts) * self.heads[1] * tiles, self.page_count())
+
+    def page_count(self) -> int:
+        """Pages of the longest sequence, unless given."""
+        return self.pages or -(-max(*self.lengths(), 1) // PAGE)
+
     def inputs(self, source: Source) -> dict[str, Any]:
         """Whole pages of random keys, more than any row sees."""
         generator = source.generator()
         batch = len(self.contexts)
-        pages = self.pages or -(-max(max(self.lengths()), 1) // PAGE)
+        pages = self.page_count()
         if self.sees == "causal":
             visible = [
                 [c + t + 1 if c >= 0 else 0 for t in range(self.tokens)] for c in self.contexts
@@ -60,12 +71,15 @@ class AttentionCase:
         }
 
     def cost(self, source: Source) -> Cost:
-        """Keys and values read once, queries read, the result written; partial results as well."""
+        """Keys and values read once, queries read, the result written; partial results both."""
         keys = sum(self.lengths())
         rows = len(self.contexts) * self.tokens * self.heads[0]
         kept = (source.cache_dtype or source.dtype).itemsize
         moved = 2 * keys * self.heads[1] * self.width * kept
         moved += 2 * rows * self.width * source.dtype.itemsize
+        splits = self.splits()
+        if splits > 1:
+            moved += 2 * splits * rows * (self.width + 1) * 4
         return Cost(moved, 4 * keys * self.tokens * self.heads[0] * self.width)
 
 

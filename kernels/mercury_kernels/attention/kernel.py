@@ -17,10 +17,7 @@ from torch import Tensor
 from mercury_kernels.check import TensorMismatch, require
 from mercury_kernels.launch import Launch, Submit, run
 from mercury_kernels.paged import PAGE, Paged
-from mercury_kernels.tile import PROGRAMS, precision
-
-ROWS = 64
-"""Rows of queries in a program: the least that the tensor cores' wide instruction takes."""
+from mercury_kernels.tile import QUERY_ROWS, context_splits, precision
 
 COMBINED_ROWS = 4
 
@@ -111,14 +108,6 @@ def combine(
     tl.store(to, result.to(out.dtype.element_ty), mask=inside[:, None])
 
 
-def context_splits(programs: int, pages: int) -> int:
-    """Among how many programs to share the keys, a power of two, so that the chip is full."""
-    count = 1
-    while count < 16 and count < pages and programs * count < PROGRAMS:
-        count *= 2
-    return count
-
-
 def attend(q: Tensor, visible: Tensor, cache: Paged, submit: Submit = run) -> Tensor:
     """See `reference.attend`. Raises TensorMismatch naming a tensor that does not fit."""
     require("q", q, [None, None, None, None], [torch.float32, torch.bfloat16])
@@ -131,7 +120,7 @@ def attend(q: Tensor, visible: Tensor, cache: Paged, submit: Submit = run) -> Te
     if width < 16 or width & (width - 1):
         raise TensorMismatch(f"q has heads of {width}; a power of two from 16 is needed")
     group = heads // kv_heads
-    tiles = triton.cdiv(tokens * group, ROWS)
+    tiles = triton.cdiv(tokens * group, QUERY_ROWS)
     splits = context_splits(batch * kv_heads * tiles, pages)
     out = torch.empty_like(q)
     parts, lse = out, out
@@ -151,7 +140,7 @@ def attend(q: Tensor, visible: Tensor, cache: Paged, submit: Submit = run) -> Te
         "kv_heads": kv_heads,
         "group": group,
         "pages": pages,
-        "ROWS": ROWS,
+        "ROWS": QUERY_ROWS,
         "WIDTH": width,
         "PAGE": PAGE,
         "SPLITS": splits,

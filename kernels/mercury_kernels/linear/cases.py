@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mercury_kernels.architecture import ARCHITECTURES
 from mercury_kernels.case import Cost, Source, Tolerance
+from mercury_kernels.tile import splits, tile_for
 from mercury_kernels.weights import narrowed
 
 TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 2e-6}
@@ -31,6 +32,11 @@ class LinearCase:
         """As in `M32-N896-K4864`."""
         return f"M{self.tokens}-N{self.features}-K{self.depth}"
 
+    def splits(self, source: Source) -> int:
+        """How many partial sums the kernel leaves."""
+        tile = tile_for(self.tokens, source.weights)
+        return splits(self.tokens, self.features, self.depth, tile)
+
     def inputs(self, source: Source) -> dict[str, Any]:
         """Weights scaled as a trained layer's, so that outputs are about one."""
         generator = source.generator()
@@ -39,9 +45,10 @@ class LinearCase:
         return {"x": x, "weight": narrowed(matrix, source.weights)}
 
     def cost(self, source: Source) -> Cost:
-        """Weights and activations read once, the result written once in the activation type."""
+        """Weights and activations read once, the partial sums written in fp32."""
         moved = self.features * self.depth * source.weights.itemsize
-        moved += self.tokens * (self.depth + self.features) * source.dtype.itemsize
+        moved += self.tokens * self.depth * source.dtype.itemsize
+        moved += self.splits(source) * self.tokens * self.features * 4
         return Cost(moved, 2 * self.tokens * self.features * self.depth)
 
 
