@@ -16,7 +16,9 @@ from mercury_lsp import __version__
 from mercury_lsp.bench.command import bench
 from mercury_lsp.complete import complete
 from mercury_lsp.errors import SettingsError
+from mercury_lsp.evaluation.command import evaluate
 from mercury_lsp.models import models
+from mercury_lsp.train import train
 from mercury_model.errors import Remedied
 
 app = typer.Typer(
@@ -29,7 +31,9 @@ app = typer.Typer(
 )
 app.command()(complete)
 app.command()(bench)
+app.command("eval")(evaluate)
 app.add_typer(models, name="models")
+app.add_typer(train, name="train")
 
 
 class Level(StrEnum):

@@ -1,0 +1,74 @@
+"""Gaps in code that training never saw: drawn from the held-out split, the same each time."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mercury_model.train.data import Source
+from mercury_model.train.gaps import Kind, draw_hole
+
+SINGLE_LINE = frozenset({Kind.REST_OF_LINE, Kind.WHOLE_LINE})
+"""Kinds that end with their line, as the server cuts them."""
+
+MAX_TOKENS_CHARS = 160
+"""Longer middles are left out: they are beyond what is shown as ghost text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A gap, its truth, and the code around it. `after` begins where the suffix begins."""
+
+    language: str
+    package: str
+    path: str
+    kind: Kind
+    before: str
+    truth: str
+    after: str
+
+
+def draw(
+    sources: Mapping[str, Sequence[Source]], counts: Mapping[str, int], seed: int
+) -> list[Case]:
+    """Up to `counts[language]` cases for each language, each from a file of its own where enough.
+
+    Packages take turns, so that a large one does not outweigh the others. Comments and gaps in
+    prose are as rare as in training.
+    """
+    cases = []
+    for language, count in counts.items():
+        draw_from = random.Random(f"{seed}/{language}")
+        pools: dict[str, list[Source]] = {}
+        for source in sources.get(language, ()):
+            pools.setdefault(source.package, []).append(source)
+        names = sorted(pools)
+        for name in names:
+            draw_from.shuffle(pools[name])
+        made, tries = 0, 0
+        while names and made < count and tries < 4 * count:
+            pool = pools[names[tries % len(names)]]
+            case = _case(pool[tries // len(names) % len(pool)], draw_from)
+            tries += 1
+            if case:
+                cases.append(case)
+                made += 1
+    return cases
+
+
+def _case(source: Source, draw_from: random.Random) -> Case | None:
+    hole = draw_hole(source.text, 1, draw_from)
+    if hole is None:
+        return None
+    cursor = hole.cursors[0]
+    truth = source.text[cursor.start : cursor.end]
+    if len(truth) > MAX_TOKENS_CHARS:
+        return None
+    return Case(
+        source.language,
+        source.package,
+        source.path,
+        cursor.kind,
+        source.text[: cursor.start],
+        truth,
+        source.text[hole.end :],
+    )

@@ -1,0 +1,97 @@
+"""The figures of an evaluation: by setting, kind and language, each difference with its error."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mercury_lsp.evaluation import scores
+from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
+from mercury_lsp.evaluation.measure import Outcome, Timing
+
+SHOWN = 0.4
+REFERENCE = "autoregressive"
+
+Pairs = Sequence[tuple[Case, Outcome]]
+
+
+def document(
+    cases: Sequence[Case], runs: Mapping[str, Sequence[Outcome]], timing: Timing
+) -> dict[str, Any]:
+    """Everything as JSON values. `runs` are outcomes in the order of `cases`, by setting."""
+    ratio = timing.block / timing.one_row
+    return {
+        "cases": len(cases),
+        "one_row_ms": round(1000 * timing.one_row, 2),
+        "block_ms": round(1000 * timing.block, 2),
+        "block_to_row": round(ratio, 3),
+        "settings": {
+            name: _setting(cases, outcomes, runs.get(REFERENCE), ratio)
+            for name, outcomes in runs.items()
+        },
+    }
+
+
+def _setting(
+    cases: Sequence[Case],
+    outcomes: Sequence[Outcome],
+    reference: Sequence[Outcome] | None,
+    ratio: float,
+) -> dict[str, Any]:
+    pairs = list(zip(cases, outcomes, strict=True))
+    single = [pair for pair in pairs if pair[0].kind in SINGLE_LINE]
+    tokens_per_step = _tokens_per_step(pairs)
+    result = {
+        "all": _summary(pairs),
+        "single_line": _summary(single),
+        "single_line_python": _summary([p for p in single if p[0].language == "python"]),
+        "by_kind": _grouped(pairs, lambda case: case.kind.value),
+        "by_language": _grouped(pairs, lambda case: case.language),
+        "tokens_per_step": tokens_per_step,
+        "tokens_per_step_over_cost": round(tokens_per_step / ratio, 3),
+        "calibration": calibration(single),
+    }
+    if reference is not None and reference is not outcomes:
+        differences = [
+            float(mine.exact) - float(theirs.exact)
+            for mine, theirs in zip(outcomes, reference, strict=True)
+        ]
+        result["exact_less_autoregressive"] = asdict(scores.interval(differences))
+    return result
+
+
+def _tokens_per_step(pairs: Pairs) -> float:
+    steps = sum(outcome.steps for _, outcome in pairs)
+    return round(sum(outcome.tokens for _, outcome in pairs) / max(1, steps), 3)
+
+
+def _grouped(pairs: Pairs, key: Any) -> dict[str, Any]:
+    groups = scores.group_by(pairs, lambda pair: str(key(pair[0])))
+    return {name: _summary(groups[name]) for name in sorted(groups)}
+
+
+def _summary(pairs: Pairs) -> dict[str, Any]:
+    outcomes = [outcome for _, outcome in pairs]
+    count = max(1, len(outcomes))
+    known = [o.parses for o in outcomes if o.parses is not None]
+    return {
+        "count": len(outcomes),
+        "exact": asdict(scores.interval([float(o.exact) for o in outcomes])),
+        "similarity": round(sum(o.similarity for o in outcomes) / count, 4),
+        "parses": round(sum(known) / max(1, len(known)), 4),
+        "length_error": round(sum(abs(o.length_error) for o in outcomes) / count, 2),
+        "too_long": round(sum(o.length_error > 0 for o in outcomes) / count, 4),
+        "ended": round(sum(o.ended for o in outcomes) / count, 4),
+        "milliseconds": round(1000 * sum(o.seconds for o in outcomes) / count, 1),
+    }
+
+
+def calibration(pairs: Pairs) -> dict[str, Any]:
+    """How well the product of the tokens' probabilities tells what is right."""
+    confidences = [outcome.confidence for _, outcome in pairs]
+    right = [outcome.exact for _, outcome in pairs]
+    bins = scores.reliability(confidences, right)
+    return {
+        "bins": [asdict(b) for b in bins],
+        "expected_calibration_error": scores.calibration_error(bins),
+        f"right_of_surest_{SHOWN:.0%}": scores.precision_at(SHOWN, confidences, right),
+    }

@@ -1,0 +1,95 @@
+from itertools import count
+
+import pytest
+from fakes import LetterTokenizer, ScriptedRuntime, card, spell
+
+from mercury_lsp.errors import SettingsError
+from mercury_lsp.evaluation import command, measure, report
+from mercury_lsp.evaluation.cases import Case, draw
+from mercury_model.infill import Sampling
+from mercury_model.models import LoadedModel
+from mercury_model.train.data import Source
+from mercury_model.train.gaps import Kind
+
+
+def case(truth: str, kind: Kind = Kind.REST_OF_LINE) -> Case:
+    return Case("python", "p", "p.py", kind, "a = (", truth, ")\n")
+
+
+def model(text: str) -> LoadedModel:
+    runtime = ScriptedRuntime(spell(text))
+    return LoadedModel(card(), LetterTokenizer(), runtime)  # type: ignore[arg-type]
+
+
+def filled(text: str, cases: list[Case], mode: str = "verified") -> list[measure.Outcome]:
+    ticks = count()
+    return list(
+        measure.fill(model(text), cases, Sampling(mode=mode), lambda: next(ticks))  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("mode", ["verified", "autoregressive", "diffusion"])
+def test_a_right_completion_is_exact_and_parses(mode: str) -> None:
+    (outcome,) = filled("b, c", [case("b, c")], mode)
+    assert (outcome.exact, outcome.similarity, outcome.length_error) == (True, 1.0, 0)
+    assert outcome.parses
+    assert outcome.ended
+    assert 0 < outcome.confidence < 1
+    assert outcome.tokens == 4
+
+
+def test_a_line_is_cut_where_it_ends_and_a_block_is_not() -> None:
+    line, block = filled("b\nc", [case("b"), case("b\nc", Kind.BLOCK)])
+    assert (line.text, line.ended, line.exact) == ("b", False, True)
+    assert (block.text, block.ended, block.exact) == ("b\nc", True, True)
+
+
+def test_what_does_not_parse_with_the_truth_says_nothing() -> None:
+    (outcome,) = filled("b", [Case("python", "p", "p.py", Kind.REST_OF_LINE, "a = ((", "b", "\n")])
+    assert outcome.parses is None
+
+
+def test_a_report_compares_each_setting_with_autoregressive_decoding() -> None:
+    cases = [case("b, c"), case("d"), case("b, c", Kind.BLOCK)]
+    runs = {
+        "autoregressive": filled("b, c", cases, "autoregressive"),
+        "verified": filled("b, c", cases),
+        "0.5": filled("d", cases, "diffusion"),
+    }
+    figures = report.document(cases, runs, measure.Timing(0.010, 0.015))
+    assert figures["block_to_row"] == 1.5
+    settings = figures["settings"]
+    assert settings["verified"]["exact_less_autoregressive"]["mean"] == 0
+    assert settings["0.5"]["exact_less_autoregressive"]["mean"] == pytest.approx(-1 / 3, abs=1e-4)
+    assert settings["autoregressive"]["single_line"]["count"] == 2
+    assert settings["verified"]["tokens_per_step"] > settings["autoregressive"]["tokens_per_step"]
+    assert set(settings["verified"]["by_kind"]) == {"rest of line", "block"}
+
+
+def test_a_call_is_timed_with_and_without_its_block() -> None:
+    ticks = count()
+    loaded = model("abc")
+    assert measure.timing(loaded, case("b"), lambda: next(ticks)) == measure.Timing(1, 1)
+    lengths = {len(ids) for name, ids in loaded.runtime.calls if name == "verify"}  # type: ignore[attr-defined]
+    assert lengths == {1, card().infill.block_length}
+
+
+def sources(package: str, files: int) -> list[Source]:
+    text = "\n".join(f"def f{i}(a):\n    return g(a, {i})\n" for i in range(20))
+    return [Source("python", package, "MIT", f"{i}.py", text) for i in range(files)]
+
+
+def test_packages_take_turns_and_the_same_seed_draws_the_same_cases() -> None:
+    pool = {"python": [*sources("large", 30), *sources("small", 2)]}
+    cases = draw(pool, {"python": 20, "go": 5}, seed=1)
+    assert cases == draw(pool, {"python": 20, "go": 5}, seed=1)
+    assert len(cases) == 20
+    assert 8 <= sum(c.package == "small" for c in cases) <= 12
+    for found in cases:
+        assert found.truth.strip()
+
+
+@pytest.mark.parametrize("name", ["fast", "1.5", "-0.1", "nan"])
+def test_unknown_settings_are_refused(name: str) -> None:
+    with pytest.raises(SettingsError):
+        command.sampling(name)
