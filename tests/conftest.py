@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mercury_lsp.config import surroundings
 from mercury_model import models
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 MISSING = "the weights of mini are not here; run: mercury-lsp models pull mini"
 

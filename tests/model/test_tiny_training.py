@@ -182,7 +182,7 @@ def test_the_same_seed_trains_the_same_network() -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(words, min_size=1, max_size=40), st.integers(0, 39), words)
 @pytest.mark.parametrize("measure", [causal_log_probs, denoised_log_probs])
 def test_what_comes_later_does_not_change_how_likely_a_token_is(
