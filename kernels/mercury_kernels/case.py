@@ -70,4 +70,5 @@ class Source:
 
 
 Tolerance = Mapping[torch.dtype, float]
-"""The largest difference allowed, relative to the reference's largest magnitude, by type."""
+"""The largest difference allowed, relative to the reference's largest magnitude, by type; for
+whole numbers the largest share that may differ, none unless given."""

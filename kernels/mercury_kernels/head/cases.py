@@ -9,8 +9,9 @@ from mercury_kernels.architecture import ARCHITECTURES
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.weights import narrowed
 
-TOLERANCE: Tolerance = {torch.float32: 1e-5, torch.bfloat16: 1e-5}
-"""Sums are fp32 over bf16 products that are exact in it, so types do not differ."""
+TOLERANCE: Tolerance = {torch.float32: 1e-5, torch.bfloat16: 1e-5, torch.int32: 2e-3}
+"""Sums are fp32 over bf16 products that are exact in it, so types do not differ. Among 150,000
+logits some are closer than that, and may change ranks."""
 
 
 @dataclass(frozen=True, slots=True)
