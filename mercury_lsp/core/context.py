@@ -16,11 +16,15 @@ SYNTAX_BEFORE = 10_000
 """How much text before the cursor is looked at for syntax, in characters."""
 SYNTAX_AFTER = 4_000
 """How much text after the cursor is looked at for syntax, in characters."""
+ENCLOSING = 40_000
+"""How far outside of that the lines of enclosing blocks are looked for, in characters."""
 STRIDES = 4
 """The start of the prefix moves by this part of its limit at a time: in between, the keys and
 values that the model keeps stay valid while a person types."""
 
 _LINE = re.compile(r"^([ \t]*)(?![ \t\r\n)\]}*])", re.MULTILINE)
+_OPENED = re.compile(r"^([ \t]*)\S.*[{:]\n+([ \t]*)(?=\S)", re.MULTILINE)
+_CLOSING = re.compile(r"^([ \t]*)\}[)\]};,]*", re.MULTILINE)
 _CALLED = re.compile(r"\b(?!(?:if|elif|while|for|switch|catch|match)\Z)\w+[!>]?\Z|[)\]]\Z")
 _JOINERS = "\u200d\ufe0e\ufe0f"
 
@@ -39,8 +43,9 @@ def extract(request: Request, limits: Limits) -> Context:
     document, text, offset = request.document, request.document.text, _offset(request)
     pending = _pending(request) or ""
     low, high = _syntax_window(document.language, text, offset)
-    before = _unix(text[low:offset] + pending)
-    after = _unix(text[offset:high])
+    head, foot = _headers(document.language, text, low), _footers(text, high)
+    before = _unix(head + text[low:offset] + pending)
+    after = _unix(text[offset:high] + foot)
     crlf = text.count("\r\n", low, high)
     return Context(
         language=document.language,
@@ -109,17 +114,45 @@ def _end(text: str, offset: int, limit: int) -> int:
 def _syntax_window(language: str, text: str, offset: int) -> tuple[int, int]:
     """What is looked at for syntax: from one definition to another.
 
-    There no string, comment or bracket is likely to be cut in two.
+    There no string, comment or bracket is likely to be cut in two. Far from the cursor is best.
     """
     low, high = offset - SYNTAX_BEFORE, offset + SYNTAX_AFTER
     if low > 0:
-        found = _definitions(language, text, low, low + SYNTAX_BEFORE * 3 // 4)
-        low = min(found, default=(0, _start(text, offset, SYNTAX_BEFORE)))[1]
+        near = offset - SYNTAX_BEFORE // STRIDES
+        found = _definitions(language, text, low, offset)
+        first = min(((start > near, level, start) for level, start in found), default=None)
+        low = first[-1] if first else _start(text, offset, SYNTAX_BEFORE)
     if high < len(text):
-        found = _definitions(language, text, high - SYNTAX_AFTER * 3 // 4, high)
-        latest = ((level, -start) for level, start in found)
-        high = -min(latest, default=(0, -_end(text, offset, SYNTAX_AFTER)))[1]
+        near = offset + SYNTAX_AFTER // STRIDES
+        found = _definitions(language, text, offset, high)
+        last = min(((start < near, level, -start) for level, start in found), default=None)
+        high = -last[-1] if last else _end(text, offset, SYNTAX_AFTER)
     return max(low, 0), min(high, len(text))
+
+
+def _headers(language: str, text: str, low: int) -> str:
+    """The lines above `low` that open the blocks in which it stands, as far as they are near."""
+    level = len(indentation(text[low : low + ENCLOSING // 8]))
+    opening = re.compile(rf"(?:{lexis(language).header})[ \t]*(?=\n)")
+    enclosing: list[tuple[int, str]] = []
+    for column, start in _definitions(language, text, max(0, low - ENCLOSING), low):
+        while enclosing and enclosing[-1][0] >= column:
+            enclosing.pop()
+        end = text.find("\n", start, low) + 1
+        if column < level and opening.search(text, start, end):
+            enclosing.append((column, text[start:end]))
+    return "".join(line for _, line in enclosing)
+
+
+def _footers(text: str, high: int) -> str:
+    """The lines below `high` that close the blocks in which it stands, as far as they are near."""
+    level = len(indentation(text[high : high + ENCLOSING // 8]))
+    closing = []
+    for found in _CLOSING.finditer(text, high, high + ENCLOSING):
+        if len(found[1]) < level:
+            level = len(found[1])
+            closing.append(found[0] + "\n")
+    return "".join(closing)
 
 
 def _definitions(language: str, text: str, low: int, high: int) -> Iterator[tuple[int, int]]:
@@ -168,7 +201,7 @@ def _is_in_call(before: Scan) -> bool:
         return False
     start = before.stack[-1].start
     called = before.text[max(0, start - 40) : start]
-    return before.text[start] == "(" and _CALLED.search(called) is not None
+    return before.stack[-1].character == "(" and _CALLED.search(called) is not None
 
 
 def _indent(language: str, before: str, after: str) -> str:
@@ -179,5 +212,7 @@ def _indent(language: str, before: str, after: str) -> str:
         return "\t" if language == "go" else "    "
     if 2 * sum(line[0] == "\t" for line in indented) > len(indented):
         return "\t"
-    steps = Counter(len(b) - len(a) for a, b in pairwise(lines) if 2 <= len(b) - len(a) <= 8)
-    return " " * steps.most_common(1)[0][0] if steps else "    "
+    opened = _OPENED.findall(before) + _OPENED.findall(after)
+    steps = Counter(len(b) - len(a) for a, b in opened or pairwise(lines))
+    likely = [(count, step) for step, count in steps.items() if 2 <= step <= 8]
+    return " " * max(likely, default=(0, 4))[1]

@@ -22,11 +22,12 @@ def align(text: str, context: Context, before: Scan) -> str:
     fresh = _BLANK_LINES.match(text)
     if fresh and header is not None:
         body = text[fresh.end() :]
-        return "\n" + _shift(body, before.statement(header) + context.indent, context.indent)
+        body = _restyle(body, context.indent, before)
+        return "\n" + _shift(body, before.statement(header) + context.indent)
     if before.line[-1:].isspace() and re.match(r" \S", text) and context.gap is not Gap.STRING:
         text = text[1:]  # the space that follows a word stands there already
     head, newline, others = text.partition("\n")
-    return head + newline + _restyle(others, context.indent)
+    return head + newline + _restyle(others, context.indent, before)
 
 
 def _on_blank_line(text: str, context: Context, before: Scan) -> str:
@@ -36,12 +37,12 @@ def _on_blank_line(text: str, context: Context, before: Scan) -> str:
         text = text[fresh.end() :]
     elif line:
         text = line + text
-    text = _restyle(text, context.indent)
+    text = _restyle(text, context.indent, before)
     level = indentation(text)
     wanted = _wanted(text, context, before)
     if fresh and line and _columns(level) < _columns(wanted):
         return ""
-    text = _shift(text, wanted, context.indent)
+    text = _shift(text, wanted)
     return text[len(line) :] if text.startswith(line) else text.lstrip(" \t")
 
 
@@ -50,13 +51,18 @@ def _wanted(text: str, context: Context, before: Scan) -> str:
     level, line = indentation(text), before.line
     above, below = _neighbours(context, before)
     header = before.header()
-    inner = above if header is None else before.statement(header) + context.indent
-    if context.gap is Gap.BLOCK and _columns(line) < _columns(inner):
-        return inner
+    outer = above if header is None else before.statement(header)
+    inner = above if header is None else outer + context.indent
     if line:
+        if context.gap is Gap.BLOCK and _columns(line) <= _columns(outer):
+            return inner
         free = before.stack and _columns(level) - _columns(line) > 1
         return level if free or level in (above, below, inner) else line
-    opens = text.partition("\n")[0].rstrip().endswith((":", "{", "("))
+    if before.stack or not before.lexis.indented:
+        return level
+    if context.gap is Gap.BLOCK:
+        return inner
+    opens = text.partition("\n")[0].rstrip().endswith((":", "("))
     return max(level, "" if opens else min(above, below, key=_columns), key=_columns)
 
 
@@ -68,25 +74,23 @@ def _neighbours(context: Context, before: Scan) -> tuple[str, str]:
     return indentation(above), indentation(first)
 
 
-def _shift(text: str, wanted: str, unit: str) -> str:
+def _shift(text: str, wanted: str) -> str:
     """`text` with its first line indented by `wanted` and its other lines moved along."""
-    text = _restyle(text, unit)
     present = indentation(text)
     if present == wanted:
         return text
     first, *others = text.split("\n")
-    lines = [wanted + first.lstrip(" \t")]
-    for line in others:
-        deeper = indentation(line).removeprefix(present)
-        lines.append(wanted + deeper + line.lstrip(" \t") if line.startswith(present) else line)
-    return "\n".join(lines)
+    moved = (wanted + line[len(present) :] if line.startswith(present) else line for line in others)
+    return "\n".join((wanted + first[len(present) :], *moved))
 
 
-def _restyle(text: str, unit: str) -> str:
-    """Leading tabs as levels of spaces, or leading spaces as tabs: what the document has."""
-    blanks = [indentation(line) for line in text.split("\n")]
+def _restyle(text: str, unit: str, before: Scan) -> str:
+    """`text` with leading tabs as spaces, or the other way, if the document has only the others."""
     if unit != "\t":
+        if re.search(r"^ *\t", before.text, re.MULTILINE):
+            return text
         return re.sub(r"^[ \t]*\t[ \t]*", lambda m: m[0].replace("\t", unit), text, flags=re.M)
+    blanks = [indentation(line) for line in text.split("\n")]
     widths = [len(blank) for blank in blanks if blank and not blank.strip(" ")]
     width = next((n for n in (8, 4, 2) if all(size % n == 0 for size in widths)), 0)
     if not widths or not width:

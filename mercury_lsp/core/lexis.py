@@ -14,40 +14,45 @@ CLOSERS = {closer: opener for opener, closer in OPENERS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A kind of string or comment; `start`, `body` and `end` are regular expressions.
+    """A kind of string or comment: regular expressions of its start and of each bit of its body.
 
-    A `body` that cannot match a newline makes a kind that a newline ends: an unclosed string then
-    spoils the rest of its line and no more.
+    `close` is the mark that ends it, empty for what a newline ends. A body that cannot match a
+    newline makes a kind that a newline breaks: then the mark is missing, but no more is spoilt.
     """
 
     start: str
     body: str
-    end: str
+    close: str
     comment: bool = False
+
+    @property
+    def end(self) -> str:
+        """The regular expression of its end."""
+        return re.escape(self.close) if self.close else "(?!)"
 
 
 def _string(mark: str, start: str | None = None) -> Quote:
-    return Quote(start or re.escape(mark), rf"[^{mark}\\\n]|\\(?:.|\Z)", re.escape(mark))
+    return Quote(start or re.escape(mark), rf"[^{mark}\\\n]|\\(?:.|\Z)", mark)
 
 
 def _text(mark: str) -> Quote:
     """A string over lines; in it, fewer marks than those that end it are text."""
     fewer = f"|{mark[0]}(?!{mark[1:]})" if len(mark) > 1 else ""
-    return Quote(re.escape(mark), rf"[^{mark[0]}\\]|\\(?:.|\Z){fewer}", re.escape(mark))
+    return Quote(re.escape(mark), rf"[^{mark[0]}\\]|\\(?:.|\Z){fewer}", mark)
 
 
 def _raw(start: str, end: str) -> Quote:
     first, others = re.escape(end[0]), re.escape(end[1:])
     fewer = f"|{first}(?!{others})" if others else ""
-    return Quote(start, f"[^{first}]{fewer}", re.escape(end))
+    return Quote(start, f"[^{first}]{fewer}", end)
 
 
 def _line_comment(start: str) -> Quote:
-    return Quote(start, r"[^\n]", "(?!)", comment=True)
+    return Quote(start, r"[^\n]", "", comment=True)
 
 
 _SLASHES = _line_comment("//")
-_BLOCK_COMMENT = Quote(r"/\*", r"[^*]|\*(?!/)", r"\*/", comment=True)
+_BLOCK_COMMENT = Quote(r"/\*", r"[^*]|\*(?!/)", "*/", comment=True)
 _C_LIKE = (_SLASHES, _BLOCK_COMMENT, _string('"'), _string("'", r"(?<![0-9A-Fa-f])'"))
 _HEREDOC = r"<<[-<~]?[ ]?(?P<q>['\"]?)(?P<w>[A-Za-z_]\w*)(?P=q)[^\n]*\n(?:[^\n]*\n)*?[ \t]*(?P=w)\b"
 _REGEX = (
@@ -89,6 +94,7 @@ class Lexis:
 
     quotes: tuple[Quote, ...]
     whole: str = "(?!)"
+    brackets: str = r"[()\[\]{}]"
     header: str = r"\{"
     definition: str = r"[^\s/*#].*\{[ \t]*$"
     indented: bool = False
@@ -100,7 +106,7 @@ class Lexis:
             f"(?P<k{n}>(?:{q.start})(?:{q.body})*+(?P<c{n}>{q.end})?)"
             for n, q in enumerate(self.quotes)
         )
-        pattern = "|".join((f"(?P<whole>{self.whole})", *kinds, r"(?P<bracket>[()\[\]{}])"))
+        pattern = "|".join((f"(?P<whole>{self.whole})", *kinds, f"(?P<bracket>{self.brackets})"))
         object.__setattr__(self, "_pattern", re.compile(pattern, re.DOTALL))
         rests = (re.compile(f"(?:{q.body})*+(?P<c>{q.end})?", re.DOTALL) for q in self.quotes)
         object.__setattr__(self, "_rests", tuple(rests))
@@ -154,6 +160,7 @@ _PHP = Lexis(
 _BASH = Lexis(
     (_line_comment(r"(?<![^\s;(])#"), _text('"'), _raw("'", "'")),
     rf"\\.|\$#|{_HEREDOC}",
+    brackets=r"[\[\]{}]",  # the patterns of a case close parentheses that nothing opens
     header=r"\{|\b(?:then|do|else)",
 )
 _OTHER = Lexis((_string('"'),), header=r"[:{]|\b(?:then|do|else)")

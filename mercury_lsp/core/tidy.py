@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from mercury_lsp.core import syntax
-from mercury_lsp.core.brackets import Scan, balance, closing, opened, scan
+from mercury_lsp.core.brackets import Scan, balance, close_blocks, closing, onward, opened
 from mercury_lsp.core.layout import align, dedent
-from mercury_lsp.core.lexis import OPENERS
 from mercury_lsp.core.types import Completion, Context, Draft, Gap
 
 DRAFT_CHARS = 8_192
@@ -31,7 +30,7 @@ _TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 _LAST_LINE = re.compile(r"\s*^[ \t]*(?:[)\]}][)\]};, ]*|fi|done|esac|end\w*)[ \t]*$", re.MULTILINE)
 _PUNCTUATION = re.compile(r"[^\w\s]+(?:\s+[^\w\s]+)*")
 _BABBLE = re.compile(r"(?P<unit>[^\n]{0,40}?\w[^\n]{0,40}?|[^\n]*\w[^\n]*\n)(?P=unit){3,}")
-_BOUNDARY = re.compile(r"\w+(?=\W)|[)\]}\"'`]")
+_BOUNDARY = re.compile(r"\w+(?=[^\w.:\\/(\[<@-])|[)\]}\"'`]|[;:](?=\s|\Z)")
 _UNFINISHED = re.compile(
     r"(?:and|as|assert|async|await|case|catch|class|const|def|del|elif|else|except|extends|fn|for"
     r"|from|func|function|global|goto|if|implements|import|in|instanceof|interface|is|lambda|let"
@@ -57,10 +56,6 @@ class _Place:
     def single_line(self) -> bool:
         return bool(self.rest) or self.context.gap in (Gap.STRING, Gap.COMMENT)
 
-    def scan(self, text: str) -> Scan:
-        """Divide a text that begins at the cursor."""
-        return scan(self.context.language, text, self.before.quote, len(self.before.stack))
-
 
 def trim(draft: Draft, context: Context) -> Completion | None:
     """The part of `draft` that may be inserted at the cursor of `context`; None if none may."""
@@ -69,11 +64,11 @@ def trim(draft: Draft, context: Context) -> Completion | None:
     end = _end_of_gap(text, place)
     finished = draft.finished or end is not None
     proposals = _whole(text, end, place) if finished else _partial(text, place)
-    for inserted, replaces in islice(_fitting(proposals, place), PARSES):
-        if _parses(inserted, replaces, place):
-            inserted = (context.pending + inserted).replace("\n", context.newline)
-            return Completion(inserted, replaces, draft.confidence, finished)
-    return None
+    chosen = _cleanest(islice(_fitting(proposals, place), PARSES), finished, place)
+    if chosen is None:
+        return None
+    inserted = (context.pending + chosen[0]).replace("\n", context.newline)
+    return Completion(inserted, chosen[1], draft.confidence, finished)
 
 
 def settled(draft: Draft, context: Context) -> bool:
@@ -101,10 +96,10 @@ def _end_of_gap(text: str, place: _Place) -> int | None:
     if place.single_line:
         end = text.find("\n")
         return end if end >= 0 else None
-    part, before = place.scan(text), place.before
+    part, before = onward(place.before, text), place.before
     if place.context.gap is not Gap.BLOCK:
         return next((offset for offset, at in part.ends if at <= before.line_depth), None)
-    if before.stack and before.text[before.stack[-1].start] == "{":
+    if before.stack and before.stack[-1].character == "{":
         return next((offset for offset, at in part.ends if at < len(before.stack)), None)
     return dedent(part, before)
 
@@ -123,11 +118,12 @@ def _whole(text: str, end: int | None, place: _Place) -> Iterator[_Proposal]:
                 yield _without_following(text[: last.end()], place), 0
         gap = _without_following(gap, place)
         yield gap, 0
-    part = place.scan(gap)
-    if part.stack and gap.rstrip()[-1:] not in OPENERS:
+    part = onward(place.before, gap)
+    if re.fullmatch(r".*[\w)\]}\"'`]\s*", gap):
         yield gap.rstrip() + closing(part), 0
-    for cut in _closings(part, place):
-        yield gap[:cut], 0
+    if place.before.quote >= 0 and part.tokens[0].close:
+        yield gap[: part.tokens[0].end - part.tokens[0].close], 0
+    yield gap[: part.leaves], 0
 
 
 def _before_rest(text: str, place: _Place) -> Iterator[_Proposal]:
@@ -140,14 +136,6 @@ def _before_rest(text: str, place: _Place) -> Iterator[_Proposal]:
         yield text, len(place.rest)
 
 
-def _closings(part: Scan, place: _Place) -> Iterator[int]:
-    """Where `part` first closes what was open before it: a string, a bracket."""
-    if place.before.quote >= 0 and part.tokens and part.tokens[0].close:
-        yield part.tokens[0].end - part.tokens[0].close
-    if part.strays:
-        yield part.strays[0].start
-
-
 def _partial(text: str, place: _Place) -> Iterator[_Proposal]:
     """Where a draft that breaks off may be cut: at its last whole line, or its last whole words."""
     if place.rest:
@@ -156,11 +144,13 @@ def _partial(text: str, place: _Place) -> Iterator[_Proposal]:
     if place.context.gap in (Gap.STRING, Gap.COMMENT):
         yield text[: max(text.rfind(" "), 0)], 0
         return
-    depth = len(place.before.stack)
-    for end in reversed([offset for offset, at in place.scan(text).ends if at <= depth]):
+    part, depth = onward(place.before, text), len(place.before.stack)
+    for end in reversed([offset for offset, at in part.ends if at <= depth]):
         if text[:end].strip():
             yield _without_following(text[:end], place), 0
             return
+    if part.ends:
+        yield close_blocks(place.before, text[: part.ends[-1][0]].rstrip()), 0
     words = [found for found in _BOUNDARY.finditer(text) if not _UNFINISHED.fullmatch(found[0])]
     for found in words[: -BOUNDARIES - 1 : -1]:
         yield text[: found.end()], 0
@@ -168,12 +158,14 @@ def _partial(text: str, place: _Place) -> Iterator[_Proposal]:
 
 def _without_following(text: str, place: _Place) -> str:
     """`text` up to where it begins to say what the document's next lines say already."""
-    line = place.before.line
-    below = [other.rstrip() for other in place.after.split("\n")[1:] if other.strip()]
+    line, following = place.before.line, place.after.partition("\n")[2]
+    below = [other.rstrip() for other in following.split("\n") if other.strip()]
     lines = (line + text).split("\n")
     for number, first in enumerate(lines):
         if not below or first.rstrip() != below[0]:
             continue
+        if not re.search(r"\w", first) and not following.startswith(first.rstrip()):
+            continue  # brackets further down may well close something else
         mine = [own.rstrip() for own in lines[number:] if own.strip()]
         beside = below[: len(mine)]
         cut_short = len(mine) == len(beside) > 1 and beside[-1].startswith(mine[-1])
@@ -183,18 +175,19 @@ def _without_following(text: str, place: _Place) -> str:
 
 
 def _fitting(proposals: Iterable[_Proposal], place: _Place) -> Iterator[_Proposal]:
-    """The worthwhile proposals whose brackets match; those first that leave fewest unmatched."""
-    bearable = balance(place.before, "", place.after).around
-    fitting = []
+    """The proposals that are worthwhile and whose brackets match no worse than without them."""
+    before = place.before
+    mark = before.lexis.quotes[before.quote].close if before.quote >= 0 else ""
+    without = [balance(before, text, place.after) for text in {"", mark}]
+    tried = set()
     for proposed, replaces in proposals:
         text = _clean(proposed, place)
-        if not _is_worthwhile(text, replaces, place):
+        if (text, replaces) in tried or not _is_worthwhile(text, place):
             continue
-        unmatched = balance(place.before, text, place.after[replaces:])
-        if not unmatched.own and unmatched.around <= bearable:
-            fitting.append((unmatched.around, text, replaces))
-    fitting.sort(key=lambda fit: fit[0])
-    return ((text, replaces) for _, text, replaces in fitting)
+        tried.add((text, replaces))
+        unmatched = balance(before, text, place.after[replaces:])
+        if any(unmatched.is_bearable(other) for other in without):
+            yield text, replaces
 
 
 def _clean(text: str, place: _Place) -> str:
@@ -203,9 +196,9 @@ def _clean(text: str, place: _Place) -> str:
     return text if joins else text.rstrip()
 
 
-def _is_worthwhile(text: str, replaces: int, place: _Place) -> bool:
+def _is_worthwhile(text: str, place: _Place) -> bool:
     """Whether `text` says anything, and anything new."""
-    if not text.strip() or (not replaces and place.after.startswith(text)):
+    if not text.strip() or place.after.startswith(text):
         return False
     babble = _BABBLE.search(text, max(0, len(text) - BABBLE_CHARS))
     if babble and len(babble[0]) >= max(BABBLE_MINIMUM, len(text) // 2):
@@ -215,13 +208,30 @@ def _is_worthwhile(text: str, replaces: int, place: _Place) -> bool:
     return bool(place.rest) or (line + text).rstrip() != above
 
 
-def _parses(text: str, replaces: int, place: _Place) -> bool:
-    """Whether the document has no more errors with `text` than without."""
-    if place.before.quote >= 0 and place.scan(text).quote == place.before.quote:
-        return True
-    language, before, after = place.context.language, place.before.text, place.after
-    errors = syntax.errors(language, before + text + after[replaces:])
-    return not errors or errors <= (syntax.errors(language, before + after) or 0)
+def _cleanest(proposals: Iterable[_Proposal], finished: bool, place: _Place) -> _Proposal | None:
+    """The first proposal with which there is no error, else the one with the fewest.
+
+    There may be no more than without it; where other lines have errors (a dialect, macros), as
+    many more say nothing against a finished draft.
+    """
+    language, before, after = place.context.language, place.before, place.after
+    best: tuple[int, _Proposal] | None = None
+    safe = None
+    for text, replaces in proposals:
+        if before.quote >= 0 and onward(before, text).quote == before.quote:
+            safe = text, replaces  # more words in a string are neither right nor wrong
+            break
+        errors = syntax.errors(language, before.text + text + after[replaces:]) or 0
+        if not errors:
+            return text, replaces
+        if best is None or errors < best[0]:
+            best = errors, (text, replaces)
+    if best is None:
+        return safe
+    elsewhere = before.text.removesuffix(before.line) + after.partition("\n")[2]
+    bearable = syntax.errors(language, before.text + after) or 0
+    bearable += finished * (syntax.errors(language, elsewhere) or 0)
+    return best[1] if best[0] <= bearable else safe
 
 
 def _is_subsequence(small: str, large: str) -> bool:
