@@ -1,17 +1,17 @@
 """Which brackets and quotes are open at a point, and what an insertion does to them."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
+from typing import NamedTuple
 
 from mercury_lsp.core.lexis import CLOSERS, OPENERS, Lexis, Token, lexis
 
 _NEWLINE = re.compile(r"(?<!\\)\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Bracket:
+class Bracket(NamedTuple):
     """A bracket at an offset, which is negative if it stands in the text before."""
 
     start: int
@@ -82,7 +82,7 @@ def opened(language: str, before: str) -> Scan:
 def onward(before: Scan, text: str) -> Scan:
     """Divide the text that follows `before`."""
     shift = len(before.text)
-    stack = [replace(bracket, start=bracket.start - shift) for bracket in before.stack]
+    stack = [bracket._replace(start=bracket.start - shift) for bracket in before.stack]
     return _scan(before.lexis, text, before.quote, stack)
 
 

@@ -7,6 +7,7 @@ broken, which is when completions are asked for. Knows nothing of statements; `s
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 OPENERS = {"(": ")", "[": "]", "{": "}"}
 CLOSERS = {closer: opener for opener, closer in OPENERS.items()}
@@ -61,8 +62,7 @@ _REGEX = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A string, a comment or a bracket.
 
     `kind` is the index of its `Quote`, -1 for brackets and for what is only known when whole.
