@@ -39,7 +39,8 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """`similarity` is 1 - (edit distance ÷ length of the longer), over the gap's own lines."""
+    """`exact`: the lines that the gap spans are as they were. `similarity` is 1 - (edit distance ÷
+    length of the longer) of what was offered, cut to as many lines as were taken out."""
 
     exact: bool
     similarity: float
@@ -78,14 +79,17 @@ def draw(files: Sequence[Source], seed: int = SEED) -> tuple[Case, ...]:
 def judge(case: Case, text: str, filled: str) -> Judged:
     """Compare the document as filled in with the document as it was.
 
-    What counts are the lines that the gap spans, from the cursor to the end of the last of them;
-    what an answer adds beyond is not held against it, blanks at line ends neither.
+    What counts are the lines that the gap spans; what an answer adds beyond is not held against
+    it, blanks at line ends neither.
     """
+    after = text[case.end :]
     lines = text[case.start : case.end].count("\n") + 1
-    expected = _lines(text[case.start :], lines)
-    got = _lines(filled[case.start :], lines)
+    exact = _lines(filled[case.start :], lines) == _lines(text[case.start :], lines)
+    kept = len(filled) >= case.start + len(after) and filled.endswith(after)
+    expected = _lines(text[case.start : case.end], lines)
+    got = _lines(filled[case.start : len(filled) - len(after) if kept else None], lines)
     longest = max(len(expected), len(got), 1)
-    return Judged(got == expected, 1 - _distance(expected, got) / longest)
+    return Judged(exact, 1.0 if exact else 1 - _distance(expected, got) / longest)
 
 
 def to_json(drawn: Sequence[Case], seed: int) -> str:

@@ -61,7 +61,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What was offered for a gap; `offered` is empty when nothing was."""
+    """What was offered for a gap; `offered` is empty when nothing was.
+
+    `missed`: its deadline ended it, so that it says nothing about the model.
+    """
 
     case: Case
     offered: str
@@ -70,6 +73,7 @@ class Filled:
     round_trip_ms: float
     steps: int
     tokens: int
+    missed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,7 @@ async def _fill(server: Server, case: Case, number: int) -> Filled:
         round_trip_ms=round((answer.received_ns - pending.sent_ns) / 1e6, 3),
         steps=sum(record.steps for record in records),
         tokens=sum(record.tokens for record in records),
+        missed=any(record.missed for record in records),
     )
 
 

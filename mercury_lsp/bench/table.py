@@ -34,7 +34,7 @@ _FIGURES: tuple[tuple[str, Callable[[Run], str]], ...] = (
     ("  nothing to show", lambda run: _of(run.counts.nothing, run.counts.requests)),
     ("  given up at the next key", lambda run: _of(run.counts.late, run.counts.requests)),
     ("  failed", lambda run: _of(run.counts.failed, run.counts.requests)),
-    ("deadline misses", lambda run: _of(run.counts.missed, run.counts.calls)),
+    ("deadline misses", lambda run: _of(run.counts.missed, run.counts.requests)),
     ("tokens per step", lambda run: f"{run.tokens_per_step:.2f}"),
     ("keys saved, at most", lambda run: _of(run.saved, run.saved + run.keys)),
     ("CPU per key", lambda run: f"{run.cpu_ms_per_key:,.0f} ms"),
@@ -159,5 +159,6 @@ def _by_kind(runs: Sequence[GapRun]) -> Table:
     total = len(runs[0].filled)
     table.add_row("all", str(total), *(_of(run.exact, total) for run in runs), style="bold")
     table.add_row("similarity, mean", "", *(f"{run.similarity:.3f}" for run in runs))
+    table.add_row("deadline misses", "", *(str(sum(g.missed for g in run.filled)) for run in runs))
     table.add_row("tokens per step", "", *(f"{run.tokens_per_step:.2f}" for run in runs))
     return table

@@ -96,6 +96,8 @@ def test_similarity_counts_the_edits_of_the_first_lines_only() -> None:
     assert judge(REST, TEXT, filled(REST, "x + 2")).similarity == pytest.approx(0.8)
     assert judge(REST, TEXT, filled(REST, "y - 2")).similarity == pytest.approx(0.4)
     assert judge(REST, TEXT, filled(REST, "x + 1\n" + "junk" * 50)).similarity == 1
+    assert judge(REST, TEXT, filled(REST, "")).similarity == 0
+    assert judge(BLOCK, TEXT, filled(BLOCK, "")).similarity == 0
 
 
 @given(st.text(max_size=12), st.text(max_size=12))

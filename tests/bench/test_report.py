@@ -79,7 +79,7 @@ def shown(renderable: Any) -> str:
 
 def gap_run(mode: str = "diffusion") -> GapRun:
     filled = [
-        Filled(case, "text\nmore" if n % 3 else "", n % 3 == 1, 0.5, 12.0, 3, 6)
+        Filled(case, "text\nmore" if n % 3 else "", n % 3 == 1, 0.5, 12.0, 3, 6, False)
         for n, case in enumerate(cases())
     ]
     return GapRun(mode, "tiny", "torch", tuple(filled))
