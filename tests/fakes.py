@@ -1,13 +1,14 @@
 """Stand-ins that tests share: deterministic, without weights, clocks or files."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
 
 import numpy as np
 
+from mercury_lsp.core.types import Context, Draft
 from mercury_model.config import InfillFormat, ModelCard, ModelConfig
 from mercury_model.runtime import CHUNK_TOKENS, KV, Predictions
 
@@ -178,3 +179,44 @@ def _predictions(rows: Sequence[Mapping[int, float]]) -> Predictions:
         np.take_along_axis(table, ids, axis=-1),
         -(table * np.log(safe)).sum(axis=-1),
     )
+
+
+@dataclass
+class FakeClock:
+    """A clock that stands still unless told to go on; nanoseconds."""
+
+    now_ns: int = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def advance(self, milliseconds: float) -> None:
+        self.now_ns += round(milliseconds * 1e6)
+
+
+@dataclass
+class ScriptedInfill:
+    """An `Infill` that drafts what it is told, `letters` a step, and logs what happens.
+
+    `script` maps a context and a rank to the text; each step costs `step_ms` on `clock`. `log`
+    holds "step" and "closed" in order; `started_ns` the time at which each step began.
+    """
+
+    script: Callable[[Context, int], str]
+    clock: FakeClock = field(default_factory=FakeClock)
+    step_ms: float = 10.0
+    letters: int = 4
+    confidence: float = 0.9
+    log: list[str] = field(default_factory=list)
+    started_ns: list[int] = field(default_factory=list)
+
+    def __call__(self, context: Context, *, rank: int = 0) -> Iterator[Draft]:
+        text = self.script(context, rank)
+        try:
+            for step, end in enumerate(range(0, len(text) + self.letters, self.letters)):
+                self.log.append("step")
+                self.started_ns.append(self.clock())
+                self.clock.advance(self.step_ms)
+                yield Draft(text[:end], self.confidence, end >= len(text), step)
+        finally:
+            self.log.append("closed")
