@@ -1,0 +1,68 @@
+"""Writes the settings into the editors' files, from their one source: `python editors/generate.py`.
+
+With `--check` it writes nothing and fails if a file is stale.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from mercury_lsp.config import SECTION
+from mercury_lsp.schema import schema, settings
+
+HERE = Path(__file__).parent
+SCHEMA = HERE / "settings.schema.json"
+MANIFEST = HERE / "vscode" / "package.json"
+HELP = HERE / "neovim" / "doc" / "mercury.txt"
+
+BEGIN, END = "SETTINGS OF THE SERVER", "=" * 78
+WIDTH = 76
+
+
+def manifest() -> str:
+    """VS Code's package.json with its section of settings; the extension's own ones stay."""
+    found = json.loads(MANIFEST.read_text("utf-8"))
+    section = found["contributes"]["configuration"]
+    own = {
+        name: value
+        for name, value in section["properties"].items()
+        if name.startswith(f"{SECTION}.server.")
+    }
+    made = {f"{SECTION}.{name}": value for name, value in settings().items()}
+    section["properties"] = own | made
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def neovim_help() -> str:
+    """Neovim's help with its list of settings."""
+    text = HELP.read_text("utf-8")
+    start = text.index("\n", text.index(BEGIN)) + 1
+    end = text.index(END, start)
+    entries = []
+    for name, value in settings().items():
+        shown = json.dumps(value["default"]).replace("[]", "{}")
+        entries.append(f"{name} = {shown}".ljust(WIDTH) + f"\n    {value['description']}\n")
+    return text[:start] + "\n" + "".join(entries).replace(" \n", "\n") + "\n" + text[end:]
+
+
+def files() -> dict[Path, str]:
+    """Every generated file and what it should hold."""
+    whole = json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+    return {SCHEMA: whole, MANIFEST: manifest(), HELP: neovim_help()}
+
+
+def main() -> int:
+    """Write the files, or with --check say which are stale."""
+    made = files()
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
+    if "--check" in sys.argv:
+        for path in stale:
+            sys.stderr.write(f"{path.name} is stale: run python editors/generate.py\n")
+        return bool(stale)
+    for path in stale:
+        path.write_text(made[path], "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

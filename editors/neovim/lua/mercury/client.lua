@@ -1,0 +1,171 @@
+--- The server's process: found, started once for all buffers, restarted when it crashes.
+--- Also the few calls whose form differs between Neovim 0.10 and 0.12.
+local config = require("mercury.config")
+
+local M = {}
+
+local NAME = "mercury"
+local BACK_OFF_MS = { 1000, 4000, 16000 }
+local MODERN = vim.fn.has("nvim-0.11") == 1
+
+---@type "off"|"starting"|"loading"|"ready"|"thinking"|"error"
+M.state = "off"
+M.message = ""
+local crashes = 0
+local stopping = false
+
+local function set_state(state, message)
+  M.state, M.message = state, message or ""
+  vim.api.nvim_exec_autocmds("User", { pattern = "MercuryStatus", modeline = false })
+end
+
+---@return vim.lsp.Client?
+function M.get()
+  return vim.lsp.get_clients({ name = NAME })[1]
+end
+
+---@return vim.lsp.Client?
+function M.attached(buf)
+  local client = vim.lsp.get_clients({ name = NAME, bufnr = buf })[1]
+  return client and client.initialized and client or nil
+end
+
+function M.request(client, method, params, handler, buf)
+  local ok, id
+  if MODERN then
+    ok, id = client:request(method, params, handler, buf)
+  else
+    ok, id = client.request(method, params, handler, buf)
+  end
+  return ok and id or nil
+end
+
+function M.cancel(client, id)
+  if MODERN then
+    client:cancel_request(id)
+  else
+    client.cancel_request(id)
+  end
+end
+
+function M.position_params(client)
+  return vim.lsp.util.make_position_params(0, client.offset_encoding)
+end
+
+--- An LSP character of `line` as a byte column, clamped to the line.
+function M.byte_column(line, character, encoding)
+  if encoding == "utf-8" then
+    return math.min(character, #line)
+  end
+  if MODERN then
+    return vim.str_byteindex(line, encoding, character, false)
+  end
+  local ok, column = pcall(vim.str_byteindex, line, character, encoding == "utf-16")
+  return ok and column or #line
+end
+
+--- Whether a completion menu stands open: Neovim's own, blink.cmp's or nvim-cmp's.
+function M.menu_visible()
+  if config.options.with_menu then
+    return false
+  end
+  if vim.fn.pumvisible() == 1 then
+    return true
+  end
+  local blink, cmp = package.loaded["blink.cmp"], package.loaded["cmp"]
+  return (blink and blink.is_menu_visible and blink.is_menu_visible())
+    or (cmp and cmp.visible and cmp.visible())
+    or false
+end
+
+local function on_exit(code, signal)
+  vim.schedule(function()
+    if stopping or (code == 0 and signal == 0) then
+      set_state("off")
+      return
+    end
+    crashes = crashes + 1
+    local wait = BACK_OFF_MS[crashes]
+    if not wait then
+      set_state("error", "the server stopped " .. crashes .. " times")
+      vim.notify(
+        "mercury: the server stopped "
+          .. crashes
+          .. " times and is left off. `:Mercury log` shows why; `:Mercury restart` tries again.",
+        vim.log.levels.ERROR
+      )
+      return
+    end
+    set_state("starting", "the server stopped; starting it again")
+    vim.defer_fn(function()
+      if not stopping then
+        require("mercury").attach_all()
+      end
+    end, wait)
+  end)
+end
+
+local handlers = {
+  ["mercury/status"] = function(_, status)
+    if status then
+      crashes = status.state == "ready" and 0 or crashes
+      set_state(status.state, status.message)
+    end
+  end,
+}
+
+--- Start the server, or attach the running one to `buf`.
+function M.start(buf)
+  local cmd = config.options.cmd
+  if vim.fn.executable(cmd[1]) == 0 then
+    if M.state ~= "error" then
+      set_state("error", cmd[1] .. " was not found")
+      vim.notify(
+        ("mercury: %q was not found. Install it with `pip install mercury-lsp`,"):format(cmd[1])
+          .. " or name it in setup { cmd = { … } }.",
+        vim.log.levels.WARN
+      )
+    end
+    return
+  end
+  stopping = false
+  local capabilities = vim.lsp.protocol.make_client_capabilities()
+  capabilities.textDocument.inlineCompletion = { dynamicRegistration = false }
+  capabilities.experimental = { mercuryStatus = true }
+  if not M.get() then
+    set_state("starting")
+  end
+  vim.lsp.start({
+    name = NAME,
+    cmd = cmd,
+    root_dir = vim.fs.root(buf, { ".git", "pyproject.toml", "package.json" }) or vim.fn.getcwd(),
+    capabilities = capabilities,
+    init_options = { mercury = config.options.settings },
+    settings = { mercury = config.options.settings },
+    handlers = handlers,
+    on_init = function()
+      set_state("ready") -- until the server says more
+    end,
+    on_exit = on_exit,
+  }, {
+    bufnr = buf,
+    reuse_client = function(client)
+      return client.name == NAME and not client.is_stopped(client)
+    end,
+  })
+end
+
+function M.stop()
+  stopping = true
+  crashes = 0
+  local client = M.get()
+  if not client then
+    set_state("off")
+  elseif MODERN then
+    client:stop()
+  else
+    client.stop()
+  end
+end
+
+return M

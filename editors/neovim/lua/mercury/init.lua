@@ -1,0 +1,178 @@
+--- mercury: ghost text from `mercury-lsp`. This file wires keys and events to the parts.
+local client = require("mercury.client")
+local config = require("mercury.config")
+local ghost = require("mercury.ghost")
+local request = require("mercury.request")
+
+local M = {}
+
+local group = vim.api.nvim_create_augroup("mercury", { clear = true })
+local enabled = true
+
+--- Whether suggestions are on in a buffer. `vim.b.mercury_enabled` overrules the filetype.
+---@param buf integer
+---@return boolean
+function M.is_enabled(buf)
+  if not enabled or vim.bo[buf].buftype ~= "" or not vim.bo[buf].modifiable then
+    return false
+  end
+  local own = vim.b[buf].mercury_enabled
+  if own ~= nil then
+    return own
+  end
+  local filetype = vim.bo[buf].filetype
+  return filetype ~= "" and not vim.tbl_contains(config.options.disabled_filetypes, filetype)
+end
+
+local function attach(buf)
+  if M.is_enabled(buf) and vim.api.nvim_buf_is_loaded(buf) then
+    client.start(buf)
+  end
+end
+
+function M.attach_all()
+  for _, buf in ipairs(vim.api.nvim_list_bufs()) do
+    attach(buf)
+  end
+end
+
+local function typed(event)
+  if not M.is_enabled(event.buf) or not config.options.automatic then
+    return
+  end
+  if client.menu_visible() then
+    ghost.clear()
+    return
+  end
+  ghost.follow()
+  request.send(event.buf, request.AUTOMATIC)
+end
+
+local function leave()
+  request.cancel()
+  ghost.clear()
+end
+
+--- Accept a part of the ghost, chosen by `cut(rest)`. Returns false when there is none.
+local function accept(cut)
+  if not ghost.current or ghost.current.buf ~= vim.api.nvim_get_current_buf() then
+    return false
+  end
+  request.cancel()
+  local kept = ghost.current
+  local text = cut(kept.rest)
+  vim.schedule(function()
+    if ghost.current ~= kept then
+      return
+    end
+    ghost.insert(text)
+  end)
+  return true
+end
+
+function M.accept()
+  return accept(function(rest)
+    return rest
+  end)
+end
+
+function M.accept_word()
+  return accept(ghost.word)
+end
+
+function M.accept_line()
+  return accept(ghost.line)
+end
+
+function M.dismiss()
+  if not ghost.current then
+    return false
+  end
+  leave()
+  return true
+end
+
+--- Show the suggestion `step` further on; the first time, ask the server for alternatives.
+local function cycle(step)
+  local current = ghost.current
+  local buf = vim.api.nvim_get_current_buf()
+  if current and #current.items > 1 then
+    ghost.show(buf, current.items, current.index + step)
+  else
+    request.send(buf, request.INVOKED)
+  end
+  return true
+end
+
+function M.next()
+  return cycle(1)
+end
+
+function M.previous()
+  return cycle(-1)
+end
+
+function M.enable()
+  enabled = true
+  M.attach_all()
+end
+
+function M.disable()
+  enabled = false
+  leave()
+  client.stop()
+end
+
+function M.toggle()
+  if enabled then
+    M.disable()
+  else
+    M.enable()
+  end
+end
+
+function M.restart()
+  leave()
+  client.stop()
+  vim.defer_fn(M.attach_all, 500)
+end
+
+--- For a statusline: "mercury", with the state behind it when it is not simply ready.
+---@return string
+function M.status()
+  local state = enabled and client.state or "off"
+  return state == "ready" and "mercury" or ("mercury: " .. state)
+end
+
+local function map_keys()
+  for action, key in pairs(config.options.keys) do
+    if key then
+      vim.keymap.set("i", key, function()
+        return M[action]() and "" or key
+      end, { expr = true, replace_keycodes = true, desc = "mercury: " .. action })
+    end
+  end
+end
+
+---@param options? mercury.Options
+function M.setup(options)
+  for _, problem in ipairs(config.set(options or {})) do
+    vim.notify("mercury: " .. problem .. "; it is ignored.", vim.log.levels.WARN)
+  end
+  vim.api.nvim_set_hl(0, "MercuryGhost", { link = "NonText", default = true })
+  vim.api.nvim_set_hl(0, "MercuryHint", { link = "DiagnosticHint", default = true })
+  vim.api.nvim_clear_autocmds({ group = group })
+  local on = function(events, callback)
+    vim.api.nvim_create_autocmd(events, { group = group, callback = callback })
+  end
+  on("FileType", function(event)
+    attach(event.buf)
+  end)
+  on({ "InsertEnter", "TextChangedI", "TextChangedP", "CursorMovedI" }, typed)
+  on({ "InsertLeave", "BufLeave" }, leave)
+  on("CompleteChanged", ghost.clear)
+  map_keys()
+  M.attach_all()
+end
+
+return M
