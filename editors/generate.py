@@ -16,7 +16,6 @@ MANIFEST = HERE / "vscode" / "package.json"
 HELP = HERE / "neovim" / "doc" / "mercury.txt"
 
 BEGIN, END = "SETTINGS OF THE SERVER", "=" * 78
-WIDTH = 76
 
 
 def manifest() -> str:
@@ -41,8 +40,8 @@ def neovim_help() -> str:
     entries = []
     for name, value in settings().items():
         shown = json.dumps(value["default"]).replace("[]", "{}")
-        entries.append(f"{name} = {shown}".ljust(WIDTH) + f"\n    {value['description']}\n")
-    return text[:start] + "\n" + "".join(entries).replace(" \n", "\n") + "\n" + text[end:]
+        entries.append(f"{name} = {shown}\n    {value['description']}\n")
+    return text[:start] + "\n" + "".join(entries) + "\n" + text[end:]
 
 
 def files() -> dict[Path, str]:
