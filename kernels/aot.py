@@ -3,7 +3,7 @@
 `python kernels/aot.py` prints JSON: registers, shared memory, spills and tensor-core instructions
 by configuration. `--write FILE` keeps it, as the limits that the tests hold later compilations to;
 `--only TEXT` takes the operations whose folder contains TEXT; `--plain` leaves out narrow weights
-and caches. TRITON_INTERPRET must be off.
+and caches and all but the interactive step. TRITON_INTERPRET must be off.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from triton.compiler import ASTSource
 
 from mercury_kernels.catalogue import OPERATIONS
 from mercury_kernels.launch import Launch
+from mercury_kernels.workload import SIZES, shipped
 
 TOOLS = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TARGET = GPUTarget("cuda", 90, 32)
@@ -47,12 +48,12 @@ def launches(only: str, plain: bool) -> Iterator[Launch]:
     for operation in OPERATIONS:
         if only not in operation.folder:
             continue
-        sources = operation.sources("meta")
-        for source in sources[:1] if plain else sources:
-            for case in operation.shipped:
-                recorded: list[Launch] = []
-                operation.kernel()(**case.inputs(source), submit=recorded.append)
-                yield from recorded
+        for case, source in shipped(operation, "meta", SIZES[:1] if plain else SIZES):
+            if plain and (source.weight_dtype or source.cache_dtype):
+                continue
+            recorded: list[Launch] = []
+            operation.kernel()(**case.inputs(source), submit=recorded.append)
+            yield from recorded
 
 
 def signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:

@@ -15,6 +15,7 @@ class Architecture:
     head_width: int
     mlp_width: int
     vocabulary: int
+    qkv_bias: bool = False
 
     @property
     def qkv_width(self) -> int:
@@ -31,8 +32,8 @@ class Architecture:
 
 
 MINI = Architecture("mini", 30, 576, 9, 3, 64, 1536, 49153)
-QWEN_HALF = Architecture("qwen2.5-0.5b", 24, 896, 14, 2, 64, 4864, 151936)
-QWEN_7B = Architecture("qwen2.5-7b", 28, 3584, 28, 4, 128, 18944, 152064)
+QWEN_HALF = Architecture("qwen2.5-0.5b", 24, 896, 14, 2, 64, 4864, 151936, qkv_bias=True)
+QWEN_7B = Architecture("qwen2.5-7b", 28, 3584, 28, 4, 128, 18944, 152064, qkv_bias=True)
 LLAMA_8B = Architecture("llama-8b", 32, 4096, 32, 8, 128, 14336, 128256)
 
 ARCHITECTURES = (MINI, QWEN_HALF, QWEN_7B, LLAMA_8B)

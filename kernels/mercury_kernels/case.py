@@ -54,15 +54,17 @@ class Source:
         return self.weight_dtype or self.dtype
 
     def generator(self) -> torch.Generator:
-        """A fresh generator; drawn on the CPU, so that every device sees the same numbers."""
+        """A fresh generator of the CPU."""
         return torch.Generator().manual_seed(self.seed)
 
     def normal(self, generator: torch.Generator, *shape: int, scale: float = 1.0) -> Tensor:
-        """Normal numbers in the activation type."""
+        """Normal numbers in the activation type; large ones are drawn where they are needed."""
         if self.device == "meta":
             return torch.empty(shape, dtype=self.dtype, device="meta")
-        drawn = torch.randn(shape, generator=generator) * scale
-        return drawn.to(self.dtype).to(self.device)
+        seed = int(torch.randint(2**62, (), generator=generator))
+        own = torch.Generator(self.device).manual_seed(seed)
+        drawn = torch.randn(shape, generator=own, device=self.device)
+        return drawn.mul_(scale).to(self.dtype)
 
     def numbers(self, values: object, dtype: torch.dtype = torch.int32) -> Tensor:
         """These very numbers, on the device."""

@@ -32,11 +32,6 @@ class Operation:
         return self._function("kernel")
 
     @property
-    def shipped(self) -> Sequence[Case]:
-        """The shapes that are compiled ahead of time and timed."""
-        return cast("Sequence[Case]", self._cases().SHIPPED)
-
-    @property
     def tests(self) -> Sequence[Case]:
         """Small and odd shapes."""
         return cast("Sequence[Case]", self._cases().TESTS)

@@ -9,18 +9,8 @@ multiplied.
 
 from dataclasses import dataclass
 
-import torch
-
-from mercury_kernels.architecture import Architecture
-from mercury_kernels.attention.cases import AttentionCase
-from mercury_kernels.case import Case, Cost, Source
-from mercury_kernels.choose.cases import ChooseCase
-from mercury_kernels.commit.cases import CommitCase
-from mercury_kernels.head.cases import HeadCase
-from mercury_kernels.linear.cases import LinearCase
-from mercury_kernels.norm.cases import NormCase
-from mercury_kernels.rope.cases import RopeCase
-from mercury_kernels.swiglu.cases import SwigluCase
+from mercury_kernels.case import Cost
+from mercury_kernels.workload import Workload, parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,62 +39,6 @@ class Assumptions:
 EXPECTED = Assumptions()
 CAUTIOUS = Assumptions(shortest_seconds=3e-6)
 IDEAL = Assumptions(1.0, 1.0, 0.0)
-
-
-PLAIN = Source("meta", torch.bfloat16)
-NARROW = Source("meta", torch.bfloat16, torch.float8_e4m3fn)
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """`batch` sequences, each a block of `block` after `context` tokens."""
-
-    architecture: Architecture
-    batch: int
-    block: int = 32
-    context: int = 2048
-    source: Source = PLAIN
-
-    @property
-    def rows(self) -> int:
-        """Tokens of a step."""
-        return self.batch * self.block
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """An operation of a step, how often it occurs, and how many kernels it launches."""
-
-    operation: str
-    case: Case
-    count: int
-    launches: int = 1
-
-
-def parts(work: Workload) -> list[Part]:
-    """Everything that one denoise step runs."""
-    a, rows, source = work.architecture, work.rows, work.source
-    heads = (a.heads, a.kv_heads)
-    qkv = LinearCase(rows, a.qkv_width, a.width)
-    output = LinearCase(rows, a.width, a.heads * a.head_width)
-    down = LinearCase(rows, a.width, a.mlp_width)
-    attention = AttentionCase((work.context,) * work.batch, work.block, heads, a.head_width)
-    starts = (work.context,) * work.batch
-    rope = RopeCase(starts, work.block, heads, a.head_width, qkv.splits(source))
-    return [
-        Part("norm", NormCase(rows, a.width, 0), 1),
-        Part("norm", NormCase(rows, a.width, output.splits(source)), a.layers),
-        Part("norm", NormCase(rows, a.width, down.splits(source)), a.layers),
-        Part("linear", qkv, a.layers),
-        Part("rope", rope, a.layers),
-        Part("attention", attention, a.layers, 2 if attention.splits() > 1 else 1),
-        Part("linear", output, a.layers),
-        Part("swiglu", SwigluCase(rows, a.mlp_width, a.width), a.layers),
-        Part("linear", down, a.layers),
-        Part("head", HeadCase(rows, a.vocabulary, a.width, 16), 1, 2),
-        Part("choose", ChooseCase((0.0,) * work.batch, work.block, 16), 1),
-        Part("commit", CommitCase((1.0,) * work.batch, work.block, "threshold", 0.9), 1),
-    ]
 
 
 def cost(work: Workload) -> Cost:

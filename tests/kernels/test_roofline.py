@@ -17,15 +17,13 @@ from mercury_kernels.roofline import (
     H100,
     H200,
     IDEAL,
-    NARROW,
-    Workload,
     cost,
     launches,
-    parts,
     seconds,
     tokens_per_second,
     tokens_per_step_for,
 )
+from mercury_kernels.workload import NARROW, Workload, parts
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)

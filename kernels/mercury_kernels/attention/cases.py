@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import torch
 
-from mercury_kernels.architecture import ARCHITECTURES
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import scattered
@@ -90,9 +89,4 @@ TESTS = (
     AttentionCase((130, 64), 9, (8, 8), 16, after=37),
     AttentionCase((0, 200), 20, (9, 3), 64, sees="causal"),
     AttentionCase((1,), 32, (7, 1), 16, pages=9),
-)
-SHIPPED = tuple(
-    AttentionCase((2048,) * batch, 32, (model.heads, model.kv_heads), model.head_width)
-    for model in ARCHITECTURES
-    for batch in (1, 8, 32)
 )

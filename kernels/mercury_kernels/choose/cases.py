@@ -72,4 +72,3 @@ TESTS = (
     ChooseCase((0.0, 1.0), 5, 7, ranks=(2, 40)),
     ChooseCase((0.7, 0.0, 1.5), 9, 16, shift=1),
 )
-SHIPPED = (ChooseCase((0.0,), 32, 16), ChooseCase((0.0,) * 32, 32, 16))

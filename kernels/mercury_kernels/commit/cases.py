@@ -75,9 +75,3 @@ TESTS = tuple(
         ((0.2, 0.7), 33, 0.5),
     )
 )
-SHIPPED = (
-    CommitCase((1.0,), 32, "threshold", 0.9),
-    CommitCase((1.0,) * 32, 32, "threshold", 0.9, 0.3),
-    CommitCase((1.0,), 32, "entropy", 0.1),
-    CommitCase((1.0,), 32, "count", 4),
-)

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from mercury_kernels.architecture import ARCHITECTURES
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.weights import narrowed
 
@@ -48,9 +47,4 @@ TESTS = (
     HeadCase(3, 63, 60, 5),
     HeadCase(2, 2100, 100, 16),
     HeadCase(70, 300, 32, 1),
-)
-SHIPPED = tuple(
-    HeadCase(tokens, model.vocabulary, model.width, 16)
-    for tokens in (16, 32, 1024)
-    for model in ARCHITECTURES
 )

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mercury_kernels.architecture import ARCHITECTURES
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.tile import splits, tile_for
 from mercury_kernels.weights import narrowed
@@ -59,14 +58,4 @@ TESTS = (
     LinearCase(33, 96, 576),
     LinearCase(70, 65, 130),
     LinearCase(130, 200, 96),
-)
-SHIPPED = tuple(
-    LinearCase(tokens, features, depth)
-    for tokens in (16, 32, 64, 1024)
-    for model in ARCHITECTURES
-    for features, depth in (
-        (model.qkv_width, model.width),
-        (model.width, model.heads * model.head_width),
-        (model.width, model.mlp_width),
-    )
 )

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from mercury_kernels.architecture import ARCHITECTURES
 from mercury_kernels.case import Cost, Source, Tolerance
 
 TOLERANCE: Tolerance = {torch.float32: 1e-6, torch.bfloat16: 8e-3}
@@ -48,7 +47,4 @@ TESTS = (
     NormCase(7, 500, 4),
     NormCase(5, 576, 0),
     NormCase(2, 3584, 1),
-)
-SHIPPED = tuple(
-    NormCase(32, architecture.width, splits) for architecture in ARCHITECTURES for splits in (0, 8)
 )

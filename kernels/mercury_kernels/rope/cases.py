@@ -6,10 +6,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mercury_kernels.architecture import ARCHITECTURES
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.paged import PAGE, Paged
 from mercury_kernels.rope.reference import Projection, Rotation
+
+Before = Literal["nothing", "bias", "norm"]
 
 TOLERANCE: Tolerance = {
     torch.float32: 1e-6,
@@ -46,7 +47,7 @@ class RopeCase:
     heads: tuple[int, int]
     width: int
     splits: int = 2
-    before: Literal["nothing", "bias", "norm"] = "nothing"
+    before: Before = "nothing"
 
     @property
     def name(self) -> str:
@@ -92,16 +93,4 @@ TESTS = (
     RopeCase((3, 60), 5, (3, 1), 16),
     RopeCase((0, 127, 64), 3, (4, 2), 8, before="bias"),
     RopeCase((61,), 7, (2, 2), 32, splits=4, before="norm"),
-)
-SHIPPED = tuple(
-    RopeCase(
-        (2048,),
-        32,
-        (model.heads, model.kv_heads),
-        model.head_width,
-        splits,
-        "bias" if "qwen" in model.name else "nothing",
-    )
-    for model in ARCHITECTURES
-    for splits in (1, 2, 4)
 )

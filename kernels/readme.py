@@ -1,0 +1,219 @@
+"""Write kernels/README.md from the results of `bench.py` and the compiler's limits.
+
+`python kernels/readme.py` rewrites it; `--check` says whether that would change anything.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from typing import Any
+
+from mercury_kernels.catalogue import OPERATIONS
+
+HERE = pathlib.Path(__file__).parent
+README = HERE / "README.md"
+RESULTS = HERE / "results"
+LIMITS = HERE.parent / "tests" / "kernels" / "limits.json"
+SPEEDS = ("1109", "2000")
+
+HEAD = """\
+# Kernels
+
+Triton kernels for one denoise step of a block-diffusion language model on an H100, each with its
+specification in plain torch. This file is written by `python kernels/readme.py`.
+
+| operation | what it does |
+|---|---|
+{operations}
+
+Each folder of `mercury_kernels/` has `reference.py` (what the operation means), `kernel.py` (must
+agree), `cases.py` (shapes and tolerances, for the tests, the compiler and the bench alike).
+`dispatch.py` decides once, at load, whether a device gets the kernels or the reference;
+`step.py` puts the operations together and captures k steps as a CUDA graph. Nothing but a
+`kernel.py` needs Triton.
+
+How the pieces fit:
+
+* A product over few tokens is computed as W · xᵀ, so that the weights' rows are the 64 that a
+  tensor-core instruction wants. Small matrices are split over their depth until every
+  multiprocessor has a share; the partial sums are added by the operation that comes next, in a
+  fixed order, which costs no launch and keeps results the same from run to run.
+* Attention packs the queries of a block that share a key head into rows of one tile, reads pages
+  of 64 keys, and splits the context where the batch is too small to fill the chip. One tensor,
+  `visible`, says who sees what: blocks that see themselves both ways, causal chunks, canvases with
+  text after the block, padding.
+* The head never stores logits. A tile of the vocabulary leaves its best tokens and two sums; ranks
+  are exact, ties go to the lowest token.
+* Weights in fp8 or int8 have a scale a row and are widened to bf16 in registers: half the bytes,
+  the same arithmetic.
+* Which tokens are settled, and which are opened again, is decided on the device by the same rules
+  as on the host (`mercury_model.unmask`, `mercury_model.choose`; the random numbers are Philox).
+
+"""
+
+CHECKS = """\
+## Proved without a GPU
+
+Every kernel is run by Triton's interpreter against its reference at odd shapes, in fp32 and bf16,
+with plain and narrow weights and caches (`pytest tests/kernels`). Every shipped configuration is
+compiled for sm_90 and held to the limits in `tests/kernels/limits.json`: {count} configurations,
+{spills} spilled registers (Triton {triton}).
+
+| kernel | configurations | registers, most | shared memory, most | resident programs, fewest | tensor cores |
+|---|---|---|---|---|---|
+{compiled}
+
+A step traced with fake CUDA tensors shows that nothing waits for the device, that shapes depend on
+the bucket alone, and that every step launches the same list.
+"""  # noqa: E501
+
+MODEL = """\
+## What a step should take: a model, not a measurement
+
+Bytes and FLOPs are counted from the cases; the expected time assumes {memory:.0%} of the memory
+bandwidth and {arithmetic:.0%} of the dense bf16 rate from the data sheet and {gap:.0f} µs between
+the nodes of a graph; the cautious one also that no kernel takes less than {shortest:.0f} µs. Blocks
+of 32 tokens after a context of 2,048. A sequence's speed counts, besides the steps of a block, one
+more pass that keeps its keys and values. How many tokens a step settles depends on the weights and
+the text; the last columns say how many are needed.
+
+"""
+
+
+def compiled(limits: dict[str, Any]) -> str:
+    """One row a kernel."""
+    groups: dict[str, list[dict[str, int]]] = {}
+    for name, made in limits["configurations"].items():
+        groups.setdefault(name.split("[")[0], []).append(made)
+    rows = []
+    for kernel, several in sorted(groups.items()):
+        worst = [max(made[what] for made in several) for what in ("registers", "shared")]
+        resident = min(made["resident_programs"] for made in several)
+        cores = "wgmma" if all(made["tensor_core"] for made in several) else "none needed"
+        rows.append(
+            f"| `{kernel}` | {len(several)} | {worst[0]} | {worst[1] / 1024:.0f} KiB "
+            f"| {resident} | {cores} |"
+        )
+    return "\n".join(rows)
+
+
+def modelled(report: dict[str, Any]) -> str:
+    """The table of one chip."""
+    lines = [
+        f"### {report['chip']['name']} (modelled)",
+        "",
+        "| model | types | batch | GB a step | launches | µs a step, expected (cautious) "
+        "| tokens/s of a sequence at 2, 4, 8 tokens a step | tokens a step for 1,109/s (cautious) "
+        "| for 2,000/s (cautious) |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in report["steps"]:
+        expected, cautious = row["expected"], row["cautious"]
+        speeds = ", ".join(f"{expected['tokens_per_second'][n]:,.0f}" for n in ("2", "4", "8"))
+        needed = " | ".join(
+            f"{_number(expected['tokens_per_step_for'][speed])} "
+            f"({_number(cautious['tokens_per_step_for'][speed])})"
+            for speed in SPEEDS
+        )
+        lines.append(
+            f"| {row['model']} | {row['types']} | {row['batch']} | {row['bytes'] / 1e9:.2f} "
+            f"| {row['launches']} | {expected['seconds_per_step'] * 1e6:,.0f} "
+            f"({cautious['seconds_per_step'] * 1e6:,.0f}) | {speeds} | {needed} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def measured(report: dict[str, Any]) -> str:
+    """What a GPU said."""
+    rates, odd = report["rates"], report["odd_shapes"]
+    lines = [
+        f"### {report['chip']['name']} (measured {report['date']})",
+        "",
+        f"Commit {report['commit']}, torch {report['torch']}, Triton {report['triton']}. "
+        f"Copies {rates['copy_bytes_per_second'] / 1e12:.2f} TB/s, multiplies "
+        f"{rates['bf16_flops_per_second'] / 1e12:.0f} TFLOP/s in bf16. "
+        f"Odd shapes: {odd['checked']} checked, {len(odd['wrong'])} wrong.",
+        "",
+        "| model | types | batch | µs a step, median (p95) | of the copy bandwidth |",
+        "|---|---|---|---|---|",
+    ]
+    for row in report["steps"]:
+        once = row["graph_of_1"]
+        share = row["bytes"] / once["median"] / rates["copy_bytes_per_second"]
+        lines.append(
+            f"| {row['model']} | {row['types']} | {row['batch']} "
+            f"| {once['median'] * 1e6:,.0f} ({once['p95'] * 1e6:,.0f}) | {share:.0%} |"
+        )
+    lines += [
+        "",
+        "| operation | case | types | µs, median (p95) | eager | compiled |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in report["operations"]:
+        cells = [row["wrong"] or _timing(row["kernel"])]
+        cells += [_timing(row["others"].get(name)) for name in ("eager", "compiled")]
+        lines.append(
+            f"| {row['operation']} | {row['case']} | {row['types']} | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def text() -> str:
+    """The whole file."""
+    reports = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    limits = json.loads(LIMITS.read_text())
+    rows = [f"| `{each.name}` | {_summary(each.folder)} |" for each in OPERATIONS]
+    made = limits["configurations"].values()
+    checks = CHECKS.format(
+        count=len(made),
+        spills=sum(each["spills"] for each in made),
+        triton=limits["triton"],
+        compiled=compiled(limits),
+    )
+    real = [report for report in reports if report["kind"] == "measured"]
+    found = "".join(f"{measured(report)}\n" for report in real)
+    if not real:
+        found = "No GPU has run these kernels yet: `python kernels/bench.py` asks one.\n\n"
+    theory = [report for report in reports if report["kind"] == "modelled"]
+    assumed = theory[0]["assumed"]
+    model = MODEL.format(
+        memory=assumed["expected"]["memory"],
+        arithmetic=assumed["expected"]["arithmetic"],
+        gap=assumed["expected"]["gap_seconds"] * 1e6,
+        shortest=assumed["cautious"]["shortest_seconds"] * 1e6,
+    )
+    tables = "\n".join(modelled(report) for report in theory)
+    head = HEAD.format(operations="\n".join(rows))
+    return f"{head}{checks}\n## Measured\n\n{found}{model}{tables}"
+
+
+def _summary(folder: str) -> str:
+    """The first line of the folder's docstring."""
+    lines = (HERE / "mercury_kernels" / folder / "__init__.py").read_text().splitlines()
+    return lines[0].strip('"').rstrip(".")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{max(value, 1.0):.1f}"
+
+
+def _timing(timing: dict[str, float] | None) -> str:
+    if timing is None:
+        return "-"
+    return f"{timing['median'] * 1e6:,.1f} ({timing['p95'] * 1e6:,.1f})"
+
+
+def main() -> int:
+    """Write the file, or check it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    wanted = text()
+    if parser.parse_args().check:
+        return 0 if README.exists() and README.read_text() == wanted else 1
+    README.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from mercury_kernels.agreement import difference
+from mercury_kernels.case import Source
+from mercury_kernels.catalogue import OPERATIONS, Operation
+from mercury_kernels.measure import BASELINES, Budget, Timing, measure
+from mercury_kernels.workload import shipped
+
+KERNELS = pathlib.Path(__file__).parents[2] / "kernels"
+BY_NAME = {operation.name: operation for operation in OPERATIONS}
+
+
+class Counting:
+    """Runs each call once and says that it took as many milliseconds as were timed before."""
+
+    def __init__(self) -> None:
+        self.timed = 0
+
+    def seconds(self, call: Callable[[], object]) -> list[float]:
+        call()
+        self.timed += 1
+        return [self.timed / 1e3]
+
+
+class Wrong(Operation):
+    """An operation whose kernel forgets to double."""
+
+    def kernel(self) -> Callable[..., Any]:
+        right = self.reference()
+        return lambda **given: right(**given) * 1.5
+
+
+class Ticking:
+    """A clock that goes a second further at each look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def small(operation: Operation) -> tuple[Operation, Any, Source]:
+    return operation, operation.tests[1], Source()
+
+
+def test_a_kernel_that_is_wrong_gets_no_time() -> None:
+    timer = Counting()
+    work = iter([small(Wrong("swiglu", "swiglu"))])
+    (result,) = measure(work, timer, Budget.of(10, lambda: 0.0))
+    assert result.wrong is not None
+    assert result.kernel is None
+    assert timer.timed == 0
+
+
+def test_a_kernel_that_agrees_is_timed_beside_what_pytorch_offers(interpreter: None) -> None:
+    timer = Counting()
+    work = iter([small(BY_NAME["swiglu"]), small(BY_NAME["commit"])])
+    first, second = measure(work, timer, Budget.of(10, lambda: 0.0), lambda call: call)
+    assert first.wrong is None
+    assert first.kernel == Timing(0.001, 0.001, 1)
+    assert {name: t.median for name, t in first.others.items()} == {
+        "eager": 0.002,
+        "compiled": 0.003,
+    }
+    assert first.bytes > 0
+    assert second.others == {}
+
+
+def test_measuring_stops_when_the_budget_is_nearly_spent() -> None:
+    def endless() -> Iterator[tuple[Operation, Any, Source]]:
+        while True:
+            yield small(Wrong("swiglu", "swiglu"))
+
+    results = list(measure(endless(), Counting(), Budget.of(20, Ticking())))
+    assert 10 <= len(results) < 20
+
+
+def test_a_timing_is_the_median_and_the_95th_percentile() -> None:
+    assert Timing.of([5.0, *[1.0] * 9, *[2.0] * 10]) == Timing(2.0, 5.0, 20)
+    with pytest.raises(ValueError, match="nothing"):
+        Timing.of([])
+
+
+@pytest.mark.parametrize("name", ["linear", "swiglu", "add_rmsnorm", "attend"])
+def test_what_a_kernel_is_timed_against_does_the_same_work(name: str) -> None:
+    operation = BY_NAME[name]
+    case = operation.tests[1]
+    call = BASELINES[name](case.inputs(Source()))
+    wanted = operation.result(operation.reference()(**case.inputs(Source())))
+    got: Any = call()
+    if name == "attend":
+        got = got.transpose(1, 2)
+    assert difference(got, wanted) < 1e-5
+
+
+def test_the_head_is_timed_against_the_same_predictions() -> None:
+    operation = BY_NAME["predict"]
+    case = operation.tests[1]
+    got: Any = BASELINES["predict"](case.inputs(Source()))()
+    top, lse, entropy = got
+    wanted = operation.reference()(**case.inputs(Source()))
+    assert torch.equal(top[1].int(), wanted.ids)
+    assert difference(lse, wanted.lse) < 1e-5
+    assert difference(entropy, wanted.entropy) < 1e-5
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_every_operation_ships_cases_each_once(operation: Operation) -> None:
+    found = list(shipped(operation, "meta"))
+    assert found
+    assert len(set(found)) == len(found)
+    assert {source.weights for _, source in found} >= {torch.bfloat16}
+
+
+def test_the_readme_is_what_the_results_and_limits_make_it() -> None:
+    command = [sys.executable, str(KERNELS / "readme.py"), "--check"]
+    assert subprocess.run(command, check=False).returncode == 0, "run python kernels/readme.py"
+
+
+def test_the_committed_model_is_what_the_roofline_says_now() -> None:
+    code = """
+import bench, json
+print(json.dumps([bench.modelled(bench.H100), bench.modelled(bench.H200)]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=KERNELS, capture_output=True, text=True, check=True
+    )
+    for name, rows in zip(("h100-sxm", "h200"), json.loads(done.stdout), strict=True):
+        path = KERNELS / "results" / f"modelled-{name}.json"
+        assert json.loads(path.read_text())["steps"] == rows, "run python kernels/bench.py"
