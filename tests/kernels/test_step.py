@@ -1,5 +1,6 @@
 """The step: what it computes, and what a capture as a CUDA graph relies on."""
 
+from collections import Counter
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -9,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from mercury_kernels.architecture import ARCHITECTURES, Architecture
 from mercury_kernels.case import Source
+from mercury_kernels.catalogue import OPERATIONS
 from mercury_kernels.dispatch import reference_operations, triton_operations
 from mercury_kernels.launch import Launch
+from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import rotation
 from mercury_kernels.rope.reference import Projection
 from mercury_kernels.step import (
@@ -25,6 +29,7 @@ from mercury_kernels.step import (
     smallest_bucket,
 )
 from mercury_kernels.weights import Weight, narrowed
+from mercury_kernels.workload import SIZES, Workload, parts
 from mercury_model.config import ModelConfig
 from mercury_model.transformer import Denoiser
 
@@ -233,6 +238,76 @@ def test_fake_tensors_do_catch_a_step_that_looks_at_its_data(interpreter: None) 
         state = State.empty(net, BUCKET, pages=4, cache=torch.float32)
         with pytest.raises(DataDependentOutputException):
             denoise(net, state, rules, replace(kernels, commit=peeking))
+
+
+def shape_of(a: Architecture, weights: torch.dtype) -> Network:
+    """A network of this architecture, of tensors without contents."""
+
+    def empty(*shape: int) -> torch.Tensor:
+        return torch.empty(*shape, dtype=torch.bfloat16, device="meta")
+
+    def weight(rows: int, columns: int) -> Weight:
+        return narrowed(empty(rows, columns), weights)
+
+    layer = LayerWeights(
+        attention_norm=empty(a.width),
+        qkv=weight(a.qkv_width, a.width),
+        after=Projection(bias=empty(a.qkv_width) if a.qkv_bias else None),
+        output=weight(a.width, a.heads * a.head_width),
+        mlp_norm=empty(a.width),
+        gate=weight(a.mlp_width, a.width),
+        up=weight(a.mlp_width, a.width),
+        down=weight(a.width, a.mlp_width),
+    )
+    return Network(
+        embedding=empty(a.vocabulary, a.width),
+        layers=(layer,) * a.layers,
+        norm=empty(a.width),
+        head=weight(a.vocabulary, a.width),
+        rotation=rotation(4096, a.head_width, Source("meta")),
+        heads=a.heads,
+        kv_heads=a.kv_heads,
+        head_width=a.head_width,
+        eps=1e-6,
+    )
+
+
+def specialised(launch: Launch) -> tuple[Any, ...]:
+    """What decides which binary a launch runs, and on how many programs."""
+    arguments = [
+        (name, value.dtype if isinstance(value, torch.Tensor) else value)
+        for name, value in launch.arguments.items()
+        if name not in ("mask_id", "end_id", "shift", "eps", "rows", "forbidden_count", "pages")
+    ]
+    return launch.name, launch.grid, tuple(arguments), launch.warps, launch.stages
+
+
+@pytest.mark.parametrize(("batch", "block"), SIZES)
+@pytest.mark.parametrize("weights", [None, torch.float8_e4m3fn], ids=["bf16", "fp8"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
+def test_what_ships_and_is_modelled_is_what_a_step_launches(
+    interpreter: None,
+    architecture: Architecture,
+    weights: torch.dtype | None,
+    batch: int,
+    block: int,
+) -> None:
+    architecture = replace(architecture, layers=2)
+    work = Workload(architecture, batch, block, source=Source("meta", torch.bfloat16, weights))
+    expected: Counter[Any] = Counter()
+    for part in parts(work):
+        recorded: list[Launch] = []
+        operation = next(o for o in OPERATIONS if o.folder == part.operation)
+        operation.kernel()(**part.case.inputs(work.source), submit=recorded.append)
+        assert len(recorded) == part.launches
+        expected.update({specialised(launch): part.count for launch in recorded})
+    net = shape_of(architecture, work.source.weights)
+    pages = -(-(work.context + block) // PAGE)
+    state = State.empty(net, Bucket(batch, block, pages), batch * pages, torch.bfloat16)
+    rules = Rules(0, 1, 0, torch.empty(3, dtype=torch.int32, device="meta"))
+    launched: list[Launch] = []
+    denoise(net, state, rules, triton_operations(submit=launched.append))
+    assert Counter(map(specialised, launched)) == expected
 
 
 BUCKETS = [Bucket(b, t, p) for b in (1, 4, 16) for t in (16, 32) for p in (4, 16, 64)]
