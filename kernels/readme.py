@@ -147,12 +147,12 @@ def measured(report: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "| operation | case | types | µs, median (p95) | eager | compiled |",
-        "|---|---|---|---|---|---|",
+        "| operation | case | types | µs, median (p95) | eager | compiled | FlashAttention |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in report["operations"]:
         cells = [row["wrong"] or _timing(row["kernel"])]
-        cells += [_timing(row["others"].get(name)) for name in ("eager", "compiled")]
+        cells += [_timing(row["others"].get(name)) for name in ("eager", "compiled", "flash")]
         lines.append(
             f"| {row['operation']} | {row['case']} | {row['types']} | {' | '.join(cells)} |"
         )

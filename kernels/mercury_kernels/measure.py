@@ -6,9 +6,12 @@ Knows no chip and no file. An operation that disagrees with its reference gets n
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
 
 from mercury_kernels.agreement import disagreement
@@ -109,6 +112,8 @@ def measured(
             others["eager"] = Timing.of(timer.seconds(call))
             if compiler is not None:
                 others["compiled"] = Timing.of(timer.seconds(compiler(call)))
+        if operation.name == "attend" and find_spec("flash_attn") is not None:
+            others["flash"] = Timing.of(timer.seconds(_flash(inputs)))
     return Result(
         operation.name, case.name, types(source), wrong, cost.bytes, cost.flops, timing, others
     )
@@ -143,15 +148,26 @@ def _add_rmsnorm(given: dict[str, Any]) -> Callable[[], object]:
 
 
 def _attend(given: dict[str, Any]) -> Callable[[], object]:
-    """PyTorch's attention, which is FlashAttention where it can be, over keys without pages."""
-    q, cache, visible = given["q"], given["cache"], given["visible"]
-    length = int(visible.max())
+    """PyTorch's attention over keys without pages."""
+    q, keys, values = (x.transpose(1, 2).contiguous() for x in _dense(given))
+    return lambda: scaled_dot_product_attention(q, keys, values, enable_gqa=True)
+
+
+def _flash(given: dict[str, Any]) -> Callable[[], object]:
+    """FlashAttention's own package, over keys without pages."""
+    q, keys, values = _dense(given)
+    attention = import_module("flash_attn").flash_attn_func
+    return lambda: attention(q, keys, values)
+
+
+def _dense(given: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values [B, T or L, H, D] out of their pages, in the queries' type."""
+    q, cache, length = given["q"], given["cache"], int(given["visible"].max())
     keys, values = (
-        held[cache.table.long()].flatten(1, 2)[:, :length].to(q.dtype).transpose(1, 2).contiguous()
+        held[cache.table.long()].flatten(1, 2)[:, :length].to(q.dtype).contiguous()
         for held in (cache.keys, cache.values)
     )
-    queries = q.transpose(1, 2).contiguous()
-    return lambda: scaled_dot_product_attention(queries, keys, values, enable_gqa=True)
+    return q, keys, values
 
 
 def _predict(given: dict[str, Any]) -> Callable[[], object]:
