@@ -32,6 +32,7 @@ def to_items(
 
     Clients show an item only if its range stays on the cursor's line, what the range holds before
     the cursor begins the inserted text, and what it holds behind the cursor is found in the rest.
+    Where an entry of a menu is selected, the inserted text begins with that entry.
     """
     items = (_to_item(completion, request, snapshot) for completion in completions)
     return [item for item in items if item is not None]
@@ -40,14 +41,16 @@ def to_items(
 def _to_item(
     completion: Completion, request: Request, snapshot: Snapshot
 ) -> lsp.InlineCompletionItem | None:
-    source, cursor = request.document.text, request.offset
-    start = cursor if request.selected is None else request.selected.start
+    source, cursor, selected = request.document.text, request.offset, request.selected
+    start = cursor if selected is None else selected.start
     end = cursor + completion.replaces
-    chosen = "" if request.selected is None else request.selected.text
-    inserted = chosen + completion.text
     before, behind = source[start:cursor], source[cursor:end]
-    fits = inserted.startswith(before) and _is_within(behind, inserted[len(before) :])
-    if not fits or "\n" in before + behind or "\r" in before + behind:
+    if any(breaks in before + behind for breaks in "\r\n"):
+        return None
+    if not _is_within(behind, completion.text):
+        return None
+    inserted = before + completion.text
+    if selected is not None and not inserted.startswith(selected.text):
         return None
     text, shift = snapshot.open.text, snapshot.shift
     return lsp.InlineCompletionItem(

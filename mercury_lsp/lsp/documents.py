@@ -23,7 +23,6 @@ class Open:
 
     uri: str
     language: str
-    version: int
     text: Text
     notebook: str | None = None
 
@@ -56,28 +55,32 @@ class Documents:
     def open(self, item: lsp.TextDocumentItem, notebook: str | None = None) -> None:
         """didOpen; a document that was open already is replaced."""
         text = Text(item.text, self.encoding)
-        self._open[item.uri] = Open(item.uri, item.language_id, item.version, text, notebook)
+        self._open[item.uri] = Open(item.uri, item.language_id, text, notebook)
         self._open.move_to_end(item.uri)
 
     def change(
         self,
-        uri: str,
-        version: int,
+        identifier: lsp.VersionedTextDocumentIdentifier,
         changes: Sequence[lsp.TextDocumentContentChangeEvent],
-    ) -> None:
-        """didChange, in order; a change without a range is the whole text."""
-        was = self._open.get(uri)
+    ) -> lsp.Position | None:
+        """didChange, in order; a change without a range is the whole text.
+
+        Returns where the last change ends, unless it was the whole text.
+        """
+        was = self._open.get(identifier.uri)
         if was is None:
-            return
-        text = was.text
+            return None
+        text, where = was.text, None
         for change in changes:
             if isinstance(change, lsp.TextDocumentContentChangePartial):
                 start, end = text.offset(change.range.start), text.offset(change.range.end)
                 text = text.splice(start, end, change.text)
+                where = min(start, end) + len(change.text)
             else:
-                text = Text(change.text, self.encoding)
-        self._open[uri] = replace(was, version=version, text=text)
-        self._open.move_to_end(uri)
+                text, where = Text(change.text, self.encoding), None
+        self._open[identifier.uri] = replace(was, text=text)
+        self._open.move_to_end(identifier.uri)
+        return None if where is None else text.position(where)
 
     def close(self, uri: str) -> None:
         """didClose."""
@@ -90,11 +93,13 @@ class Documents:
         for item in params.cell_text_documents:
             self.open(item, notebook.uri)
 
-    def change_notebook(self, params: lsp.DidChangeNotebookDocumentParams) -> None:
-        """Cells that came, went, or changed their text."""
+    def change_notebook(
+        self, params: lsp.DidChangeNotebookDocumentParams
+    ) -> list[tuple[str, lsp.Position | None]]:
+        """Cells that came, went, or changed their text; the latter, with where they did."""
         uri, cells = params.notebook_document.uri, params.change.cells
         if cells is None or uri not in self._cells:
-            return
+            return []
         if (structure := cells.structure) is not None:
             array = structure.array
             new = [cell.document for cell in array.cells or ()]
@@ -103,14 +108,18 @@ class Documents:
                 self.open(item, uri)
             for closed in structure.did_close or ():
                 self.close(closed.uri)
-        for content in cells.text_content or ():
-            self.change(content.document.uri, content.document.version, content.changes)
+        return [
+            (content.document.uri, self.change(content.document, content.changes))
+            for content in cells.text_content or ()
+        ]
 
-    def close_notebook(self, params: lsp.DidCloseNotebookDocumentParams) -> None:
-        """Close a notebook with all its cells."""
-        self._cells.pop(params.notebook_document.uri, None)
-        for cell in params.cell_text_documents:
-            self.close(cell.uri)
+    def close_notebook(self, params: lsp.DidCloseNotebookDocumentParams) -> list[str]:
+        """Close a notebook with all its cells; these."""
+        closed = [cell.uri for cell in params.cell_text_documents]
+        closed += self._cells.pop(params.notebook_document.uri, ())
+        for uri in closed:
+            self.close(uri)
+        return closed
 
     def snapshot(self, uri: str) -> Snapshot | None:
         """What a request at `uri` sees now; None if it is not open."""

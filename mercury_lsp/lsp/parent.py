@@ -1,34 +1,54 @@
 """Ending with the editor: a server whose parent died would wait for its input for ever."""
 
 import asyncio
+import contextlib
 import logging
 import os
+import select
+import threading
+from collections.abc import Callable
 
 import psutil
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 5.0
-"""How often the parent is looked for; a look costs microseconds."""
 
-_watched: set["asyncio.Task[None]"] = set()
+def watch(process_id: int, ended: Callable[[], None]) -> None:
+    """Call `ended` on this loop when a process has ended; at once if there is none."""
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        try:
+            _wait_for(process_id)
+        except (OSError, psutil.Error) as error:
+            log.warning("the editor's process %d cannot be watched (%s)", process_id, error)
+            return
+        log.warning("the editor's process %d has ended", process_id)
+        with contextlib.suppress(RuntimeError):  # the loop has ended, too
+            loop.call_soon_threadsafe(ended)
+
+    if process_id > 0:
+        threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
-def watch(process_id: int) -> None:
-    """End this process, with exit code 1, soon after `process_id` has ended."""
-    task = asyncio.get_running_loop().create_task(_watch(process_id))
-    _watched.add(task)
-    task.add_done_callback(_watched.discard)
+def _wait_for(process_id: int) -> None:
+    """Sleep until a process has ended; at no cost where the system can tell of it."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):  # an old kernel, or a sandbox without
+            _wait_for_handle(process_id)
+            return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(process_id).wait()
 
 
-async def _watch(process_id: int) -> None:
+def _wait_for_handle(process_id: int) -> None:
     try:
-        parent = psutil.Process(process_id)
-    except psutil.NoSuchProcess:
-        parent = None
-    # A recycled process id belongs to another process: psutil compares the time of its start.
-    while parent is not None and parent.is_running():
-        await asyncio.sleep(LOOK_SECONDS)
-    log.warning("the editor's process %d has ended", process_id)
-    # The thread that reads standard input cannot be interrupted, so nothing gentler would end it.
-    os._exit(1)
+        handle = os.pidfd_open(process_id)
+    except ProcessLookupError:
+        return
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        poll.poll()
+    finally:
+        os.close(handle)

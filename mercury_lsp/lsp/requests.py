@@ -4,98 +4,136 @@ Lives on the loop thread.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from lsprotocol import types as lsp
 
-from mercury_lsp.config import Config
 from mercury_lsp.core.types import Request, Trigger
 from mercury_lsp.lsp import convert
 from mercury_lsp.lsp.documents import Documents, Snapshot
 from mercury_lsp.lsp.session import Session
 from mercury_lsp.lsp.statistics import Statistics, Timing
-from mercury_lsp.lsp.weights import Weights
 from mercury_lsp.lsp.worker import Superseded, Worker
-
-log = logging.getLogger(__name__)
 
 Items = list[lsp.InlineCompletionItem]
 
+QUIET_SECONDS = 0.03
+"""How long nothing must happen to a document before the model reads ahead in it: an editor that
+asks after each key does so at once, and should not find the model at work."""
+
 
 class Requests:
-    """Answers requests, and keeps the model reading ahead of them."""
+    """Answers requests, and keeps the model reading ahead of them.
+
+    `ready` says whether the model can be asked; `report` hears of errors that nobody expected.
+    """
 
     def __init__(
         self,
         documents: Documents,
         session: Session,
         worker: Worker,
-        weights: Weights,
+        ready: Callable[[], bool],
+        report: Callable[[BaseException], None],
         clock: Callable[[], int],
     ) -> None:
         self.statistics = Statistics()
         self._documents = documents
         self._session = session
         self._worker = worker
-        self._weights = weights
+        self._ready = ready
+        self._report = report
         self._clock = clock
+        self._soon: dict[str, asyncio.TimerHandle] = {}
+        self._last: tuple[str, lsp.Position | None] | None = None
 
     async def answer(self, params: lsp.InlineCompletionParams, id: int | str) -> Items | None:
         """Items to show; [] for nothing; None when something newer took the request's place.
 
         Raises asyncio.CancelledError when the editor took it back.
         """
-        snapshot = self._documents.snapshot(params.text_document.uri)
-        timing = self._timing(params.context.trigger_kind)
-        trigger = Trigger.AUTOMATIC
-        outcome = "failed"
-        items: Items | None = None
+        uri, invoked = params.text_document.uri, _is_invoked(params)
+        self._last = uri, params.position
+        self._hush(uri)
+        timing = self._timing(invoked)
+        outcome, items = "failed", None
         try:
-            if snapshot is None or not self._weights.ready():
-                outcome, items = "not_ready", []
-                return items
-            request = convert.to_request(params, snapshot)
-            trigger = request.trigger
-            if not self._offers(snapshot, request.trigger):
-                outcome, items = "nothing", []
-                return items
-            outcome, items = await self._complete(request, snapshot, timing)
+            outcome, items = await self._answer(params, timing)
         except Superseded:
             outcome = "superseded"
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
+        except Exception as error:  # the request boundary: it ends this request, not the server
+            self._report(error)
         finally:
-            characters = sum(len(str(item.insert_text)) for item in items) if items else 0
             self.statistics.add(
-                timing, outcome, request=id, trigger=trigger.value, characters=characters
+                timing,
+                outcome,
+                request=id,
+                trigger=(Trigger.INVOKED if invoked else Trigger.AUTOMATIC).value,
+                characters=sum(len(str(item.insert_text)) for item in items or ()),
             )
         return items
 
     def read_ahead(self, uri: str, position: lsp.Position | None = None) -> None:
-        """Let the model read around a position, or the end of the document, when it has time."""
-        snapshot = self._documents.snapshot(uri)
-        if snapshot is None or not self._offers(snapshot, Trigger.AUTOMATIC):
-            return
-        text = snapshot.open.text
-        offset = len(text.source) if position is None else text.offset(position)
-        self._plan(Request(snapshot.document, snapshot.shift + offset, others=snapshot.others))
+        """Let the model read around a position, or the document's end, when all has gone quiet."""
+        self._last = uri, position
+        self._hush(uri)
+        loop = asyncio.get_running_loop()
+        self._soon[uri] = loop.call_later(QUIET_SECONDS, self._read, uri, position)
 
-    async def _complete(
-        self, request: Request, snapshot: Snapshot, timing: Timing
+    def arrived(self) -> None:
+        """There is a model now: let it read where something happened last."""
+        if self._last is not None:
+            self.read_ahead(*self._last)
+
+    def changed(self, uri: str, position: lsp.Position | None) -> None:
+        """What is asked of a document that has changed is out of date; read on where it changed."""
+        self._worker.forget(uri)
+        self.read_ahead(uri, position)
+
+    def closed(self, uri: str) -> None:
+        """Nothing more is wanted of a document."""
+        self._hush(uri)
+        self._worker.forget(uri)
+
+    async def _answer(
+        self, params: lsp.InlineCompletionParams, timing: Timing
     ) -> tuple[str, Items | None]:
-        uri = snapshot.open.uri
-        found = await self._worker.submit(
-            uri, lambda stopped: self._session.complete(request, timing, stopped)
-        )
-        now = self._documents.get(uri)
-        if now is None or now.version != snapshot.open.version:
+        snapshot = self._documents.snapshot(params.text_document.uri)
+        if not self._ready():
+            return "not_ready", []
+        if snapshot is None or not self._offers(snapshot, invoked=_is_invoked(params)):
+            return "nothing", []
+        request, uri = convert.to_request(params, snapshot), snapshot.open.uri
+        try:
+            found = await self._worker.submit(
+                uri, lambda stopped: self._session.complete(request, timing, stopped)
+            )
+        except Superseded:
+            if self._documents.get(uri) is snapshot.open:
+                raise
+            return "stale", None
+        if self._documents.get(uri) is not snapshot.open:
             return "stale", None
         if timing.missed or timing.cached:
             self._plan(request)
         items = convert.to_items(found, request, snapshot)
         return ("shown" if items else "nothing"), items
+
+    def _hush(self, uri: str) -> None:
+        if (timer := self._soon.pop(uri, None)) is not None:
+            timer.cancel()
+
+    def _read(self, uri: str, position: lsp.Position | None) -> None:
+        self._soon.pop(uri, None)
+        snapshot = self._documents.snapshot(uri)
+        if snapshot is None or not self._ready() or not self._offers(snapshot, invoked=False):
+            return
+        text = snapshot.open.text
+        offset = len(text.source) if position is None else text.offset(position)
+        self._plan(Request(snapshot.document, snapshot.shift + offset, others=snapshot.others))
 
     def _plan(self, request: Request) -> None:
         def prefill(stopped: Callable[[], bool]) -> bool:
@@ -103,18 +141,18 @@ class Requests:
 
         self._worker.idle(request.document.uri, prefill)
 
-    def _offers(self, snapshot: Snapshot, trigger: Trigger) -> bool:
-        """Automatically only what the weights were taught; when asked to, anything."""
-        config, language = self._session.config, snapshot.open.language
+    def _offers(self, snapshot: Snapshot, *, invoked: bool) -> bool:
+        """Unasked only in languages that the weights were taught; when asked to, in any."""
+        config, model, language = self._session.config, self._session.model, snapshot.open.language
         if not config.enable or language in config.disabled_languages:
             return False
-        return trigger is Trigger.INVOKED or language in self._session.languages
+        return invoked or (model is not None and language in model.languages)
 
-    def _timing(self, kind: lsp.InlineCompletionTriggerKind) -> Timing:
+    def _timing(self, invoked: bool) -> Timing:
         now, config = self._clock(), self._session.config
-        return Timing(self._clock, now, now + _deadline_ms(config, kind) * 1_000_000)
+        deadline_ms = config.invoked_deadline_ms if invoked else config.deadline_ms
+        return Timing(self._clock, now, now + deadline_ms * 1_000_000)
 
 
-def _deadline_ms(config: Config, kind: lsp.InlineCompletionTriggerKind) -> int:
-    invoked = kind == lsp.InlineCompletionTriggerKind.Invoked
-    return config.invoked_deadline_ms if invoked else config.deadline_ms
+def _is_invoked(params: lsp.InlineCompletionParams) -> bool:
+    return params.context.trigger_kind == lsp.InlineCompletionTriggerKind.Invoked

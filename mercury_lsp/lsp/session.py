@@ -1,10 +1,10 @@
 """The model's side of the server: loading it, and what it is asked. Runs on the worker's thread.
 
-Knows no protocol. `state` may be read from any thread; everything else belongs to the worker's.
+Knows no protocol. `config`, `model` and `languages` may be read from any thread.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,10 +13,11 @@ from mercury_lsp.config import Config
 from mercury_lsp.core import engine
 from mercury_lsp.core.budget import Budget
 from mercury_lsp.core.cache import CompletionCache
-from mercury_lsp.core.types import Completion, Request, Trigger
+from mercury_lsp.core.context import Limits
+from mercury_lsp.core.types import Completion, Context, Draft, Request, Trigger
 from mercury_lsp.lsp.statistics import Timing
 from mercury_model import infill
-from mercury_model.errors import ModelError, WeightsMissing
+from mercury_model.errors import ModelError, WeightsAltered, WeightsMissing
 from mercury_model.models import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,10 @@ _FOREVER_NS = 1 << 62
 
 
 class State(StrEnum):
-    """What the server can do now; the words of the `mercury/status` notification."""
+    """What the server can do now; the words of the `mercury/status` notification.
+
+    Missing weights are mended by a download; what an error needs is in its message.
+    """
 
     OFF = "off"
     LOADING = "loading"
@@ -45,77 +49,115 @@ class Status:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What runs, for people."""
+
+    name: str
+    runtime: str
+    languages: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model with everything that is of use only with it."""
+
+    backend: Backend
+    limits: Limits
+    cache: CompletionCache
+
+
 class Session:
     """One model, its contexts, and the completions that were made with it."""
 
     def __init__(self, config: Config, load: Load, clock: Callable[[], int]) -> None:
         self.config = config
-        self.status = Status(State.LOADING)
-        self.model: dict[str, str] | None = None
-        self.languages: frozenset[str] = frozenset()
+        self.model: Model | None = None
         self._load = load
         self._clock = clock
+        self._loaded: _Loaded | None = None
+        self._loaded_for: tuple[object, ...] | None = None
         self._timing: Timing | None = None
 
-    def load(self) -> Status:
-        """Make the configured model ready. Never raises for weights: the status says what is up."""
-        self.model = None
-        try:
-            loaded = self._load(self.config.model, self.config.threads)
-            self._backend = Backend(loaded, self.config, self._saw)
-            self._rules = engine.Rules(
-                limits(loaded.card), self.config.min_confidence, self.config.alternatives
-            )
-            self._cache = CompletionCache(self.config.cache_entries)
-            self.languages = frozenset(loaded.card.infill.languages)
-            self.model = {"name": loaded.card.name, "runtime": loaded.runtime.name}
-            self.status = Status(State.READY, f"{loaded.card.name}, {loaded.runtime.name}")
-            log.info("ready: %s", self.status.message)
-        except WeightsMissing as error:
-            self.status = Status(State.MISSING, str(error))
-        except ModelError as error:
-            self.status = Status(State.ERROR, str(error))
-            log.error("%s", error)
-        return self.status
-
-    def configure(self, config: Config) -> bool:
-        """Take over new settings; whether the model has to be loaded again for them."""
-        was, self.config = self.config, config
-        if self.status.state is not State.READY:
-            return was.model != config.model
-        loading = ("model", "threads", "context_megabytes")
-        if any(getattr(was, name) != getattr(config, name) for name in loading):
-            return True
-        self._backend.configure(config)
-        self._rules = engine.Rules(self._rules.limits, config.min_confidence, config.alternatives)
-        self._cache = CompletionCache(config.cache_entries)
+    def configure(self) -> bool:
+        """Take over `config` as it is now; whether `load` has to follow."""
+        if _needs(self.config) != self._loaded_for:
+            self._let_go()
+            return self.config.enable
+        if self._loaded is not None:
+            backend, limits = self._loaded.backend, self._loaded.limits
+            backend.configure(self.config)
+            self._loaded = _Loaded(backend, limits, CompletionCache(self.config.cache_entries))
         return False
+
+    def load(self) -> Status:
+        """Make the configured model ready. What is wrong with its weights is in the status."""
+        config = self.config
+        if not config.enable:
+            self._let_go()
+            return Status(State.OFF)
+        if self.model is None or _needs(config) != self._loaded_for:
+            self._let_go()
+            try:
+                self._take(self._load(config.model, config.threads), config)
+            except (WeightsMissing, WeightsAltered) as error:
+                return Status(State.MISSING, str(error))
+            except ModelError as error:
+                return Status(State.ERROR, str(error))
+        assert self.model is not None
+        return Status(State.READY, f"{self.model.name}, {self.model.runtime}")
 
     def complete(
         self, request: Request, timing: Timing, stopped: Callable[[], bool]
     ) -> list[Completion]:
-        """What to offer, best first; as many as the trigger deserves."""
-        budget = Budget(timing.deadline_ns, self._clock, stopped)
-        self._timing = timing
+        """What to offer, best first; as many as the trigger deserves. Needs a loaded model."""
         timing.begin()
+        if self._loaded is None:
+            return []
+        self._timing = timing
         try:
-            if request.trigger is Trigger.INVOKED:
-                return engine.alternatives(
-                    request, self._backend.infill, self._cache, budget, self._rules, timing.mark
-                )
-            found = engine.complete(
-                request, self._backend.infill, self._cache, budget, self._rules, timing.mark
-            )
-            return [] if found is None else [found]
+            found = self._ask(self._loaded, request, timing, stopped)
         finally:
             self._timing = None
+        timing.end(bool(found) and all(completion.finished for completion in found))
+        return found
 
     def prefill(self, request: Request, stopped: Callable[[], bool]) -> bool:
         """Read what surrounds a cursor, as long as nobody asks; whether all of it is read."""
-        if self.status.state is not State.READY:
+        if self._loaded is None:
             return True
         budget = Budget(_FOREVER_NS, self._clock, stopped)
-        return engine.prefill(request, self._backend.prefill, budget, self._rules)
+        return engine.prefill(request, self._loaded.backend.prefill, budget, self._rules())
+
+    def _ask(
+        self, loaded: _Loaded, request: Request, timing: Timing, stopped: Callable[[], bool]
+    ) -> list[Completion]:
+        budget = Budget(timing.deadline_ns, self._clock, stopped)
+        infill, cache, rules = self._infill, loaded.cache, self._rules()
+        if request.trigger is Trigger.INVOKED:
+            return engine.alternatives(request, infill, cache, budget, rules, timing.mark)
+        found = engine.complete(request, infill, cache, budget, rules, timing.mark)
+        return [] if found is None else [found]
+
+    def _infill(self, context: Context, *, rank: int = 0) -> Iterator[Draft]:
+        assert self._loaded is not None
+        assert self._timing is not None
+        self._timing.draft_begins()
+        return self._loaded.backend.infill(context, rank=rank)
+
+    def _rules(self) -> engine.Rules:
+        assert self._loaded is not None
+        config = self.config
+        return engine.Rules(self._loaded.limits, config.min_confidence, config.alternatives)
+
+    def _take(self, loaded: LoadedModel, config: Config) -> None:
+        backend, card = Backend(loaded, config, self._saw), loaded.card
+        self._loaded = _Loaded(backend, limits(card), CompletionCache(config.cache_entries))
+        self._loaded_for = _needs(config)
+        self.model = Model(card.name, loaded.runtime.name, frozenset(card.infill.languages))
+
+    def _let_go(self) -> None:
+        self.model = self._loaded = self._loaded_for = None
 
     def _saw(self, draft: infill.Draft) -> None:
         if self._timing is not None:
@@ -125,3 +167,8 @@ class Session:
                 tokens=sum(draft.settled),
                 finished=draft.finished,
             )
+
+
+def _needs(config: Config) -> tuple[object, ...] | None:
+    """What of the settings a loaded model depends on; None if there is to be none."""
+    return (config.model, config.threads, config.context_megabytes) if config.enable else None

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from mercury_lsp import __version__
@@ -17,10 +17,26 @@ METHOD = "mercury/statistics"
 KEPT = 20_000
 """How many requests are remembered."""
 
+_MEASURED = (
+    "queue_ms",
+    "context_ms",
+    "prefill_ms",
+    "denoise_ms",
+    "tidy_ms",
+    "cached",
+    "missed",
+    "prefill_chunks",
+    "steps",
+    "tokens",
+)
+
 
 @dataclass(slots=True)
 class Timing:
-    """One request on its way; the worker fills it in. Times are nanoseconds of `clock`."""
+    """One request on its way; the worker fills it in. Times are nanoseconds of `clock`.
+
+    `missed`: its deadline ended it before the model was done.
+    """
 
     clock: Callable[[], int]
     arrived_ns: int
@@ -31,11 +47,13 @@ class Timing:
     denoise_ms: float = 0.0
     tidy_ms: float = 0.0
     cached: bool = False
-    finished: bool = False
+    missed: bool = False
     prefill_chunks: int = 0
     steps: int = 0
     tokens: int = 0
+    _finished: bool = False
     _last_ns: int = 0
+    _before: tuple[int, int, int] = (0, 0, 0)
 
     def begin(self) -> None:
         """The worker takes the request up."""
@@ -51,15 +69,20 @@ class Timing:
             stage = "context"
         setattr(self, f"{stage}_ms", getattr(self, f"{stage}_ms") + took)
 
-    def saw(self, *, prefill: int, steps: int, tokens: int, finished: bool) -> None:
-        """A draft went by."""
-        self.prefill_chunks, self.steps = prefill, steps
-        self.tokens, self.finished = tokens, finished
+    def draft_begins(self) -> None:
+        """The model is asked, perhaps once more; what it takes counts on top."""
+        self._before = (self.prefill_chunks, self.steps, self.tokens)
 
-    @property
-    def missed(self) -> bool:
-        """Whether the deadline came before the draft was finished."""
-        return not self.cached and not self.finished and self.clock() >= self.deadline_ns
+    def saw(self, *, prefill: int, steps: int, tokens: int, finished: bool) -> None:
+        """A draft went by; each counts from its own beginning."""
+        chunks_before, steps_before, tokens_before = self._before
+        self.prefill_chunks, self.steps = chunks_before + prefill, steps_before + steps
+        self.tokens, self._finished = tokens_before + tokens, finished
+
+    def end(self, complete: bool) -> None:
+        """The worker is done; `complete` says that more time would not have given more."""
+        late = self.clock() >= self.deadline_ns
+        self.missed = late and not (complete or self.cached or self._finished)
 
 
 @dataclass(slots=True)
@@ -73,25 +96,24 @@ class Statistics:
         self, timing: Timing, outcome: str, *, request: int | str, trigger: str, characters: int
     ) -> None:
         """A request has ended."""
-        fields = asdict(timing)
-        for private in ("clock", "arrived_ns", "deadline_ns", "finished", "_last_ns"):
-            del fields[private]
         self._records.append(
             {
                 "sequence": self._next,
                 "request": request,
                 "trigger": trigger,
                 "outcome": outcome,
-                "missed": timing.missed,
                 "total_ms": (timing.clock() - timing.arrived_ns) / 1e6,
                 "characters": characters,
-                **fields,
+                **{name: getattr(timing, name) for name in _MEASURED},
             }
         )
         self._next += 1
 
     def report(self, since: int, model: dict[str, str] | None) -> dict[str, Any]:
-        """The records from number `since` on, and what the process used so far."""
+        """The records from number `since` on, and what the process used so far.
+
+        `model` is the name and the runtime of the one that is loaded.
+        """
         oldest = self._next - len(self._records)
         return {
             "version": __version__,

@@ -5,13 +5,13 @@ import contextlib
 import logging
 import os
 import sys
-import threading
+from collections.abc import Coroutine
 from typing import Any
-
-from pygls.io_ import run_async
 
 from mercury_lsp.config import Config, surroundings
 from mercury_lsp.errors import SettingsError
+from mercury_lsp.lsp import wire
+from mercury_lsp.lsp.faults import describe
 from mercury_lsp.lsp.server import Mercury, make_server
 from mercury_lsp.lsp.weights import shelf
 
@@ -22,10 +22,27 @@ STEP_SECONDS = 2.0
 
 
 def serve_stdio(config: Config | None = None, *, client_process_id: int | None = None) -> int:
-    """Serve over standard input and output."""
-    mercury = _make(config, client_process_id)
-    mercury.server.start_io()
-    return _end(mercury)
+    """Serve over standard input and output. Raises SettingsError when one is closed."""
+    return over_stdio(_make(config, client_process_id))
+
+
+def over_stdio(mercury: Mercury) -> int:
+    """`serve_stdio` for a server that is made; whatever else prints there prints to the log."""
+    try:
+        descriptors = os.dup(0), os.dup(1)
+    except OSError as error:
+        raise SettingsError(
+            "Standard input or output is closed.", "Let an editor start the server."
+        ) from error
+    with contextlib.suppress(OSError):  # a standard error that was closed
+        os.dup2(2, 1)
+
+    async def serve() -> None:
+        incoming, outgoing = descriptors
+        over = mercury.server.protocol.over
+        await converse(mercury, wire.read_file(incoming), wire.FileWriter(outgoing, over.set))
+
+    return _end(mercury, serve())
 
 
 def serve_tcp(
@@ -43,17 +60,18 @@ def serve_tcp(
             else:
                 connected.set_result((reader, writer))
 
-        async with await asyncio.start_server(accept, host, port):
-            await _serve(mercury, *await connected)
+        try:
+            listening = await asyncio.start_server(accept, host, port)
+        except OSError as error:
+            raise SettingsError(
+                f"Nothing can listen on {host}:{port} ({error.strerror or error}).",
+                "Choose another --tcp HOST:PORT.",
+            ) from error
+        reader, writer = await connected
+        listening.close()
+        await converse(mercury, reader, wire.StreamWriter(writer))
 
-    try:
-        _run(listen())
-    except OSError as error:
-        raise SettingsError(
-            f"Nothing can listen on {host}:{port} ({error.strerror or error}).",
-            "Choose another --tcp HOST:PORT.",
-        ) from error
-    return _end(mercury)
+    return _end(mercury, listen())
 
 
 def serve_pipe(
@@ -63,16 +81,40 @@ def serve_pipe(
     mercury = _make(config, client_process_id)
 
     async def connect() -> None:
-        await _serve(mercury, *await _open_pipe(path))
+        try:
+            reader, writer = await _open_pipe(path)
+        except OSError as error:
+            raise SettingsError(
+                f"There is no editor at the pipe {path} ({error.strerror or error}).",
+                "Editors pass --pipe by themselves; by hand, use --stdio or --tcp.",
+            ) from error
+        await converse(mercury, reader, wire.StreamWriter(writer))
 
-    try:
-        _run(connect())
-    except OSError as error:
-        raise SettingsError(
-            f"There is no editor at the pipe {path} ({error.strerror or error}).",
-            "Editors pass --pipe by themselves; by hand, use --stdio or --tcp.",
-        ) from error
-    return _end(mercury)
+    return _end(mercury, connect())
+
+
+async def converse(
+    mercury: Mercury, stream: asyncio.StreamReader, writer: wire.FileWriter | wire.StreamWriter
+) -> None:
+    """Serve one editor until it says goodbye, is gone or dies."""
+    protocol = mercury.server.protocol
+    protocol.set_writer(writer)  # type: ignore[arg-type]
+    asyncio.get_running_loop().set_exception_handler(_report)
+
+    async def listen() -> None:
+        try:
+            while (body := await wire.read_message(stream)) is not None:
+                protocol.receive(body)
+                # A request sees the documents as they are now, before the next message is handled.
+                await asyncio.sleep(0)
+        finally:
+            protocol.over.set()
+
+    listening = asyncio.create_task(listen())
+    await protocol.over.wait()
+    listening.cancel()
+    mercury.worker.close()
+    await writer.close()
 
 
 def _make(config: Config | None, client_process_id: int | None) -> Mercury:
@@ -81,8 +123,10 @@ def _make(config: Config | None, client_process_id: int | None) -> Mercury:
     return make_server(config or Config(), models, client_process_id=client_process_id)
 
 
-def _end(mercury: Mercury) -> int:
-    """The exit code; a step that does not end in time ends with the process instead."""
+def _end(mercury: Mercury, serving: Coroutine[Any, Any, None]) -> int:
+    """Serve to the end: the exit code. A step that does not end in time ends with the process."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serving)
     code = 0 if mercury.server.protocol.ended_well else 1
     mercury.worker.close()
     if not mercury.worker.join(STEP_SECONDS):
@@ -91,38 +135,10 @@ def _end(mercury: Mercury) -> int:
     return code
 
 
-def _run(serving: Any) -> None:
-    # pygls ends the process from inside its loop; the exit code is for `_end` to say.
-    with contextlib.suppress(SystemExit, KeyboardInterrupt):
-        asyncio.run(serving)
-
-
-async def _serve(
-    mercury: Mercury, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    protocol = mercury.server.protocol
-    protocol.set_writer(_Writer(writer))
-    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-        await run_async(
-            stop_event=threading.Event(),
-            reader=reader,
-            protocol=protocol,
-            logger=log,
-            error_handler=mercury.server.report_server_error,
-        )
-
-
-class _Writer:
-    """A stream as pygls writes to it; closing is not waited for, since the process ends then."""
-
-    def __init__(self, stream: asyncio.StreamWriter) -> None:
-        self._stream = stream
-
-    def write(self, data: bytes) -> None:
-        self._stream.write(data)
-
-    def close(self) -> None:
-        self._stream.close()
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what went wrong in the loop; asyncio would log arguments and messages with it."""
+    error = context.get("exception")
+    log.error("in the event loop: %s", describe(error) if error else context.get("message"))
 
 
 async def _open_pipe(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

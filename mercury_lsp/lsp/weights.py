@@ -4,21 +4,23 @@ Lives on the loop thread. The network is used only after the user pressed Downlo
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcException
 
 from mercury_lsp.config import Config
+from mercury_lsp.lsp.progress import progress
 from mercury_lsp.lsp.protocol import Server
 from mercury_lsp.lsp.session import Load, Session, State, Status
 from mercury_lsp.lsp.worker import Superseded, Worker
-from mercury_model.errors import PullFailed
+from mercury_model.errors import ModelError, PullFailed
 from mercury_model.sources import Progress
 
 log = logging.getLogger(__name__)
@@ -30,10 +32,13 @@ LOOK_AGAIN_NS = 3_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """Where models are kept; an argument, so that tests bring their own."""
+    """Where models are kept; an argument, so that tests bring their own.
+
+    `stamp` is None while a model's weights are not here, and another value whenever they change.
+    """
 
     load: Load
-    is_available: Callable[[str], bool]
+    stamp: Callable[[str], object]
     pull: Callable[[str, Progress], object]
 
 
@@ -45,141 +50,165 @@ def shelf(cache_dir: Path, *, offline: bool) -> Shelf:
 
         return models.load(name, cache_dir=cache_dir, threads=threads)
 
-    def is_available(name: str) -> bool:
+    def stamp(name: str) -> object:
         from mercury_model import models
 
-        return models.is_available(name, cache_dir)
+        try:
+            base = models.find(name).base
+            if base is None:
+                return name
+            there = (cache_dir / base.file).stat()
+        except (ModelError, OSError):
+            return None
+        return there.st_mtime_ns, there.st_size
 
     def pull(name: str, progress: Progress) -> object:
         from mercury_model import models
 
         return models.pull(name, cache_dir=cache_dir, offline=offline, progress=progress)
 
-    return Shelf(load, is_available, pull)
+    return Shelf(load, stamp, pull)
 
 
 class Weights:
-    """Keeps the session supplied with the configured model."""
+    """Keeps the session supplied with the configured model; `arrived` is called when it is."""
 
     def __init__(
         self,
         server: Server,
-        session: Session,
         worker: Worker,
+        session: Session,
         shelf: Shelf,
         clock: Callable[[], int],
+        arrived: Callable[[], None],
     ) -> None:
+        self.status = Status(State.LOADING)
         self._server = server
-        self._session = session
         self._worker = worker
+        self._session = session
         self._shelf = shelf
         self._clock = clock
+        self._arrived = arrived
         self._looked_ns = 0
+        self._stamp: object = None
         self._said: set[str] = set()
+        self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def ready(self) -> bool:
         """Whether the model can be asked; looks from time to time for weights that arrived."""
-        state = self._session.status.state
-        if state is State.MISSING and self._clock() - self._looked_ns >= LOOK_AGAIN_NS:
-            self._looked_ns = self._clock()
-            if self._shelf.is_available(self._session.config.model):
-                self.start_loading()
-        return state is State.READY
-
-    def start_loading(self) -> None:
-        """Load the configured model in the background."""
-        self._become(Status(State.LOADING, self._session.config.model))
-        self._start(self._load())
+        if self.status.state in (State.MISSING, State.ERROR) and self._is_time_to_look():
+            stamp = self._shelf.stamp(self._session.config.model)
+            if stamp is not None and stamp != self._stamp:
+                self._start(self._load())
+        return self.status.state is State.READY
 
     def configure(self, config: Config) -> None:
-        """Take over new settings, in the background."""
-        self._start(self._configure(config))
+        """Take over settings, the first ones too, and load what they ask for in the background."""
+        self._session.config = config
+        self._start(self._configure())
 
-    def _start(self, task: Any) -> None:
-        running = asyncio.ensure_future(task)
-        self._tasks.add(running)  # a task that nobody holds may be collected before it ends
-        running.add_done_callback(self._tasks.discard)
+    def _is_time_to_look(self) -> bool:
+        now = self._clock()
+        if now - self._looked_ns < LOOK_AGAIN_NS:
+            return False
+        self._looked_ns = now
+        return True
 
-    async def _configure(self, config: Config) -> None:
-        if await self._worker.submit(self, lambda stopped: self._session.configure(config)):
-            self.start_loading()
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._guard(work))
+        self._tasks.add(task)  # a task that nobody holds may be collected before it ends
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Superseded:  # the server is ending
+            pass
+        except Exception as error:  # the boundary of work that no request waits for
+            self._server.report(error)
+
+    async def _configure(self) -> None:
+        must_load = await self._worker.submit(self, lambda stopped: self._session.configure())
+        if must_load:
+            await self._load()
+        elif not self._session.config.enable:
+            self._become(Status(State.OFF))
 
     async def _load(self) -> None:
-        token = await self._begin_progress(f"Loading {self._session.config.model}")
+        async with self._changing:
+            name = self._session.config.model
+            self._stamp = self._shelf.stamp(name)
+            self._become(Status(State.LOADING, name))
+            loading = asyncio.ensure_future(self._loaded())
+            async with progress(self._server, f"Loading {name}"):
+                status = await loading
+            self._looked_ns = self._clock()
+            self._become(status)
+        if status.state is State.READY:
+            self._arrived()
+        elif status.state is not State.OFF and status.message not in self._said:
+            self._said.add(status.message)
+            await self._tell(status)
+
+    async def _loaded(self) -> Status:
         try:
-            status = await self._worker.submit(self, lambda stopped: self._session.load())
+            return await self._worker.submit("load", lambda stopped: self._session.load())
         except Superseded:
-            return  # the settings changed meanwhile: another load is on its way
-        finally:
-            self._end_progress(token)
-        self._become(status)
-        self._looked_ns = self._clock()
-        if status.message in self._said:
-            return
-        if status.state is State.MISSING:
-            self._said.add(status.message)
-            await self._offer_download(status.message)
-        elif status.state is State.ERROR:
-            self._said.add(status.message)
-            self._show(lsp.MessageType.Error, status.message)
+            raise
+        except Exception as error:  # a broken installation: anything may come out of a library
+            self._server.report(error)
+            name = self._session.config.model
+            what = f"{name} could not be loaded ({type(error).__name__})."
+            return Status(State.ERROR, f"{what} Run: mercury-lsp doctor.")
 
     def _become(self, status: Status) -> None:
-        self._session.status = status
+        self.status = status
+        log.info("%s: %s", status.state.value, status.message)
         experimental = self._server.client_capabilities.experimental
         if isinstance(experimental, dict) and experimental.get("mercuryStatus"):
-            fields = {"state": status.state.value, "message": status.message}
+            model = self._session.model
+            fields = {
+                "state": status.state.value,
+                "message": status.message,
+                "model": model and model.name,
+            }
             self._server.protocol.notify("mercury/status", fields)
 
-    async def _offer_download(self, message: str) -> None:
+    async def _tell(self, status: Status) -> None:
+        """Say what is wrong, with a button where a download would mend it."""
+        if status.state is not State.MISSING:
+            log.error(status.message)
+            self._show(lsp.MessageType.Error, status.message)
+            return
+        log.warning(status.message)
         actions = [lsp.MessageActionItem(DOWNLOAD), lsp.MessageActionItem(NOT_NOW)]
-        answer = await self._server.window_show_message_request_async(
-            lsp.ShowMessageRequestParams(lsp.MessageType.Warning, f"mercury: {message}", actions)
+        question = lsp.ShowMessageRequestParams(
+            lsp.MessageType.Warning, f"mercury: {status.message}", actions
         )
-        if answer is not None and answer.title == DOWNLOAD:
-            await self.download()
-
-    async def download(self) -> None:
-        """Fetch the configured model, showing progress, and load it."""
-        name = self._session.config.model
-        token = await self._begin_progress(f"Downloading {name}")
-        loop = asyncio.get_running_loop()
-
-        def report(done: int, size: int) -> None:
-            percent = 100 * done // size if size else 0
-            loop.call_soon_threadsafe(self._report_progress, token, percent)
-
         try:
-            await _on_a_thread(lambda: self._shelf.pull(name, report))
+            answer = await self._server.window_show_message_request_async(question)
+        except JsonRpcException:  # a client without buttons
+            return
+        if answer is not None and answer.title == DOWNLOAD:
+            await self._download()
+
+    async def _download(self) -> None:
+        name, loop = self._session.config.model, asyncio.get_running_loop()
+        try:
+            async with progress(self._server, f"Downloading {name}") as report:
+
+                def tell(done: int, size: int) -> None:
+                    loop.call_soon_threadsafe(report, 100 * done // max(1, size))
+
+                await _on_a_thread(lambda: self._shelf.pull(name, tell))
         except PullFailed as error:
             self._show(lsp.MessageType.Error, str(error))
             return
-        finally:
-            self._end_progress(token)
-        self.start_loading()
+        await self._load()
 
     def _show(self, kind: lsp.MessageType, message: str) -> None:
         self._server.window_show_message(lsp.ShowMessageParams(kind, f"mercury: {message}"))
-
-    async def _begin_progress(self, title: str) -> str | None:
-        window = self._server.client_capabilities.window
-        if window is None or not window.work_done_progress:
-            return None
-        token = str(uuid.uuid4())
-        progress = self._server.work_done_progress
-        await progress.create_async(token)
-        begin = lsp.WorkDoneProgressBegin(title=title, percentage=0, cancellable=False)
-        progress.begin(token, begin)
-        return token
-
-    def _report_progress(self, token: str | None, percent: int) -> None:
-        if token is not None:
-            report = lsp.WorkDoneProgressReport(percentage=percent)
-            self._server.work_done_progress.report(token, report)
-
-    def _end_progress(self, token: str | None) -> None:
-        if token is not None:
-            self._server.work_done_progress.end(token, lsp.WorkDoneProgressEnd())
 
 
 async def _on_a_thread(job: Callable[[], object]) -> None:
@@ -188,8 +217,12 @@ async def _on_a_thread(job: Callable[[], object]) -> None:
     done: asyncio.Future[None] = loop.create_future()
 
     def resolve(error: Exception | None) -> None:
-        if not done.done():
-            done.set_result(None) if error is None else done.set_exception(error)
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
 
     def run() -> None:
         error = None
@@ -197,7 +230,8 @@ async def _on_a_thread(job: Callable[[], object]) -> None:
             job()
         except Exception as caught:  # handed on to who awaits
             error = caught
-        loop.call_soon_threadsafe(resolve, error)
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(resolve, error)
 
     threading.Thread(target=run, name="download", daemon=True).start()
     await done

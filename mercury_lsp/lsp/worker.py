@@ -14,6 +14,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from mercury_lsp.lsp.faults import describe
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -21,7 +23,7 @@ Stopped = Callable[[], bool]
 
 
 class Superseded(Exception):
-    """A newer request of the same document took this one's place."""
+    """A newer request of the same document took this one's place, or the worker was closed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +34,15 @@ class _Ticket:
     job: Callable[[Stopped], Any]
     future: Future[Any] = field(default_factory=Future)
     stop: threading.Event = field(default_factory=threading.Event)
-    superseded: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Errand:
+    """A job that nobody waits for; `dropped` once nobody wants it any more."""
+
+    key: Hashable
+    job: Callable[[Stopped], bool]
+    dropped: bool = False
 
 
 class Worker:
@@ -41,8 +51,8 @@ class Worker:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._waiting: deque[_Ticket] = deque()
-        self._running: _Ticket | None = None
-        self._idle: OrderedDict[Hashable, Callable[[Stopped], bool]] = OrderedDict()
+        self._idle: OrderedDict[Hashable, _Errand] = OrderedDict()
+        self._running: _Ticket | _Errand | None = None
         self._closed = False
         # A daemon, since a job may be deep in a library when the process is told to end.
         self._thread: Final = threading.Thread(target=self._run, name="model", daemon=True)
@@ -51,8 +61,8 @@ class Worker:
     async def submit(self, key: Hashable, job: Callable[[Stopped], T]) -> T:
         """The result of `job`, whose predecessors of the same `key` are stopped.
 
-        Raises Superseded when a later call did that to this one. Cancelling the call stops the job
-        at its next step.
+        Raises Superseded when a later call did that to this one, and what `job` raises. Cancelling
+        the call stops the job at its next step.
         """
         ticket = _Ticket(key, job)
         with self._condition:
@@ -73,22 +83,23 @@ class Worker:
         It returns whether it is done; if it was stopped before that, it is called again later.
         """
         with self._condition:
-            self._idle[key] = job
-            self._idle.move_to_end(key)
-            self._condition.notify()
+            self._drop(key)
+            if not self._closed:
+                self._idle[key] = _Errand(key, job)
+                self._condition.notify()
 
     def forget(self, key: Hashable) -> None:
         """Stop whatever is asked or planned for `key`."""
         with self._condition:
             self._supersede(key)
-            self._idle.pop(key, None)
+            self._drop(key)
 
     def close(self) -> None:
-        """Stop everything; jobs that wait end as superseded."""
+        """Stop everything; jobs that wait end as superseded, like the one that runs."""
         with self._condition:
             self._closed = True
-            for ticket in [*self._waiting, *([self._running] if self._running else [])]:
-                self._stop(ticket)
+            for key in {ticket.key for ticket in self._tickets()}:
+                self._supersede(key)
             self._idle.clear()
             self._condition.notify()
 
@@ -97,75 +108,73 @@ class Worker:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def _supersede(self, key: Hashable) -> None:
-        running = [self._running] if self._running is not None else []
-        for ticket in [*self._waiting, *running]:
-            if ticket.key == key:
-                self._stop(ticket)
+    def _tickets(self) -> list[_Ticket]:
+        running = [self._running] if isinstance(self._running, _Ticket) else []
+        return [*self._waiting, *running]
 
-    def _stop(self, ticket: _Ticket) -> None:
-        ticket.superseded = True
-        ticket.stop.set()
-        if ticket is not self._running:
-            self._waiting.remove(ticket)
-            _resolve(ticket, Superseded())
+    def _supersede(self, key: Hashable) -> None:
+        for ticket in self._tickets():
+            if ticket.key == key:
+                ticket.stop.set()
+                _resolve(ticket, Superseded())
+        self._waiting = deque(ticket for ticket in self._waiting if ticket.key != key)
+
+    def _drop(self, key: Hashable) -> None:
+        self._idle.pop(key, None)
+        if isinstance(self._running, _Errand) and self._running.key == key:
+            self._running.dropped = True
 
     def _run(self) -> None:
-        while True:
-            with self._condition:
-                while not (self._waiting or self._idle or self._closed):
-                    self._condition.wait()
-                if self._closed:
-                    return
-                ticket = self._running = self._waiting.popleft() if self._waiting else None
-                idle = None if ticket else self._idle.popitem()
-            if ticket is not None:
-                self._do(ticket)
-            elif idle is not None:
-                self._do_idle(*idle)
+        while (work := self._next()) is not None:
+            if isinstance(work, _Ticket):
+                self._do(work)
+            else:
+                self._do_errand(work)
+            # What the last job held on to, a whole document perhaps, must not wait for the next.
+            del work
 
-    def _do(self, ticket: _Ticket) -> None:
-        result: Any = None
-        if not ticket.stop.is_set():
-            try:
-                result = ticket.job(ticket.stop.is_set)
-            except Exception as error:  # the request boundary: it ends this request, not the thread
-                log.error("a request failed: %s", _describe(error))
-                result = error
+    def _next(self) -> _Ticket | _Errand | None:
         with self._condition:
             self._running = None
-        _resolve(ticket, Superseded() if ticket.superseded else result)
+            self._condition.wait_for(lambda: self._waiting or self._idle or self._closed)
+            if self._closed:
+                return None
+            if self._waiting:
+                self._running = self._waiting.popleft()
+            else:
+                self._running = self._idle.popitem()[1]
+            return self._running
 
-    def _do_idle(self, key: Hashable, job: Callable[[Stopped], bool]) -> None:
+    def _do(self, ticket: _Ticket) -> None:
+        if ticket.stop.is_set():
+            return
+        result: Any
+        try:
+            result = ticket.job(ticket.stop.is_set)
+        except Exception as error:  # the request boundary: it ends this request, not the thread
+            result = error
+        with self._condition:
+            _resolve(ticket, result)
+
+    def _do_errand(self, errand: _Errand) -> None:
         def stopped() -> bool:
-            return bool(self._waiting) or self._closed or key in self._idle
+            return bool(self._waiting) or self._closed or errand.dropped
 
         try:
-            done = job(stopped)
+            done = errand.job(stopped)
         except Exception as error:  # the boundary of work that nobody asked for
-            log.error("idle work failed: %s", _describe(error))
+            log.error("idle work failed: %s", describe(error))
             done = True
         with self._condition:
-            if not done and not self._closed:
-                self._idle.setdefault(key, job)
+            if not done and not errand.dropped and not self._closed:
+                self._idle.setdefault(errand.key, errand)
 
 
 def _resolve(ticket: _Ticket, result: Any) -> None:
     """Answer whoever still waits."""
-    if not ticket.future.set_running_or_notify_cancel():
+    if ticket.future.done() or not ticket.future.set_running_or_notify_cancel():
         return
     if isinstance(result, Exception):
         ticket.future.set_exception(result)
     else:
         ticket.future.set_result(result)
-
-
-def _describe(error: Exception) -> str:
-    """What may be logged: a message could hold source text, a place in our code cannot."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    code = trace.tb_frame.f_code
-    return f"{type(error).__name__} in {code.co_qualname} ({code.co_filename}:{trace.tb_lineno})"

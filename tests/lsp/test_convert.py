@@ -62,5 +62,5 @@ def test_an_item_begins_with_the_entry_selected_in_the_menu() -> None:
     selected = lsp.SelectedCompletionInfo(whole, "pow")
     request = convert.to_request(params(0, 6, selected), seen)
     assert request.selected == Selected(5, 6, "pow")
-    [item] = convert.to_items([Completion("(x, 2)")], request, seen)
+    [item] = convert.to_items([Completion("ow(x, 2)")], request, seen)
     assert (item.insert_text, item.range) == ("pow(x, 2)", whole)

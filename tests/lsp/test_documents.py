@@ -13,6 +13,10 @@ def insert(line: int, character: int, text: str) -> lsp.TextDocumentContentChang
     return lsp.TextDocumentContentChangePartial(range=lsp.Range(place, place), text=text)
 
 
+def version(uri: str, number: int) -> lsp.VersionedTextDocumentIdentifier:
+    return lsp.VersionedTextDocumentIdentifier(version=number, uri=uri)
+
+
 def source(documents: Documents, uri: str) -> str:
     found = documents.get(uri)
     assert found is not None
@@ -22,22 +26,22 @@ def source(documents: Documents, uri: str) -> str:
 def test_changes_apply_in_order_and_a_change_without_a_range_is_the_whole_text() -> None:
     documents = Documents()
     documents.open(item("a", "one\ntwo"))
-    documents.change("a", 2, [insert(1, 0, "x"), insert(1, 1, "\ny")])
+    documents.change(version("a", 2), [insert(1, 0, "x"), insert(1, 1, "\ny")])
     assert source(documents, "a") == "one\nx\nytwo"
-    documents.change("a", 3, [lsp.TextDocumentContentChangeWholeDocument("new")])
+    documents.change(version("a", 3), [lsp.TextDocumentContentChangeWholeDocument("new")])
     assert source(documents, "a") == "new"
 
 
 def test_an_edit_behind_a_form_feed_lands_where_the_editor_put_it() -> None:
     documents = Documents()
     documents.open(item("a", "a\x0cb\ncd"))
-    documents.change("a", 2, [insert(1, 1, "X")])
+    documents.change(version("a", 2), [insert(1, 1, "X")])
     assert source(documents, "a") == "a\x0cb\ncXd"
 
 
 def test_a_change_of_a_document_that_is_not_open_is_ignored() -> None:
     documents = Documents()
-    documents.change("a", 2, [insert(0, 0, "x")])
+    documents.change(version("a", 2), [insert(0, 0, "x")])
     assert documents.snapshot("a") is None
 
 
@@ -45,9 +49,9 @@ def test_a_snapshot_has_the_other_documents_most_recent_first_and_does_not_chang
     documents = Documents()
     for uri in "abc":
         documents.open(item(uri, uri))
-    documents.change("a", 2, [insert(0, 0, "!")])
+    documents.change(version("a", 2), [insert(0, 0, "!")])
     snapshot = documents.snapshot("b")
-    documents.change("b", 2, [insert(0, 0, "!")])
+    documents.change(version("b", 2), [insert(0, 0, "!")])
     documents.close("c")
     assert snapshot is not None
     assert snapshot.document == Document("b", "python", "b")

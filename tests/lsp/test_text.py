@@ -9,7 +9,7 @@ from lsprotocol.types import Position
 from mercury_lsp.lsp.text import Text
 
 ENCODINGS = st.sampled_from(["utf-8", "utf-16", "utf-32"])
-TEXTS = st.text(alphabet="ab\r\n é\U0001f600\x0c\u2028\u0301\ud800", max_size=14)
+TEXTS = st.text(alphabet="ab\r\n é\U0001f600\x0c\u2028\u0301\ud83d\ude00\U0010ffff", max_size=14)
 
 
 @given(TEXTS, TEXTS, st.data(), ENCODINGS)

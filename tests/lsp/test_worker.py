@@ -103,17 +103,13 @@ async def test_a_cancelled_request_takes_no_further_step(worker: Worker) -> None
     assert job.after_stop == 0
 
 
-async def test_a_job_that_fails_ends_its_request_and_not_the_thread(
-    worker: Worker, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_job_that_fails_ends_its_request_and_not_the_thread(worker: Worker) -> None:
     def fail(stopped: Stopped) -> None:
         raise ValueError("def secret(): pass")
 
     with pytest.raises(ValueError, match="secret"):
         await worker.submit("a", fail)
     assert await worker.submit("a", lambda stopped: "alive") == "alive"
-    assert "ValueError" in caplog.text
-    assert "secret" not in caplog.text
 
 
 async def test_idle_work_gives_way_to_a_request_and_goes_on_afterwards(worker: Worker) -> None:
