@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from mercury_lsp.core.lexis import CLOSERS, OPENERS, Lexis, Token, lexis
 
+LEAD = 8
+"""How many characters before a text are enough to tell with what it begins."""
+
 _NEWLINE = re.compile(r"(?<!\\)\n")
 
 
@@ -76,18 +79,18 @@ class Scan:
 @lru_cache(maxsize=4)
 def opened(language: str, before: str) -> Scan:
     """Divide the text before a cursor. Remembered: each step of a keystroke asks for it."""
-    return _scan(lexis(language), before, -1, [])
+    return _scan(lexis(language), "", before, -1, [])
 
 
 def onward(before: Scan, text: str) -> Scan:
     """Divide the text that follows `before`."""
     shift = len(before.text)
     stack = [bracket._replace(start=bracket.start - shift) for bracket in before.stack]
-    return _scan(before.lexis, text, before.quote, stack)
+    return _scan(before.lexis, before.text[-LEAD:], text, before.quote, stack)
 
 
-def _scan(rules: Lexis, text: str, quote: int, stack: list[Bracket]) -> Scan:
-    tokens = tuple(rules.tokens(text, quote))
+def _scan(rules: Lexis, lead: str, text: str, quote: int, stack: list[Bracket]) -> Scan:
+    tokens = tuple(rules.tokens(text, quote, lead))
     strays: list[Bracket] = []
     ends: list[tuple[int, int]] = []
     position, leaves = 0, None

@@ -22,7 +22,7 @@ STRIDES = 4
 """The start of the prefix moves by this part of its limit at a time: in between, the keys and
 values that the model keeps stay valid while a person types."""
 
-_LINE = re.compile(r"^([ \t]*)(?![ \t\r\n)\]}*])", re.MULTILINE)
+_LINE = re.compile(r"^([ \t]*)(?=[^\s)\]}*])", re.MULTILINE)
 _OPENED = re.compile(r"^([ \t]*)\S.*[{:]\n+([ \t]*)(?=\S)", re.MULTILINE)
 _CLOSING = re.compile(r"^([ \t]*)\}[)\]};,]*", re.MULTILINE)
 _CALLED = re.compile(r"\b(?!(?:if|elif|while|for|switch|catch|match)\Z)\w+[!>]?\Z|[)\]]\Z")

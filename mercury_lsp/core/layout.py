@@ -38,10 +38,9 @@ def _on_blank_line(text: str, context: Context, before: Scan) -> str:
     elif line:
         text = line + text
     text = _restyle(text, context.indent, before)
-    level = indentation(text)
-    wanted = _wanted(text, context, before)
-    if fresh and line and _columns(level) < _columns(wanted):
+    if fresh and _columns(indentation(text)) < _columns(line):
         return ""
+    wanted = _wanted(text, context, before)
     text = _shift(text, wanted)
     return text[len(line) :] if text.startswith(line) else text.lstrip(" \t")
 
@@ -92,7 +91,7 @@ def _restyle(text: str, unit: str, before: Scan) -> str:
         return re.sub(r"^[ \t]*\t[ \t]*", lambda m: m[0].replace("\t", unit), text, flags=re.M)
     blanks = [indentation(line) for line in text.split("\n")]
     widths = [len(blank) for blank in blanks if blank and not blank.strip(" ")]
-    width = next((n for n in (8, 4, 2) if all(size % n == 0 for size in widths)), 0)
+    width = next((n for n in (4, 2) if all(size % n == 0 for size in widths)), 0)
     if not widths or not width:
         return text
     return re.sub(r"^ +", lambda m: "\t" * (len(m[0]) // width), text, flags=re.M)

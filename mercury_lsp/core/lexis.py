@@ -111,31 +111,36 @@ class Lexis:
         rests = (re.compile(f"(?:{q.body})*+(?P<c>{q.end})?", re.DOTALL) for q in self.quotes)
         object.__setattr__(self, "_rests", tuple(rests))
 
-    def tokens(self, text: str, opened: int = -1) -> Iterator[Token]:
-        """The tokens of `text`, which begins inside a token of kind `opened`, if not -1."""
-        position = 0
+    def tokens(self, text: str, opened: int = -1, lead: str = "") -> Iterator[Token]:
+        """The tokens of `text`, which begins inside a token of kind `opened`, if not -1.
+
+        `lead` is what stands before it, of which a few characters may tell what it begins with.
+        """
+        start = len(lead)
+        text = lead + text
+        position = start
         if opened >= 0:
-            rest = self._rests[opened].match(text)
+            rest = self._rests[opened].match(text, start)
             assert rest is not None  # every part of it is optional
-            yield self._quoted(text, rest, opened, rest["c"])
+            yield self._quoted(rest, start, opened, rest["c"])
             position = rest.end()
         for found in self._pattern.finditer(text, position):
             name = found.lastgroup or ""
             if name[0] == "k":
                 kind = int(name[1:])
-                yield self._quoted(text, found, kind, found[f"c{kind}"])
+                yield self._quoted(found, start, kind, found[f"c{kind}"])
             else:
-                yield Token(found.start(), found.end(), -1)
+                yield Token(found.start() - start, found.end() - start, -1)
 
     def is_comment(self, kind: int) -> bool:
         """Whether tokens of this kind are comments."""
         return kind >= 0 and self.quotes[kind].comment
 
-    def _quoted(self, text: str, found: re.Match[str], kind: int, close: str | None) -> Token:
-        start, end = found.span()
+    def _quoted(self, found: re.Match[str], shift: int, kind: int, close: str | None) -> Token:
+        start, end = found.start() - shift, found.end() - shift
         if close is not None:
             return Token(start, end, kind, close=len(close))
-        if end == len(text):
+        if found.end() == len(found.string):
             return Token(start, end, kind, open=True)
         return Token(start, end, kind, broken=not self.quotes[kind].comment)
 

@@ -230,7 +230,8 @@ def _cleanest(proposals: Iterable[_Proposal], finished: bool, place: _Place) -> 
         return safe
     elsewhere = before.text.removesuffix(before.line) + after.partition("\n")[2]
     bearable = syntax.errors(language, before.text + after) or 0
-    bearable += finished * (syntax.errors(language, elsewhere) or 0)
+    if bearable and finished:
+        bearable += syntax.errors(language, elsewhere) or 0
     return best[1] if best[0] <= bearable else safe
 
 
