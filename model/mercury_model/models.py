@@ -106,6 +106,17 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
                 ),
                 base=_SMOLLM2,
             ),
+            ModelEntry(
+                name="tiny",
+                alias="mercury-coder-tiny",
+                tokenizer="tiny-tokenizer.json",
+                weights=(
+                    Bundled(
+                        "tiny.safetensors",
+                        "31964ac72e6057794b3f732dbdcca9f72a4c1985547e79662d9cb65f14fa6ec3",
+                    ),
+                ),
+            ),
         )
     }
 )

@@ -1,0 +1,148 @@
+import json
+import re
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mercury_model import models, tensors
+from mercury_model.config import ModelCard
+from mercury_model.infill import Draft, Gap, Infiller, Mode, Sampling
+from mercury_model.models import BUNDLED, LoadedModel
+from mercury_model.runtime.torch import TorchRuntime, denoiser
+from mercury_model.tokenizer import Tokenizer
+from mercury_model.train.tiny.corpus import COPYLEFT, PERMISSIVE
+from mercury_model.train.tiny.likelihood import causal_log_probs, denoised_log_probs
+from mercury_model.transformer import Denoiser
+
+SOURCES = Path(__file__).parents[2] / "mercury_lsp" / "bench" / "data" / "sources"
+FILES = [BUNDLED / name for name in ("tiny.safetensors", "tiny-tokenizer.json", "tiny.json")]
+MODES: tuple[Mode, ...] = ("diffusion", "autoregressive", "verified")
+GAPS = [
+    Gap("def mean(values):\n    return ", "\n"),
+    Gap("class Point:\n    def __init__(self, x, y):\n        self.x = x\n        ", "\n\n"),
+    Gap("import os\n\nfor name in os.listdir(", "):\n    print(name)\n"),
+    Gap("", ""),
+    Gap("x = '\U0001f600", "'\n"),
+]
+
+
+@pytest.fixture(scope="module")
+def network() -> Denoiser:
+    card = models.card("tiny")
+    weights = models.merged(models.find("tiny"), Path("nowhere"))
+    return denoiser(card.architecture, weights, card.infill.mask_id).eval()
+
+
+@pytest.fixture(scope="module")
+def tiny(network: Denoiser) -> LoadedModel:
+    """In fp32, so that the shape of a call changes next to nothing."""
+    card = models.card("tiny")
+    tokenizer = Tokenizer(BUNDLED / "tiny-tokenizer.json", card.infill)
+    return LoadedModel(card, tokenizer, TorchRuntime(network, dtype=torch.float32))
+
+
+@pytest.fixture
+def infiller(tiny: LoadedModel) -> Infiller:
+    return Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
+
+
+def fill(infiller: Infiller, gap: Gap, sampling: Sampling) -> list[Draft]:
+    return list(infiller.drafts(gap, sampling))
+
+
+def header() -> dict[str, str]:
+    return tensors.read(FILES[0]).metadata
+
+
+def test_tiny_takes_no_more_than_four_megabytes() -> None:
+    assert sum(path.stat().st_size for path in FILES) <= 4_000_000
+
+
+def test_tiny_loads_without_anything_being_pulled(tmp_path: Path) -> None:
+    assert models.is_available("tiny", tmp_path)
+    loaded = models.load("tiny", cache_dir=tmp_path)
+    assert loaded.card.infill.languages == ("python",)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_card_beside_the_weights_is_the_one_in_their_header() -> None:
+    assert ModelCard.from_json(json.loads(header()["card"])) == models.card("tiny")
+
+
+def test_tiny_learnt_from_permissively_licensed_code_alone() -> None:
+    corpus = json.loads(header()["corpus"])
+    assert sum(package["characters"] for package in corpus) > 5_000_000
+    for package in corpus:
+        assert re.fullmatch(r"\d+\..+", package["version"])
+        assert PERMISSIVE.search(package["licence"])
+        assert not COPYLEFT.search(package["licence"])
+
+
+@pytest.mark.parametrize(
+    ("measure", "files"),
+    [(causal_log_probs, 4), (denoised_log_probs, 1)],
+    ids=["causal", "denoised"],
+)
+def test_held_out_code_is_likelier_than_under_a_trigram_of_the_same_corpus(
+    tiny: LoadedModel, network: Denoiser, measure: object, files: int
+) -> None:
+    assert callable(measure)
+    kind = measure.__name__.removesuffix("_log_probs")
+    judged = json.loads(header()["held_out"])
+    for name, nats in islice(judged.items(), files):
+        ids = tiny.tokenizer.encode((SOURCES / name).read_text("utf-8"))
+        assert len(ids) == nats["tokens"]
+        own = -float(np.mean(measure(network, ids, tiny.card.infill)))
+        assert own == pytest.approx(nats[kind], abs=0.01)
+
+    def nats_of_all(model: str) -> float:
+        return float(sum(nats["tokens"] * nats[model] for nats in judged.values()))
+
+    assert nats_of_all(kind) < nats_of_all("trigram")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_the_same_seed_gives_the_same_drafts(
+    infiller: Infiller, mode: Mode, temperature: float
+) -> None:
+    sampling = Sampling(mode=mode, temperature=temperature, seed=3, max_tokens=20)
+    for gap in GAPS:
+        first = fill(infiller, gap, sampling)
+        again = fill(infiller, gap, sampling)
+        assert [draft.ids for draft in again] == [draft.ids for draft in first if draft.ids]
+        assert first[-1].finished
+
+
+def test_stopping_after_n_steps_equals_the_first_n_drafts(tiny: LoadedModel) -> None:
+    whole = fill(Infiller(tiny.card, tiny.tokenizer, tiny.runtime), GAPS[1], Sampling())
+    for count in range(len(whole)):
+        fresh = Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
+        assert list(islice(fresh.drafts(GAPS[1], Sampling()), count)) == whole[:count]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_verified_text_is_the_autoregressive_text(infiller: Infiller, temperature: float) -> None:
+    sampling = Sampling(temperature=temperature, seed=5, max_tokens=24)
+    for gap in GAPS:
+        *_, exact = fill(infiller, gap, replace(sampling, mode="autoregressive"))
+        *_, verified = fill(infiller, gap, replace(sampling, mode="verified"))
+        assert (verified.text, verified.ids) == (exact.text, exact.ids)
+
+
+def test_text_typed_on_is_filled_as_from_a_fresh_start(tiny: LoadedModel) -> None:
+    typed = "def area(radius):\n    return math.pi * radius"
+    kept = Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
+    for end in range(len(typed) - 12, len(typed) + 1, 3):
+        gap = Gap(typed[:end], "\n\nprint(area(2))\n")
+        fresh = Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
+        assert fill(kept, gap, Sampling())[-1].ids == fill(fresh, gap, Sampling())[-1].ids
+
+
+def test_each_rank_begins_with_another_token(infiller: Infiller) -> None:
+    firsts = [fill(infiller, GAPS[0], Sampling(rank=rank))[-1].ids[:1] for rank in range(3)]
+    assert len(set(firsts)) == 3
