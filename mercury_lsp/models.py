@@ -70,7 +70,7 @@ def pull(name: Name) -> None:
             entry.name, cache_dir=where.cache_dir, offline=where.offline, progress=progress
         )
     typer.echo("Fetched and checked; making them ready ...")
-    table_of_models.merged(entry, where.cache_dir)
+    table_of_models.load(name, cache_dir=where.cache_dir)
     typer.echo(f"{entry.name} is ready in {where.cache_dir}")
 
 

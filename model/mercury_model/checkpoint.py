@@ -146,7 +146,7 @@ def merge(base: Tensors, deltas: Iterable[Mapping[str, NDArray[np.float32]]]) ->
 
 
 def _idle_gates(tensors: Tensors) -> Tensors:
-    """Zeros for the matrices without a gated adapter, where others have one: all alike is faster."""
+    """Zeros for matrices without a gated adapter where others have one: all alike is faster."""
     rank = next((len(values) for name, values in tensors.items() if name.endswith(".mask_a")), 0)
     idle: Tensors = {}
     for name, matrix in tensors.items() if rank else ():

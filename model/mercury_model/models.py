@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,8 @@ import numpy as np
 from mercury_model import checkpoint, tensors
 from mercury_model.config import ModelCard
 from mercury_model.errors import WeightsAltered, WeightsMissing, WeightsUnknown
-from mercury_model.runtime import Runtime
+from mercury_model.runtime import Runtime, select
+from mercury_model.runtime.select import Kind
 from mercury_model.sources import Artifact, HubFile, Package, Progress, Sources
 from mercury_model.tokenizer import Tokenizer
 
@@ -165,20 +166,25 @@ def remove(name: str, *, cache_dir: Path) -> int:
     return freed
 
 
-def load(name: str, *, cache_dir: Path, threads: int = 0) -> LoadedModel:
+def load(name: str, *, cache_dir: Path, threads: int = 0, runtime: Kind = "onnx") -> LoadedModel:
     """Make a model ready to run; quick from the second time on.
 
-    `threads` 0 leaves the number to the runtime. Raises WeightsMissing, WeightsAltered.
+    `threads` 0 means one per physical core. Raises WeightsMissing, WeightsAltered,
+    RuntimeUnavailable.
     """
-    from mercury_model.runtime.torch import TorchRuntime, denoiser
-
     entry, about = find(name), card(name)
-    weights = merged(entry, cache_dir)
-    network = denoiser(about.architecture, weights, about.infill.mask_id)
+    if entry.base is not None:
+        _present(entry, cache_dir)
     return LoadedModel(
         about,
         Tokenizer(BUNDLED / entry.tokenizer, about.infill),
-        TorchRuntime(network, threads=threads),
+        select.choose(
+            runtime,
+            about,
+            lambda: merged(entry, cache_dir),
+            cache_dir / f"{entry.name}-{entry.key}",
+            threads,
+        ),
     )
 
 
@@ -186,25 +192,14 @@ def merged(entry: ModelEntry, cache_dir: Path) -> checkpoint.Tensors:
     """The weights of a model with its deltas merged in, in fp32."""
     if entry.base is None:
         return _widen(tensors.read(entry.weights[0].open()).tensors)
-    path = cache_dir / f"{entry.name}-{entry.key}.safetensors"
-    return _widen(cached(path, lambda: _merge(entry, cache_dir)).tensors)
+    path = _present(entry, cache_dir)
+    checkpoint.check(path, entry.base.sha256)
+    _, base = checkpoint.read_gguf(path)
+    return checkpoint.merge(base, [checkpoint.read_delta(delta.open()) for delta in entry.weights])
 
 
-def cached(path: Path, make: Callable[[], checkpoint.Tensors]) -> tensors.TensorFile:
-    """The file at `path`; made, with its hash beside it, if it is absent or was altered.
-
-    What is made from weights whose hashes hold can be made again, so this never fails for good.
-    """
-    seal = path.with_suffix(".sha256")
-    if not (path.exists() and seal.exists() and seal.read_text() == tensors.sha256(path)):
-        path.unlink(missing_ok=True)
-        tensors.write(path, make(), {})
-        seal.write_text(tensors.sha256(path))
-    return tensors.read(path)
-
-
-def _merge(entry: ModelEntry, cache_dir: Path) -> checkpoint.Tensors:
-    """Merged weights in fp16: their rounding is a hundredth of the base's quantisation."""
+def _present(entry: ModelEntry, cache_dir: Path) -> Path:
+    """Where the base of a model is. Raises WeightsMissing."""
     assert entry.base is not None
     path = cache_dir / entry.base.file
     if not path.exists():
@@ -212,11 +207,7 @@ def _merge(entry: ModelEntry, cache_dir: Path) -> checkpoint.Tensors:
             f"The weights of {entry.name} are not on this machine.",
             f"Run: mercury-lsp models pull {entry.name}.",
         )
-    checkpoint.check(path, entry.base.sha256)
-    _, base = checkpoint.read_gguf(path)
-    deltas = [checkpoint.read_delta(delta.open()) for delta in entry.weights]
-    whole = checkpoint.merge(base, deltas)
-    return {name: values.astype(np.float16) for name, values in whole.items()}
+    return path
 
 
 def _widen(stored: Mapping[str, np.ndarray]) -> checkpoint.Tensors:

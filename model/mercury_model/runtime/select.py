@@ -1,0 +1,112 @@
+"""Which runtime a machine gets: decided once, when a model is loaded, and said in the log.
+
+On a CPU that is ONNX Runtime in int8, built from the weights on the first load and kept. torch is
+for machines with CUDA, for training, and the reference.
+"""
+
+import logging
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import psutil
+from filelock import FileLock
+
+from mercury_model import tensors
+from mercury_model.checkpoint import Tensors
+from mercury_model.config import ModelCard
+from mercury_model.errors import RuntimeUnavailable
+from mercury_model.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+Kind: TypeAlias = Literal["onnx", "torch"]
+
+FORMAT = 1
+"""Raised when the graph changes, so that graphs of earlier releases are not used."""
+
+_EXACT = ("avx512_vnni", "avx_vnni", "asimddp")
+"""Processor flags with which unsigned by signed 8-bit products do not saturate."""
+
+
+def choose(
+    kind: Kind, card: ModelCard, weights: Callable[[], Tensors], path: Path, threads: int
+) -> Runtime:
+    """The runtime for a model. `weights` are asked for when there is something to build.
+
+    `path` is where what is built is kept, without an ending; `threads` 0 means one per physical
+    core. Raises RuntimeUnavailable when what the runtime needs is not installed.
+    """
+    threads = threads or psutil.cpu_count(logical=False) or 1
+    try:
+        runtime = (
+            _torch(card, weights, threads)
+            if kind == "torch"
+            else _onnx(card, weights, path, threads)
+        )
+    except ImportError as error:
+        package = "mercury-lsp[torch]" if kind == "torch" else "mercury-lsp"
+        raise RuntimeUnavailable(
+            f"The {kind} runtime cannot be used ({error}).", f"Run: pip install '{package}'."
+        ) from error
+    log.info("runtime: %s", runtime.name)
+    return runtime
+
+
+def _torch(card: ModelCard, weights: Callable[[], Tensors], threads: int) -> Runtime:
+    from mercury_model.runtime.torch import TorchRuntime, denoiser
+
+    network = denoiser(card.architecture, weights(), card.infill.mask_id)
+    return TorchRuntime(network, threads=threads)
+
+
+def _onnx(card: ModelCard, weights: Callable[[], Tensors], path: Path, threads: int) -> Runtime:
+    from mercury_model.runtime.onnx import OnnxRuntime
+
+    about = precision(_flags())
+    built = path.with_name(f"{path.name}-{about}-{FORMAT}.onnx")
+    _build(built, card, weights, about)
+    return OnnxRuntime(built, card.architecture, card.infill.mask_id, about, threads)
+
+
+def precision(flags: frozenset[str]) -> str:
+    """How matrices are multiplied on a processor with these flags (see `graph.Precision`).
+
+    Without the flags of `_EXACT`, sums of unsigned by signed products saturate at 16 bits.
+    """
+    return "int8" if any(flag in flags for flag in _EXACT) else "int8-unsigned"
+
+
+def _build(path: Path, card: ModelCard, weights: Callable[[], Tensors], about: str) -> None:
+    """Write the graph unless it is there as it was written: its hashes are beside it."""
+    seal = path.with_suffix(".sha256")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if seal.exists() and seal.read_text() == _hashes(path):
+            return
+        from mercury_model.runtime import graph
+
+        about_precision = graph.Precision(about)
+        graph.write(path, card.architecture, weights(), about_precision, card.infill.mask_id)
+        seal.write_text(_hashes(path))
+
+
+def _hashes(path: Path) -> str:
+    files = (path, path.with_suffix(".weights"))
+    return " ".join(tensors.sha256(file) if file.exists() else "absent" for file in files)
+
+
+def _flags() -> frozenset[str]:
+    """The processor's flags, as Linux names them; what other systems are known to have."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        # Every Mac with Apple's own processors has dot products; of others nothing is known.
+        mac = platform.system() == "Darwin" and platform.machine() == "arm64"
+        return frozenset({"asimddp"} if mac else ())
+    named = [line for line in lines if line.startswith(("flags", "Features"))]
+    return frozenset(named[0].partition(":")[2].split()) if named else frozenset()
+
+
+__all__ = ["Kind", "choose", "precision"]
