@@ -20,6 +20,8 @@ BOUNDARIES = 6
 """How many places to cut an unfinished line at are tried, the latest first."""
 PARSES = 4
 """How many ways to end a draft are parsed at most."""
+PASSES = 4
+"""How often a draft is mended at most; one that is never right is dropped."""
 BABBLE_CHARS = 400
 """How far from its end a draft is searched for repetition, in characters."""
 BABBLE_MINIMUM = 24
@@ -28,7 +30,7 @@ BABBLE_MINIMUM = 24
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufffd\ud800-\udfff]")
 _TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 _LAST_LINE = re.compile(r"\s*^[ \t]*(?:[)\]}][)\]};, ]*|fi|done|esac|end\w*)[ \t]*$", re.MULTILINE)
-_PUNCTUATION = re.compile(r"[^\w\s]+(?:\s+[^\w\s]+)*")
+_ADDED = re.compile(r"[)\]}>\"'`:;, ]+")
 _BABBLE = re.compile(r"(?P<unit>[^\n]{0,40}?\w[^\n]{0,40}?|[^\n]*\w[^\n]*\n)(?P=unit){3,}")
 _BOUNDARY = re.compile(r"\w+(?=[^\w.:\\/(\[<@-])|[)\]}\"'`]|[;:](?=\s|\Z)")
 _UNFINISHED = re.compile(
@@ -60,15 +62,20 @@ class _Place:
 def trim(draft: Draft, context: Context) -> Completion | None:
     """The part of `draft` that may be inserted at the cursor of `context`; None if none may."""
     place = _place(context)
-    text = _aligned(draft, place)
-    end = _end_of_gap(text, place)
-    finished = draft.finished or end is not None
-    proposals = _whole(text, end, place) if finished else _partial(text, place)
-    chosen = _cleanest(islice(_fitting(proposals, place), PARSES), finished, place)
-    if chosen is None:
-        return None
-    inserted = (context.pending + chosen[0]).replace("\n", context.newline)
-    return Completion(inserted, chosen[1], draft.confidence, finished)
+    text, finished = draft.text, draft.finished
+    for _ in range(PASSES):
+        text = _aligned(text, place)
+        end = _end_of_gap(text, place)
+        finished = finished or end is not None
+        proposals = _whole(text, end, place) if finished else _partial(text, place)
+        chosen = _cleanest(islice(_fitting(proposals, place), PARSES), finished, place)
+        if chosen is None:
+            return None
+        if not finished or chosen[0] in (text, _clean(text[:end], place)):
+            inserted = (context.pending + chosen[0]).replace("\n", context.newline)
+            return Completion(inserted, chosen[1], draft.confidence, finished)
+        text = chosen[0]  # mended; the same must be said of it as if it had been drafted so
+    return None
 
 
 def settled(draft: Draft, context: Context) -> bool:
@@ -76,7 +83,7 @@ def settled(draft: Draft, context: Context) -> bool:
     if "\n" not in draft.text:
         return False
     place = _place(context)
-    return _end_of_gap(_aligned(draft, place), place) is not None
+    return _end_of_gap(_aligned(draft.text, place), place) is not None
 
 
 def _place(context: Context) -> _Place:
@@ -85,8 +92,8 @@ def _place(context: Context) -> _Place:
     return _Place(context, before, after, after.partition("\n")[0].rstrip())
 
 
-def _aligned(draft: Draft, place: _Place) -> str:
-    text = draft.text[:DRAFT_CHARS].replace("\r\n", "\n")
+def _aligned(text: str, place: _Place) -> str:
+    text = text[:DRAFT_CHARS].replace("\r\n", "\n")
     bad = _CONTROL.search(text)
     return align(text[: bad.start()] if bad else text, place.context, place.before)
 
@@ -132,7 +139,7 @@ def _before_rest(text: str, place: _Place) -> Iterator[_Proposal]:
     if text.rstrip().endswith(rest):
         yield text.rstrip().removesuffix(rest), 0
     yield text, 0
-    if _PUNCTUATION.fullmatch(rest) and _is_subsequence(place.rest, text):
+    if _ADDED.fullmatch(rest) and _is_subsequence(place.rest, text):
         yield text, len(place.rest)
 
 
