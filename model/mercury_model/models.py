@@ -104,6 +104,10 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
                         "mini-v0.safetensors",
                         "9672fe0e16be1b616caeaa114cbab6bfd8c621094deb53a08c50d0c0aa05fdc0",
                     ),
+                    Bundled(
+                        "mini-v1.safetensors",
+                        "e86d784ba080a80e2785392f8ad117eada31f326a6abea86fd78e2280773d33e",
+                    ),
                 ),
                 base=_SMOLLM2,
             ),

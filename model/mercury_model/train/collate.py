@@ -61,10 +61,10 @@ class Example:
 class Blocks:
     """How many mask blocks to lay, and of which lengths, in masks."""
 
-    per_branch: int = 3
-    on_chain: int = 14
+    per_branch: int = 4
+    on_chain: int = 24
     shortest: int = 2
-    longest: int = 6
+    longest: int = 4
     decay: float = 0.85
 
 
