@@ -1,0 +1,125 @@
+"""The arrows of ARCHITECTURE.md, read off every import in the tree."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PRODUCT, MODEL, KERNELS = (
+    ROOT / "mercury_lsp",
+    ROOT / "model" / "mercury_model",
+    ROOT / "kernels" / "mercury_kernels",
+)
+NETWORK = {"huggingface_hub", "httpx", "requests", "socket", "ssl", "http", "ftplib"}
+TORCH_FREE = ("noise", "unmask", "infill", "middle", "choose", "contexts", "tokenizer", "models")
+
+
+def modules(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*.py")) if "__pycache__" not in path.parts)
+
+
+def imports(path: Path) -> set[str]:
+    """The dotted names that a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def roots(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def offenders(folder: Path, forbidden: set[str], *allowed: str) -> list[str]:
+    return [
+        f"{shown(path)}: {name}"
+        for path in modules(folder)
+        for name in sorted(roots(path) & forbidden)
+        if not any(shown(path).startswith(prefix) for prefix in allowed)
+    ]
+
+
+def test_the_core_is_pure() -> None:
+    impure = {"pygls", "lsprotocol", "torch", "asyncio", "threading", "time", "os", "io"}
+    assert offenders(PRODUCT / "core", impure | NETWORK | {"mercury_model", "logging"}) == []
+
+
+def test_only_syntax_imports_tree_sitter() -> None:
+    parsers = {name for path in modules(PRODUCT) for name in roots(path) if "tree_sitter" in name}
+    assert "tree_sitter" in parsers
+    assert offenders(PRODUCT, parsers, "mercury_lsp/core/syntax.py") == []
+
+
+def test_only_the_server_knows_the_protocol() -> None:
+    assert offenders(PRODUCT, {"pygls", "lsprotocol"}, "mercury_lsp/lsp/") == []
+
+
+def test_the_model_knows_nothing_of_the_product_and_the_kernels_of_neither() -> None:
+    assert offenders(MODEL, {"mercury_lsp"}) == []
+    assert offenders(KERNELS, {"mercury_lsp", "mercury_model"}, "kernels/mercury_kernels/") == []
+
+
+@pytest.mark.parametrize("folder", [PRODUCT, MODEL, KERNELS], ids=lambda path: path.name)
+def test_only_kernels_import_triton_when_they_are_imported(folder: Path) -> None:
+    for path in modules(folder):
+        if path.name in ("kernel.py", "tile.py"):
+            continue
+        tree = ast.parse(path.read_text("utf-8"))
+        top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {
+            name
+            for node in top
+            for name in (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+            )
+        }
+        assert not any(name.split(".")[0] == "triton" for name in names), shown(path)
+
+
+@pytest.mark.parametrize("name", TORCH_FREE)
+def test_sampling_speaks_numpy(name: str) -> None:
+    assert "torch" not in roots(MODEL / f"{name}.py")
+
+
+def test_only_sources_and_training_reach_for_the_network() -> None:
+    allowed = ("model/mercury_model/sources.py", "model/mercury_model/train/")
+    assert offenders(MODEL, NETWORK, *allowed) == []
+    assert offenders(PRODUCT, NETWORK) == []
+    for folder in (PRODUCT, MODEL):
+        for path in modules(folder):
+            if not shown(path).startswith(allowed):
+                assert "urllib.request" not in imports(path), shown(path)
+
+
+def test_nothing_reads_pickles() -> None:
+    for folder in (PRODUCT, MODEL, KERNELS):
+        assert offenders(folder, {"pickle", "dill", "joblib", "shelve", "marshal"}) == []
+        for path in modules(folder):
+            assert "torch.load" not in path.read_text("utf-8"), shown(path)
+
+
+def test_the_top_level_folders_are_no_packages() -> None:
+    for folder in ("model", "kernels"):
+        assert not (ROOT / folder / "__init__.py").exists()
+
+
+def test_only_config_reads_the_environment() -> None:
+    for folder in (PRODUCT, MODEL):
+        for path in modules(folder):
+            if shown(path) != "mercury_lsp/config.py":
+                assert "os.environ" not in path.read_text("utf-8"), shown(path)
+
+
+def test_the_server_file_stays_small() -> None:
+    assert len((PRODUCT / "lsp" / "server.py").read_text("utf-8").splitlines()) <= 200
