@@ -45,8 +45,9 @@ class Config:
     enable: bool = _setting(True, "Offer inline completions at all.")
     model: str = _setting("mini", "The model to use: a name from `mercury-lsp models list`.")
     mode: Mode = _setting(
-        "diffusion",
-        "How the model decodes: many tokens a step, one by one, or drafted then verified.",
+        "verified",
+        "How the model decodes: drafted by diffusion and verified, by diffusion alone, or one"
+        " token after the other.",
         choices=get_args(Mode),
     )
     quality_speed_tradeoff: float = _setting(
