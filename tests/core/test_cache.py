@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mercury_lsp.core.cache import TYPED_CHARS, CompletionCache
 from mercury_lsp.core.types import Completion, Context, Gap, Snippet
 
 WORDS = st.text("ab(\n ", max_size=20)
+FEW = st.text("ab", max_size=3)  # so that contexts meet
 CONTEXT = Context("python", "x = ", "\n", Gap.REST_OF_LINE, "    ")
 
 
@@ -50,7 +51,7 @@ def test_the_first_characters_typed_serve_the_rest(
     assert found == Completion(text[served:])
 
 
-@given(WORDS, WORDS, WORDS, WORDS, WORDS.filter(bool))
+@given(FEW, FEW, FEW, FEW, FEW.filter(bool))
 def test_a_completion_is_served_only_where_it_continues_what_it_was_made_for(
     prefix: str, suffix: str, other_prefix: str, other_suffix: str, text: str
 ) -> None:
@@ -132,7 +133,7 @@ def test_the_oldest_entry_goes_first_and_no_entries_means_none() -> None:
     assert none.find(CONTEXT) is None
 
 
-@given(st.lists(st.tuples(WORDS, WORDS, WORDS.filter(bool)), max_size=8), WORDS, WORDS)
+@given(st.lists(st.tuples(FEW, FEW, FEW.filter(bool)), max_size=8), FEW, FEW)
 def test_many_entries_never_serve_for_one_another(
     entries: list[tuple[str, str, str]], prefix: str, suffix: str
 ) -> None:
@@ -140,8 +141,5 @@ def test_many_entries_never_serve_for_one_another(
     for before, after, text in entries:
         cache.put(replace(CONTEXT, prefix=before, suffix=after), Completion(text))
     found = cache.find(replace(CONTEXT, prefix=prefix, suffix=suffix))
-    assume(found is not None)
-    assert found is not None
-    assert any(
-        suffix == after and before + text == prefix + found.text for before, after, text in entries
-    )
+    served = None if found is None else prefix + found.text
+    assert served in {None, *(before + text for before, after, text in entries if after == suffix)}

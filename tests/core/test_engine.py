@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from fakes import FakeClock, ScriptedInfill
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes import FakeClock, ScriptedInfill
 from mercury_lsp.core import engine
 from mercury_lsp.core.budget import Budget
 from mercury_lsp.core.cache import CompletionCache
