@@ -145,7 +145,7 @@ class Balance:
 
 def balance(before: Scan, text: str, after: str) -> Balance:
     """Match the brackets and quotes of `text` between the scanned text and `after`."""
-    part = onward(before, text + after)
+    part = onward(before, text + after + "\n")
     edge = len(text)
     own = others = 0
     for number, token in enumerate(part.tokens):

@@ -1,0 +1,111 @@
+"""Strings, comments and brackets, told from the text alone."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mercury_lsp.core.brackets import Scan, balance, close_blocks, onward, opened
+
+CODE = st.text("()[]{}'\"`#/*\\\n ax=", max_size=60)
+LANGUAGES = st.sampled_from(["python", "javascript", "shellscript", "rust", "php", "?"])
+
+
+def stack(scan: Scan) -> str:
+    return "".join(bracket.character for bracket in scan.stack)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "open_brackets", "in_quote"),
+    [
+        ("python", "f(a[1], {", "({", False),
+        ("python", "f(')', \"(\", # (", "(", True),
+        ("python", '"""(\n\'[', "", True),
+        ("python", "'(\n[", "[", False),
+        ("python", "'a\\'(", "", True),
+        ("python", "r'\\' + (", "", True),
+        ("python", "f(}", "(", False),
+        ("javascript", "f({ a: (1 }", "(", False),
+        ("javascript", "x = /[(]/.test(", "(", False),
+        ("javascript", "a / b / (", "(", False),
+        ("javascript", "`a ${b(", "", True),
+        ("rust", "fn f<'a>(x: &'a str", "(", False),
+        ("rust", "let c = '('; let s = r#\"(\"#; (", "(", False),
+        ("cpp", "auto n = 1'000'000; f(", "(", False),
+        ("cpp", "'(' \"(\" /* ( */ // (", "", True),
+        ("go", "s := `(\n(", "", True),
+        ("java", '"""\n(""" + (', "(", False),
+        ("php", "#[A]\n# (\n$x = '(", "", True),
+        ("shellscript", "echo ${#x} $# \\' {", "{", False),
+        ("shellscript", "cat <<'E'\n(it's)\nE\n[", "[", False),
+        ("lua", "f('it', \"(\"", "(", False),
+    ],
+)
+def test_what_is_open(language: str, text: str, open_brackets: str, in_quote: bool) -> None:
+    scan = opened(language, text)
+    assert stack(scan) == open_brackets
+    assert (scan.quote >= 0) is in_quote
+
+
+@given(LANGUAGES, CODE, CODE)
+def test_reading_on_gives_what_reading_at_once_gives(language: str, a: str, b: str) -> None:
+    # but for marks that the cut divides, which no text of whole tokens has
+    if a[-1:] in ("", " ", "\n", "x") and b[:1] in ("", " ", "\n", "x"):
+        first, whole = opened(language, a + " "), opened(language, a + " " + b)
+        rest = onward(first, b)
+        assert stack(rest) == stack(whole)
+        assert rest.quote == whole.quote
+
+
+@given(LANGUAGES, CODE)
+def test_newlines_outside_of_strings_know_their_depth(language: str, text: str) -> None:
+    for offset, depth in opened(language, text).ends:
+        assert text[offset] == "\n"
+        assert depth == len(opened(language, text[:offset]).stack)
+
+
+@given(LANGUAGES, CODE, CODE)
+def test_inserting_nothing_can_be_borne(language: str, before: str, after: str) -> None:
+    scan = opened(language, before)
+    without = balance(scan, "", after)
+    assert without.own == 0
+    assert without.is_bearable(without)
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "after", "bearable"),
+    [
+        ("f(", "a", ")", True),
+        ("f(", "a)", ")", False),
+        ("f(", "a)", "", True),
+        ("f(", "(a", ")", False),
+        ("f(", "a).g(b", ")", True),
+        ("f(", "a]", ")", False),
+        ("'", "a", "'", True),
+        ("'", "a'", "'", False),
+        ("'", "a' + 'b", "'", True),
+        ("x = ", "'a", "\n", False),
+        ("x = ", "'a", "'\n", True),
+        ("x = ", '"""a', "\nb\n", False),
+        ("# ", "it's (", "\n", True),
+        ("Ok((", "))", ")\n}", False),
+    ],
+)
+def test_an_insertion_must_leave_nothing_unmatched(
+    before: str, text: str, after: str, bearable: bool
+) -> None:
+    scan = opened("python", before)
+    assert balance(scan, text, after).is_bearable(balance(scan, "", after)) is bearable
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("if (a) {\n    b", "if (a) {\n    b\n  }"),
+        ("if (a) {\n    while (b) {\n      c", "if (a) {\n    while (b) {\n      c\n    }\n  }"),
+        ("if (a) {", ""),
+        ("f(\n    a", ""),
+        ("a", "a"),
+    ],
+)
+def test_blocks_of_whole_lines_are_closed_where_they_were_opened(text: str, expected: str) -> None:
+    assert close_blocks(opened("javascript", "function f() {\n  "), text) == expected
