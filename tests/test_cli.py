@@ -248,7 +248,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 def test_a_bench_measures_the_mode_that_is_set_and_each_other_once() -> None:
     plan = planned("mini", ["ar", "autoregressive", "verified"], ["deadlineMs=200"], {})
-    assert plan.modes == ("diffusion", "autoregressive", "verified")
+    assert plan.modes == ("verified", "autoregressive")
     assert plan.settings == {"model": "mini", "deadlineMs": 200}
     assert plan.config.deadline_ms == 200
     assert planned("mini", ["ar"], ["mode=verified"], {}).modes == ("verified", "autoregressive")
