@@ -119,10 +119,11 @@ def test_the_same_seed_gives_the_same_drafts(
 
 
 def test_stopping_after_n_steps_equals_the_first_n_drafts(tiny: LoadedModel) -> None:
-    whole = fill(Infiller(tiny.card, tiny.tokenizer, tiny.runtime), GAPS[1], Sampling())
+    sampling = Sampling(max_tokens=16)
+    whole = fill(Infiller(tiny.card, tiny.tokenizer, tiny.runtime), GAPS[1], sampling)
     for count in range(len(whole)):
         fresh = Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
-        assert list(islice(fresh.drafts(GAPS[1], Sampling()), count)) == whole[:count]
+        assert list(islice(fresh.drafts(GAPS[1], sampling), count)) == whole[:count]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
@@ -140,7 +141,8 @@ def test_text_typed_on_is_filled_as_from_a_fresh_start(tiny: LoadedModel) -> Non
     for end in range(len(typed) - 12, len(typed) + 1, 3):
         gap = Gap(typed[:end], "\n\nprint(area(2))\n")
         fresh = Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
-        assert fill(kept, gap, Sampling())[-1].ids == fill(fresh, gap, Sampling())[-1].ids
+        sampling = Sampling(max_tokens=16)
+        assert fill(kept, gap, sampling)[-1].ids == fill(fresh, gap, sampling)[-1].ids
 
 
 def test_each_rank_begins_with_another_token(infiller: Infiller) -> None:
