@@ -14,8 +14,9 @@ from mercury_model.infill import Draft, Gap, Infiller, Mode, Sampling
 from mercury_model.models import BUNDLED, LoadedModel
 from mercury_model.runtime.torch import TorchRuntime, denoiser
 from mercury_model.tokenizer import Tokenizer
-from mercury_model.train.tiny.corpus import COPYLEFT, PERMISSIVE
+from mercury_model.train.tiny.corpus import COPYLEFT, PERMISSIVE, installed
 from mercury_model.train.tiny.likelihood import causal_log_probs, denoised_log_probs
+from mercury_model.train.tiny.trigram import Trigram
 from mercury_model.transformer import Denoiser
 
 SOURCES = Path(__file__).parents[2] / "mercury_lsp" / "bench" / "data" / "sources"
@@ -103,6 +104,19 @@ def test_held_out_code_is_likelier_than_under_a_trigram_of_the_same_corpus(
         return float(sum(nats["tokens"] * nats[model] for nats in judged.values()))
 
     assert nats_of_all(kind) < nats_of_all("trigram")
+
+
+@pytest.mark.slow
+def test_the_recorded_trigram_is_what_the_corpus_gives(tiny: LoadedModel) -> None:
+    packages = list(installed())
+    recorded = {one["name"]: one["version"] for one in json.loads(header()["corpus"])}
+    if {one.name: one.version for one in packages} != recorded:
+        pytest.skip("other releases are installed than those that tiny learnt from")
+    texts = [tiny.tokenizer.encode(text) for one in packages for text in one.texts]
+    trigram = Trigram(texts, tiny.card.architecture.vocab_size, tiny.card.infill.prefix_id)
+    for name, nats in json.loads(header()["held_out"]).items():
+        ids = tiny.tokenizer.encode((SOURCES / name).read_text("utf-8"))
+        assert -trigram.log_probs(ids).mean() == pytest.approx(nats["trigram"], abs=0.01)
 
 
 @pytest.mark.parametrize("mode", MODES)
