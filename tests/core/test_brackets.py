@@ -46,9 +46,9 @@ def test_what_is_open(language: str, text: str, open_brackets: str, in_quote: bo
     assert (scan.quote >= 0) is in_quote
 
 
-@given(LANGUAGES, CODE, CODE)
+@given(st.sampled_from(["python", "java", "go", "?"]), CODE, CODE)
 def test_reading_on_gives_what_reading_at_once_gives(language: str, a: str, b: str) -> None:
-    # but for marks that the cut divides, which no text of whole tokens has
+    # but for marks that the cut divides, and languages with strings only known when whole
     if a[-1:] in ("", " ", "\n", "x") and b[:1] in ("", " ", "\n", "x"):
         first, whole = opened(language, a + " "), opened(language, a + " " + b)
         rest = onward(first, b)
