@@ -64,11 +64,16 @@ def spans(tree: ast.Module, kind: str) -> Iterator[tuple[ast.expr | ast.stmt, as
     for node in ast.walk(tree):
         if kind == "block" and isinstance(node, BLOCKS) and node.body[0].lineno > node.lineno:
             yield node.body[0], node.body[-1]
-        elif kind == "statement" and isinstance(node, SIMPLE):
+        elif (
+            (kind == "expression" and isinstance(node, ast.expr) and on_one_line(node))
+            or (kind == "statement" and isinstance(node, SIMPLE))
+            or (kind == "rest" and isinstance(node, SIMPLE) and on_one_line(node))
+        ):
             yield node, node
-        elif isinstance(node, ast.expr if kind == "expression" else SIMPLE):
-            if kind in ("rest", "expression") and node.lineno == node.end_lineno:
-                yield node, node
+
+
+def on_one_line(node: ast.expr | ast.stmt) -> bool:
+    return node.lineno == node.end_lineno
 
 
 def run_on(cut: Cut) -> str:
