@@ -166,7 +166,8 @@ def balance(before: Scan, text: str, after: str) -> Balance:
 
 def closing(part: Scan) -> str:
     """The brackets that close what `part` itself leaves open, innermost first."""
-    return "".join(OPENERS[open.character] for open in reversed(part.stack) if open.start >= 0)
+    own = (bracket for bracket in reversed(part.stack) if bracket.start >= 0)
+    return "".join(OPENERS[bracket.character] for bracket in own)
 
 
 def close_blocks(before: Scan, text: str) -> str:
