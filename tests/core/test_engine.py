@@ -100,7 +100,7 @@ def test_an_unfinished_completion_is_typed_through_but_drawn_again_where_it_was_
 def test_while_the_context_is_read_there_is_nothing_to_show() -> None:
     clock = FakeClock()
 
-    def reading(_context: Context, *, rank: int = 0) -> Iterator[Draft]:
+    def reading(context: Context, *, rank: int = 0) -> Iterator[Draft]:
         while True:
             clock.advance(20)
             yield Draft("", 0.0, finished=False)
@@ -138,7 +138,7 @@ def test_in_the_middle_of_a_word_the_model_is_not_asked() -> None:
 def test_a_model_that_fails_is_closed_and_its_error_is_seen() -> None:
     log = []
 
-    def failing(_context: Context, *, rank: int = 0) -> Iterator[Draft]:
+    def failing(context: Context, *, rank: int = 0) -> Iterator[Draft]:
         try:
             yield Draft("f", 0.9, finished=False, steps=1)
             raise RuntimeError("out of memory")
