@@ -151,7 +151,9 @@ def balance(before: Scan, text: str, after: str) -> Balance:
     for number, token in enumerate(part.tokens):
         if token.is_bracket:
             continue
-        spills = token.start < edge < token.end and "\n" in part.text[edge : token.end]
+        spilt = part.text[edge : token.end] if token.start < edge else ""
+        comment = before.lexis.is_comment(token.kind)
+        spills = bool(spilt.strip()) if comment else "\n" in spilt
         if number == 0 and before.quote >= 0:
             others += token.broken or token.open
         elif token.start < edge:
