@@ -18,6 +18,8 @@ SYNTAX_AFTER = 4_000
 """How much text after the cursor is looked at for syntax, in characters."""
 ENCLOSING = 40_000
 """How far outside of that the lines of enclosing blocks are looked for, in characters."""
+DEEPEST = 200
+"""No line is indented further than this, in characters."""
 STRIDES = 4
 """The start of the prefix moves by this part of its limit at a time: in between, the keys and
 values that the model keeps stay valid while a person types."""
@@ -132,8 +134,8 @@ def _syntax_window(language: str, text: str, offset: int) -> tuple[int, int]:
 
 def _headers(language: str, text: str, low: int) -> str:
     """The lines above `low` that open the blocks in which it stands, as far as they are near."""
-    level = len(indentation(text[low : low + ENCLOSING // 8]))
-    opening = re.compile(rf"(?:{lexis(language).header})[ \t]*(?=\n)")
+    level = len(indentation(text[low : low + DEEPEST]))
+    opening = re.compile(rf"(?:{lexis(language).header})[ \t\r]*\n")
     enclosing: list[tuple[int, str]] = []
     for column, start in _definitions(language, text, max(0, low - ENCLOSING), low):
         while enclosing and enclosing[-1][0] >= column:
@@ -146,7 +148,7 @@ def _headers(language: str, text: str, low: int) -> str:
 
 def _footers(text: str, high: int) -> str:
     """The lines below `high` that close the blocks in which it stands, as far as they are near."""
-    level = len(indentation(text[high : high + ENCLOSING // 8]))
+    level = len(indentation(text[high : high + DEEPEST]))
     closing = []
     for found in _CLOSING.finditer(text, high, high + ENCLOSING):
         if len(found[1]) < level:

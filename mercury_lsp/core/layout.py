@@ -14,7 +14,7 @@ _BLANK_LINES = re.compile(r"(?:[ \t]*\n)+")
 
 def align(text: str, context: Context, before: Scan) -> str:
     """`text` indented as it must be after `before`; empty if it belongs to an outer block."""
-    rest = context.suffix.partition("\n")[0].strip()
+    rest = (context.after or context.suffix).partition("\n")[0].strip()
     blank = not before.line.strip()
     if blank and not rest and context.gap not in (Gap.STRING, Gap.COMMENT):
         return _on_blank_line(text, context, before)
@@ -111,29 +111,33 @@ def dedent(part: Scan, before: Scan) -> int | None:
     starts = [offset + 1 for offset in ends]
     if not before.line.strip():
         starts.insert(0, 0)
-    levels: list[int] = []
-    last, opens = 0, False
+    body, last = 0, 0
+    levels: list[int | None] = [None]
     for start, stop in pairwise([*starts, len(part.text) + 1]):
         line = (before.line if start == 0 else "") + part.text[start : stop - 1]
         if not line.strip():
             continue
-        if not _fits(len(indentation(line)), levels, opens, part.lexis.indented):
+        column = len(indentation(line))
+        body = body if last else column
+        if not (_stands(column, levels) if part.lexis.indented else column >= body):
             return last
         last = stop - 1
-        opens = part.lexis.indented and _is_header(part, start, last)
+        if _is_header(part, start, last):
+            levels.append(None)
     return None
 
 
-def _fits(column: int, levels: list[int], opens: bool, strict: bool) -> bool:
-    """Whether a line may begin at `column`, given the levels of indentation that are open."""
-    if not levels or (opens and column > levels[-1]):
-        levels.append(column)
-        return True
-    if column < levels[0] or opens:
-        return False
-    while column < levels[-1]:
+def _stands(column: int, levels: list[int | None]) -> bool:
+    """Whether a line may begin at `column`, given the levels that are open, outermost first.
+
+    None is the level of a block that a header has just opened.
+    """
+    if levels[-1] is None:
+        levels[-1] = column
+        return column > max((level for level in levels[:-1] if level is not None), default=-1)
+    while len(levels) > 1 and column < (levels[-1] or 0):
         levels.pop()
-    return column == levels[-1] or not strict
+    return column == levels[-1]
 
 
 def _is_header(part: Scan, start: int, stop: int) -> bool:

@@ -96,7 +96,7 @@ class Lexis:
     whole: str = "(?!)"
     brackets: str = r"[()\[\]{}]"
     header: str = r"\{"
-    definition: str = r"[^\s/*#].*\{[ \t]*$"
+    definition: str = r"[^\s/*#].*\{[ \t\r]*$"
     indented: bool = False
     _pattern: re.Pattern[str] = field(init=False)
     _rests: tuple[re.Pattern[str], ...] = field(init=False)
@@ -148,7 +148,7 @@ class Lexis:
 _PYTHON = Lexis(
     (_line_comment("#"), _text('"""'), _text("'''"), _string('"'), _string("'")),
     header=":",
-    definition=r"(?:async )?def \w+\(|class \w+[:(]|@\w[\w.]*(?:\(|$)",
+    definition=r"(?:async )?def \w+\(|class \w+[:(]|@\w[\w.]*(?:\(|\r?$)",
     indented=True,
 )
 _C = Lexis((_raw(r'R"\(', ')"'), *_C_LIKE))

@@ -31,9 +31,15 @@ PARSE_STEPS = 200
 A window of ordinary code takes 20 to 100. Noise, which takes more, is as good as not parsed.
 """
 
+MOST_ERRORS = 100
+"""Where counting stops."""
+
 
 def errors(language: str, text: str) -> int | None:
-    """How many errors a parse of `text` finds; None if there is no grammar, or no end to it."""
+    """How many errors a parse of `text` finds; None if there is no grammar, or no end to it.
+
+    Text broken beyond `MOST_ERRORS` has that many.
+    """
     if language == "php" and "<?" not in text:
         language = "php without its tag"
     parser = _parser(language)
@@ -67,7 +73,7 @@ def _count(root: Node) -> int:
     """The error and missing nodes under `root`, walking only where there are some."""
     found = 0
     pending = [root] if root.has_error else []
-    while pending:
+    while pending and found < MOST_ERRORS:
         node = pending.pop()
         found += node.is_error or node.is_missing
         pending.extend(child for child in node.children if child.has_error or child.is_missing)

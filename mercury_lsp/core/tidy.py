@@ -68,7 +68,8 @@ def trim(draft: Draft, context: Context) -> Completion | None:
         end = _end_of_gap(text, place)
         finished = finished or end is not None
         proposals = _whole(text, end, place) if finished else _partial(text, place)
-        chosen = _cleanest(islice(_fitting(proposals, place), PARSES), finished, place)
+        elsewhere = _other_lines(place) if finished else ""
+        chosen = _cleanest(islice(_fitting(proposals, place), PARSES), place, elsewhere)
         if chosen is None:
             return None
         if not finished or chosen[0] in (text, _clean(text[:end], place)):
@@ -215,11 +216,16 @@ def _is_worthwhile(text: str, place: _Place) -> bool:
     return bool(place.rest) or (line + text).rstrip() != above
 
 
-def _cleanest(proposals: Iterable[_Proposal], finished: bool, place: _Place) -> _Proposal | None:
+def _other_lines(place: _Place) -> str:
+    before = place.before
+    return before.text.removesuffix(before.line) + place.after.partition("\n")[2]
+
+
+def _cleanest(proposals: Iterable[_Proposal], place: _Place, elsewhere: str) -> _Proposal | None:
     """The first proposal with which there is no error, else the one with the fewest.
 
-    There may be no more than without it; where other lines have errors (a dialect, macros), as
-    many more say nothing against a finished draft.
+    There may be no more than without it; but where there are some anyway, as many more as the text
+    `elsewhere` has (a dialect, macros) say nothing against a proposal.
     """
     language, before, after = place.context.language, place.before, place.after
     best: tuple[int, _Proposal] | None = None
@@ -235,9 +241,8 @@ def _cleanest(proposals: Iterable[_Proposal], finished: bool, place: _Place) -> 
             best = errors, (text, replaces)
     if best is None:
         return safe
-    elsewhere = before.text.removesuffix(before.line) + after.partition("\n")[2]
     bearable = syntax.errors(language, before.text + after) or 0
-    if bearable and finished:
+    if bearable:
         bearable += syntax.errors(language, elsewhere) or 0
     return best[1] if best[0] <= bearable else safe
 
