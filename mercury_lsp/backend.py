@@ -72,4 +72,6 @@ def _gap(context: Context) -> Gap:
 def _to_core(draft: infill.Draft) -> Draft:
     sure = [c for c, settled in zip(draft.confidences, draft.settled, strict=True) if settled]
     confidence = sum(sure) / len(sure) if sure else 0.0
-    return Draft(draft.text, confidence, draft.finished, draft.steps)
+    # Text that ran into the limit is not whole: what is cut off must be trimmed as such.
+    finished = draft.finished and draft.reason != "length"
+    return Draft(draft.text, confidence, finished, draft.steps)
