@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fakes import ScriptedKV
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mercury_model import models
+from mercury_model.checkpoint import Tensors, merge
+from mercury_model.config import ModelConfig
 from mercury_model.infill import Gap, Infiller, Sampling
-from mercury_model.runtime import KV, Runtime, graph, select
-from mercury_model.runtime.graph import Precision
+from mercury_model.runtime import KV, Predictions, Runtime, graph, select
+from mercury_model.runtime.arithmetic import Precision
 from mercury_model.runtime.onnx import OnnxRuntime
 from mercury_model.runtime.torch import TorchRuntime, denoiser
 
@@ -21,6 +24,8 @@ CARD = models.card("tiny")
 MASK = CARD.infill.mask_id
 WEIGHTS = models.merged(models.find("tiny"), Path("nowhere"))
 IDS = st.lists(st.integers(5, 2047), min_size=1, max_size=30)
+
+SOURCES = Path(__file__).parents[2] / "mercury_lsp" / "bench" / "data" / "sources"
 
 TOLERANCE = {Precision.FP32: 2e-4, Precision.INT8: 0.12, Precision.INT8_UNSIGNED: 0.12}
 """How far the probability of the likeliest token may be off."""
@@ -73,18 +78,36 @@ def test_it_predicts_what_torch_predicts(
     assert ours.length == theirs.length
 
 
+def same(found: Predictions, expected: Predictions) -> None:
+    """To the last bit."""
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.probs, expected.probs)
+    np.testing.assert_array_equal(found.entropy, expected.entropy)
+
+
 @settings(max_examples=20)
-@given(IDS, st.integers(1, 29))
-def test_a_context_read_in_chunks_is_the_one_read_at_once(
+@given(IDS, st.integers(0, 30))
+def test_a_context_read_in_chunks_is_exactly_the_one_read_at_once(
     onnx: Runtime, ids: list[int], cut: int
 ) -> None:
     whole, pieces = onnx.new_kv(), onnx.new_kv()
     expected = onnx.extend(whole, ids)
-    for part in (ids[:cut], ids[cut:]):
-        if part:
-            found = onnx.extend(pieces, part)
-    np.testing.assert_allclose(found.probs[0, 0], expected.probs[0, 0], atol=1e-4)
+    parts = [part for part in (ids[:cut], ids[cut:]) if part]
+    found = [onnx.extend(pieces, part) for part in parts]
+    same(found[-1], expected)
     assert pieces.length == whole.length == len(ids)
+
+
+@settings(max_examples=10)
+@given(IDS)
+def test_verifying_predicts_exactly_what_extending_one_by_one_does(
+    onnx: Runtime, ids: list[int]
+) -> None:
+    found, kv = onnx.verify(onnx.new_kv(), [*ids, MASK, MASK]), onnx.new_kv()
+    for row, token in enumerate(ids):
+        expected = onnx.extend(kv, [token])
+        np.testing.assert_array_equal(found.ids[row], expected.ids[0])
+        np.testing.assert_array_equal(found.probs[row], expected.probs[0])
 
 
 @settings(max_examples=20)
@@ -97,10 +120,107 @@ def test_denoising_truncating_and_forking_leave_a_context_exact(
     onnx.denoise(kv, [MASK] * 8)
     copy = kv.fork(keep)
     kv.truncate(keep)
-    fresh = context(onnx, ids[:keep]) if keep else onnx.new_kv()
+    fresh = context(onnx, ids[:keep])
     expected = onnx.extend(fresh, ids[keep:])
     for again in (kv, copy):
-        np.testing.assert_allclose(onnx.extend(again, ids[keep:]).probs, expected.probs, atol=1e-4)
+        same(onnx.extend(again, ids[keep:]), expected)
+
+
+def test_a_context_grows_past_its_first_buffers(reference: Runtime, onnx: Runtime) -> None:
+    ids = real_ids(400)
+    ours, theirs = context(onnx, ids), context(reference, ids)
+    assert ours.length == 400
+    assert ours.nbytes >= 400 * CARD.architecture.kv_bytes_per_token
+    found, expected = onnx.denoise(ours, [MASK]), reference.denoise(theirs, [MASK])
+    np.testing.assert_allclose(found.probs[0, 0], expected.probs[0, 0], atol=0.12)
+
+
+def test_chunks_and_contexts_that_are_too_long_are_refused(onnx: Runtime) -> None:
+    for count in (0, 65):
+        with pytest.raises(ValueError, match="1 to 64"):
+            onnx.extend(onnx.new_kv(), [5] * count)
+    with pytest.raises(TypeError, match="another runtime"):
+        onnx.extend(ScriptedKV(), [5])
+
+
+def adapted() -> Tensors:
+    """The weights with gated adapters in all layers but the first."""
+    rng = np.random.default_rng(3)
+    added: Tensors = {}
+    for name, matrix in WEIGHTS.items():
+        layered = name.startswith("layers.") and not name.startswith("layers.0.")
+        if layered and matrix.ndim == 2:
+            rows, columns = matrix.shape
+            added[f"{name}.mask_a"] = rng.standard_normal((4, columns), np.float32) / columns**0.5
+            added[f"{name}.mask_b"] = rng.standard_normal((rows, 4), np.float32)
+    return merge(WEIGHTS, [added])
+
+
+def test_gated_adapters_act_at_masks_alone(
+    reference: Runtime, onnx: Runtime, precision: Precision, tmp_path: Path
+) -> None:
+    weights, ids = adapted(), real_ids(100)
+    graph.write(tmp_path / "adapted.onnx", CARD.architecture, weights, precision, MASK)
+    ours = OnnxRuntime(tmp_path / "adapted.onnx", CARD.architecture, MASK, "", 1)
+    theirs = TorchRuntime(denoiser(CARD.architecture, weights, MASK), dtype=torch.float32)
+    block = [*ids[90:], *[MASK] * 6]
+    found, expected = (r.verify(context(r, ids[:90]), block) for r in (ours, theirs))
+    np.testing.assert_allclose(found.probs[:, 0], expected.probs[:, 0], atol=TOLERANCE[precision])
+    plain = onnx.verify(context(onnx, ids[:90]), block)
+    np.testing.assert_array_equal(found.probs[:10], plain.probs[:10])
+    acting = reference.verify(context(reference, ids[:90]), block).probs[10:] - expected.probs[10:]
+    assert np.abs(acting).max() > 0.02
+    # A mask may be the only row that is predicted.
+    found, expected = (r.extend(context(r, ids[:90]), [*ids[90:], MASK]) for r in (ours, theirs))
+    np.testing.assert_allclose(found.probs[:, 0], expected.probs[:, 0], atol=TOLERANCE[precision])
+
+
+def random_network(config: ModelConfig) -> Tensors:
+    rng = np.random.default_rng(4)
+
+    def some(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        return rng.standard_normal(shape, np.float32)
+
+    c = config
+    tensors = {"embedding": some(c.vocab_size, c.width), "norm": 1 + 0.2 * some(c.width)}
+    tensors["embedding"] *= 2 / c.width**0.5
+    if not c.tied_head:
+        tensors["head"] = some(c.vocab_size, c.width) / c.width**0.5
+    queries, shared = c.heads * c.head_width, c.kv_heads * c.head_width
+    shapes = {"q": (queries, c.width), "k": (shared, c.width), "v": (shared, c.width),
+              "o": (c.width, queries), "g": (c.mlp_width, c.width), "u": (c.mlp_width, c.width),
+              "d": (c.width, c.mlp_width)}  # fmt: skip
+    for layer in range(c.layers):
+        for part, (rows, columns) in shapes.items():
+            tensors[f"layers.{layer}.{part}"] = some(rows, columns) / columns**0.5
+        for norm in ("attention_norm", "mlp_norm"):
+            tensors[f"layers.{layer}.{norm}"] = 1 + 0.2 * some(c.width)
+        for part in "qkv" if c.qkv_bias else "":
+            tensors[f"layers.{layer}.{part}.bias"] = 0.3 * some(shapes[part][0])
+    return tensors
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ModelConfig(83, 48, 3, 6, 2, 16, 100, 10_000.0, tied_head=False),
+        ModelConfig(83, 56, 2, 7, 7, 16, 144, 10_000.0, qkv_bias=True),
+    ],
+    ids=["untied", "biases"],
+)
+def test_networks_of_other_families_give_what_torch_gives(
+    config: ModelConfig, precision: Precision, tmp_path: Path
+) -> None:
+    weights, ids = random_network(config), list(np.random.default_rng(5).integers(1, 83, 63))
+    graph.write(tmp_path / "network.onnx", config, weights, precision, 0)
+    ours = OnnxRuntime(tmp_path / "network.onnx", config, 0, "", 1)
+    theirs = TorchRuntime(denoiser(config, weights), dtype=torch.float32)
+    found, expected = (r.denoise(context(r, ids), ids[:9]) for r in (ours, theirs))
+    exact = precision == Precision.FP32
+    assert np.abs(found.entropy - expected.entropy).mean() < (1e-3 if exact else 0.1)
+    if exact:
+        np.testing.assert_array_equal(found.ids[:, 0], expected.ids[:, 0])
+        np.testing.assert_allclose(found.probs, expected.probs, atol=TOLERANCE[precision])
 
 
 def test_what_was_built_is_kept_and_built_again_when_it_was_altered(tmp_path: Path) -> None:
@@ -154,6 +274,8 @@ import sys
 from pathlib import Path
 import mercury_lsp.cli, mercury_lsp.lsp
 from mercury_model import models
+from mercury_model.checkpoint import Tensors, merge
+from mercury_model.config import ModelConfig
 from mercury_model.infill import Gap, Infiller, Sampling
 model = models.load("tiny", cache_dir=Path({str(tmp_path)!r}))
 *_, draft = Infiller(model.card, model.tokenizer, model.runtime).drafts(Gap("x = ", ""), Sampling())
@@ -162,3 +284,29 @@ heavy = {{"torch", "matplotlib", "transformers"}} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.mini
+def test_mini_in_int8_stays_close_to_torch_in_fp32(cache_dir: Path) -> None:
+    """On code it was not trained on, at clean rows and at the masks behind them."""
+    loaded = models.load("mini", cache_dir=cache_dir, threads=1)
+    mask = loaded.card.infill.mask_id
+    weights = models.merged(models.find("mini"), cache_dir)
+    network = denoiser(loaded.card.architecture, weights, mask)
+    reference = TorchRuntime(network, dtype=torch.float32)
+    off, agree, sure = [], [], []
+    for source in sorted(SOURCES.glob("*.py.txt"))[:4]:
+        text = source.read_text("utf-8")
+        middle = len(text) // 2
+        ids = loaded.tokenizer.context_ids(text[:middle], text[middle + 40 :])
+        block = [*ids[-40:], *loaded.tokenizer.encode(text[middle : middle + 40]), *[mask] * 6]
+        found, expected = (
+            runtime.verify(context(runtime, ids[:-40]), block)
+            for runtime in (loaded.runtime, reference)
+        )
+        off.extend(np.abs(found.probs[:, 0] - expected.probs[:, 0]))
+        agree.extend(found.ids[:, 0] == expected.ids[:, 0])
+        sure.extend(expected.probs[:, 0] > 0.5)
+    assert np.mean(off) < 0.03
+    assert np.mean(agree) > 0.9
+    assert np.mean(np.array(agree)[sure]) > 0.98

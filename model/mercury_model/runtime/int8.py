@@ -7,6 +7,11 @@ arXiv:2404.00456): the weights of the norms move into the matrices behind them; 
 between the layers is turned, the values of each head, and, by one small product at run time, what
 the MLP passes to its last matrix. The activations of any row then lie within a few times their
 root mean square, so that one fixed grid serves all rows, whatever shares a batch with them.
+
+What is lost, mini against fp32 on code of the standard library: 0.005 nats of divergence on
+average, 0.02 of the likeliest token's probability; the likeliest token is the same in 96 % of all
+rows, and in 99.6 % of those where it has more than half. Rounded as they are, with one grid for all
+rows of a chunk, the same weights lose 0.06 nats, and agree in 88 %.
 """
 
 from collections.abc import Mapping

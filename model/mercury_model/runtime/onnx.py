@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mercury_model.config import ModelConfig
-from mercury_model.runtime import CHUNK_TOKENS, KV, TOP_K, Predictions, pages
+from mercury_model.runtime import CHUNK_TOKENS, KV, TOP_K, Predictions
 
 FIRST_CAPACITY = 128
 """Tokens that a context has room for at first; it doubles from there."""
@@ -101,10 +101,9 @@ class OnnxRuntime:
         self._config = config
         self._mask_id = mask_id
         self._name = f"onnx cpu {about}, {threads} threads"
-        with pages.large():
-            self._session = ort.InferenceSession(
-                path, session_options(threads), providers=["CPUExecutionProvider"]
-            )
+        self._session = ort.InferenceSession(
+            path, session_options(threads), providers=["CPUExecutionProvider"]
+        )
 
     @property
     def config(self) -> ModelConfig:

@@ -5,6 +5,7 @@ for machines with CUDA, for training, and the reference.
 """
 
 import logging
+import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal["onnx", "torch"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the graph changes, so that graphs of earlier releases are not used."""
 
 _EXACT = ("avx512_vnni", "avx_vnni", "asimddp")
@@ -38,7 +39,7 @@ def choose(
     `path` is where what is built is kept, without an ending; `threads` 0 means one per physical
     core. Raises RuntimeUnavailable when what the runtime needs is not installed.
     """
-    threads = threads or psutil.cpu_count(logical=False) or 1
+    threads = threads or cores()
     try:
         runtime = (
             _torch(card, weights, threads)
@@ -52,6 +53,13 @@ def choose(
         ) from error
     log.info("runtime: %s", runtime.name)
     return runtime
+
+
+def cores() -> int:
+    """How many physical cores this process may use: a second thread on one only gets in the way."""
+    physical = psutil.cpu_count(logical=False) or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return min(physical, allowed)
 
 
 def _torch(card: ModelCard, weights: Callable[[], Tensors], threads: int) -> Runtime:
@@ -86,9 +94,9 @@ def _build(path: Path, card: ModelCard, weights: Callable[[], Tensors], about: s
         if seal.exists() and seal.read_text() == _hashes(path):
             return
         from mercury_model.runtime import graph
+        from mercury_model.runtime.arithmetic import Precision
 
-        about_precision = graph.Precision(about)
-        graph.write(path, card.architecture, weights(), about_precision, card.infill.mask_id)
+        graph.write(path, card.architecture, weights(), Precision(about), card.infill.mask_id)
         seal.write_text(_hashes(path))
 
 
