@@ -1,8 +1,11 @@
 """The real server with a scripted model, for tests: `scripted_server.py '{"writes": "abc"}'`.
 
 `writes` is what the model writes, `missing` a file without which there are no weights; pulling
-creates it. `altered` makes loading fail as it does for damaged weights, `endless` makes the model
-write up to every limit, and `fails` makes it raise with the document's text in the message.
+creates it. `altered` makes loading fail as it does for damaged weights, `broken` as nobody expects
+it to fail; `endless` makes the model write up to every limit, and `fails` makes it raise with the
+document's text in the message. `calls` is a file that grows by the first letter of each call to
+the model, `gate` a named pipe from which each call takes a byte before it begins, until it is
+closed. `prints` is printed to standard output, where it does not belong.
 """
 
 import json
@@ -29,18 +32,38 @@ class Failing(ScriptedRuntime):
         raise RuntimeError(f"secret_{LetterTokenizer().decode(ids)}")
 
 
+class Turnstile(list[tuple[str, tuple[int, ...]]]):
+    """The log of a runtime's calls, which lets one through for each byte of `gate`."""
+
+    def __init__(self, calls: str, gate: str | None) -> None:
+        self._calls = Path(calls)
+        self._gate = open(gate, "rb", buffering=0) if gate else None  # noqa: SIM115  to the end
+
+    def append(self, call: tuple[str, tuple[int, ...]]) -> None:
+        with self._calls.open("a") as calls:
+            calls.write(call[0][0])
+        if self._gate is not None:
+            self._gate.read(1)
+
+
 def shelf(scenario: dict[str, Any]) -> Shelf:
     weights = Path(scenario["missing"]) if "missing" in scenario else None
 
     def load(name: str, threads: int) -> LoadedModel:
         if weights is not None and not weights.exists():
             raise WeightsMissing("The weights are not on this machine.", "Pull them.")
+        if scenario.get("broken"):
+            raise OSError(28, "No space left on device")
         if scenario.get("altered"):
             raise WeightsAltered("The weights were altered.", "Delete them.")
         text, end = scenario.get("writes", "abc"), not scenario.get("endless")
         infill = FORMAT if end else replace(FORMAT, middle_tokens=1_000_000)
         kind = Failing if scenario.get("fails") else ScriptedRuntime
-        return LoadedModel(card(infill), LetterTokenizer(), kind(spell(text, end), infill))  # type: ignore[arg-type]
+        runtime = kind(spell(text, end), infill)
+        if "calls" in scenario:
+            runtime.calls = Turnstile(scenario["calls"], scenario.get("gate"))
+        print(scenario.get("prints", ""), flush=True)
+        return LoadedModel(card(infill), LetterTokenizer(), runtime)  # type: ignore[arg-type]
 
     def pull(name: str, progress: Progress) -> None:
         assert weights is not None

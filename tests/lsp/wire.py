@@ -23,10 +23,23 @@ UTF16 = {
 
 
 class Wire:
-    def __init__(self, process: Process) -> None:
+    """`reader` and `writer` are the server's standard output and input unless it listens elsewhere.
+
+    The server's own requests get what `replies` has for their method, or an error if that is one.
+    `nameless` are its answers to what had no id.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        reader: asyncio.StreamReader | None = None,
+        writer: asyncio.StreamWriter | None = None,
+    ) -> None:
         self.process = process
         self.heard: list[Message] = []
+        self.nameless: list[Message] = []
         self.replies: dict[str, Any] = {}
+        self._input, self._output = reader or process.stdout, writer or process.stdin
         self._answers: dict[int, asyncio.Future[Message]] = {}
         self._more = asyncio.Condition()
         self._next = 0
@@ -40,8 +53,8 @@ class Wire:
         return cls(process)
 
     def raw(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
+        assert self._output is not None
+        self._output.write(data)
 
     def send(self, message: Message) -> None:
         body = json.dumps({"jsonrpc": "2.0", **message}).encode()
@@ -126,22 +139,25 @@ class Wire:
         return await self.end()
 
     async def _read(self) -> None:
-        stdout = self.process.stdout
-        assert stdout is not None
-        while header := await stdout.readline():
+        stream = self._input
+        assert stream is not None
+        while header := await stream.readline():
             length = int(header.split(b":")[1])
-            while (await stdout.readline()).strip():
+            while (await stream.readline()).strip():
                 pass
-            await self._take(json.loads(await stdout.readexactly(length)))
+            await self._take(json.loads(await stream.readexactly(length)))
 
     async def _take(self, message: Message) -> None:
         if "method" not in message:
             if (number := message.get("id")) is not None:
                 self._answers.pop(number).set_result(message)
+            else:
+                self.nameless.append(message)
             return
         if "id" in message:
             reply = self.replies.get(message["method"])
-            self.send({"id": message["id"], "result": reply})
+            kind = "error" if isinstance(reply, dict) and "code" in reply else "result"
+            self.send({"id": message["id"], kind: reply})
         async with self._more:
             self.heard.append(message)
             self._more.notify_all()
