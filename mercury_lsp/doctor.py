@@ -229,8 +229,18 @@ def _completion(cache_dir: Path, model: str) -> Iterator[Finding]:
     infiller = Infiller(loaded.card, loaded.tokenizer, loaded.runtime)
     *_, draft = infiller.drafts(Gap(*_TRIAL), Sampling(stop=("\n",)))
     done = time.perf_counter()
-    yield Finding(
-        "runtime", State.FINE, f"{loaded.runtime.name}, loaded in {ready - started:.1f} s"
-    )
+    name = loaded.runtime.name
+    detail = f"{name}{_why(name, machine.describe().flags)}; loaded in {ready - started:.1f} s"
+    yield Finding("runtime", State.FINE, detail)
     wrote = f"{_TRIAL[0].splitlines()[-1].strip()} … {draft.text.strip()!r}"
     yield Finding("completion", State.FINE, f"{wrote} in {(done - ready) * 1000:.0f} ms")
+
+
+def _why(runtime: str, flags: Sequence[str]) -> str:
+    """What decided for a runtime, where something did."""
+    if "int8-unsigned" in runtime:
+        return ", since this processor's sums of mixed 8-bit products would saturate"
+    exact = [flag for flag in flags if flag.endswith("vnni") or flag == "asimddp"]
+    if "int8" in runtime and exact:
+        return f", since this processor sums 8-bit products exactly ({', '.join(exact)})"
+    return ""

@@ -35,7 +35,7 @@ def list_models() -> None:
 
     folder = surroundings().cache_dir
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("name", "here", "download", "languages", "licence"):
+    for column in ("name", "here", "download", "languages"):
         table.add_column(column, no_wrap=True, justify="right" if column == "download" else "left")
     table.add_column("what it is")
     for entry in table_of_models.MODELS.values():
@@ -46,7 +46,6 @@ def list_models() -> None:
             "[green]yes[/green]" if here else "no",
             _megabytes(entry.download_bytes) if entry.download_bytes else "bundled",
             ", ".join(card.infill.languages),
-            card.licence,
             card.description,
         )
     Console().print(table)

@@ -84,3 +84,23 @@ def test_a_warning_leaves_the_server_working() -> None:
     warned = Finding("memory", State.WARNING, "little", "buy more")
     assert not Examination((warned,)).broken
     assert Examination((warned, Finding("python", State.BROKEN, "old", "new"))).broken
+
+
+@pytest.mark.parametrize(
+    ("runtime", "flags", "words"),
+    [
+        ("onnx cpu int8, 2 threads", ["avx2", "avx512_vnni"], "exactly (avx512_vnni)"),
+        ("onnx cpu int8-unsigned, 2 threads", ["avx2"], "saturate"),
+        ("torch cpu float32, 2 threads", ["avx2", "avx512_vnni"], ""),
+    ],
+)
+def test_the_choice_of_the_runtime_is_explained(runtime: str, flags: list[str], words: str) -> None:
+    why = doctor._why(runtime, flags)
+    assert words in why
+    assert bool(why) == bool(words)
+
+
+def test_the_bundled_model_is_well_and_writes(tmp_path: Path) -> None:
+    found = examined(tmp_path, "tiny")
+    assert found["completion"].state is State.FINE
+    assert found["runtime"].state is State.FINE
