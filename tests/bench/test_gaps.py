@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mercury_lsp.bench import gaps
 from mercury_lsp.bench.gaps import KINDS, Case, cases, draw, judge, source_text
 from mercury_lsp.bench.sources import data, sources
+from mercury_model.train import manifest
 
 TEXT = "def f(x):\n    return x + 1\n\ndef g():\n    pass\n"
 REST = Case("f.py", "rest of line", TEXT.index("x + 1"), TEXT.index("\n\ndef"))
@@ -39,9 +40,16 @@ def test_no_file_is_both_typed_and_filled_in() -> None:
     assert not {s.name for s in sources("trace")} & {s.name for s in sources("gaps")}
 
 
+def test_nothing_that_is_measured_is_trained_on() -> None:
+    trained = {package.name.lower().replace("_", "-") for package in manifest.load()}
+    measured = {source.package.name for role in ("trace", "gaps") for source in sources(role)}
+    assert trained
+    assert not measured & trained
+
+
 def test_the_data_stays_small_and_holds_nothing_unlisted() -> None:
-    manifest = json.loads((data() / "manifest.json").read_text(encoding="utf-8"))
-    listed = {entry["file"].split("/")[1] for entry in manifest["files"]}
+    raw = json.loads((data() / "manifest.json").read_text(encoding="utf-8"))
+    listed = {entry["file"].split("/")[1] for entry in raw["files"]}
     present = {item.name for item in (data() / "sources").iterdir()}
     assert present == listed
     assert sum(len(source.text) for role in ("trace", "gaps") for source in sources(role)) < 300_000
