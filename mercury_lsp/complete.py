@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mercury_lsp.config import Config, surroundings
+from mercury_lsp.config import Config, parse, surroundings
 from mercury_lsp.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -68,13 +68,25 @@ def complete(
     language: Annotated[
         str | None, typer.Option(help="The language, if the file's name does not tell.")
     ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="diffusion, to watch masks; verified, as editors get it; autoregressive."
+        ),
+    ] = "diffusion",
+    tradeoff: Annotated[
+        float, typer.Option(min=0, max=1, help="0 is one token a step, 1 all tokens at once.")
+    ] = 0.5,
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Read the file's unsaved text from standard input.")
     ] = False,
 ) -> None:
     """Complete one place in a file, and watch masks turn into code."""
     place = find(where, language, sys.stdin.read if stdin else None)
-    completion = show(place, model)
+    config, problems = parse({"model": model, "mode": mode, "qualitySpeedTradeoff": tradeoff})
+    if problems:
+        raise SettingsError(" ".join(problems), "See mercury-lsp complete --help.")
+    completion = show(place, config)
     if completion is None:
         typer.echo("Nothing to suggest here.", err=True)
         raise typer.Exit(1)
@@ -115,26 +127,28 @@ def _offset(text: str, line: int, column: int | None) -> int:
     return sum(len(before) + 1 for before in lines[: line - 1]) + column - 1
 
 
-def show(place: Place, model: str) -> "Completion | None":
+def show(place: Place, config: Config) -> "Completion | None":
     """Complete `place`: live on a terminal, as nothing but the text to insert elsewhere."""
     from rich.console import Console
 
     from mercury_model import models
 
-    loaded = models.load(model, cache_dir=surroundings().cache_dir)
+    loaded = models.load(config.model, cache_dir=surroundings().cache_dir)
     if place.language not in loaded.card.infill.languages:
         known = ", ".join(loaded.card.infill.languages)
-        typer.echo(f"{model} was taught {known}, not {place.language}.", err=True)
+        typer.echo(f"{config.model} was taught {known}, not {place.language}.", err=True)
     console = Console(highlight=False)
     if console.is_terminal:
-        return _live(place, loaded, console)
-    completion = _ask(place, loaded, time.monotonic_ns, lambda draft: None)
+        return _live(place, loaded, config, console)
+    completion = _ask(place, loaded, config, time.monotonic_ns, lambda draft: None)
     if completion is not None:
         typer.echo(completion.text)
     return completion
 
 
-def _live(place: Place, loaded: "LoadedModel", console: "Console") -> "Completion | None":
+def _live(
+    place: Place, loaded: "LoadedModel", config: Config, console: "Console"
+) -> "Completion | None":
     from rich.live import Live
 
     from mercury_lsp.terminal import Page, Screen, Tokens
@@ -143,7 +157,7 @@ def _live(place: Place, loaded: "LoadedModel", console: "Console") -> "Completio
     tokens = Tokens(loaded.tokenizer.decode, loaded.card.infill.mask_id)
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         screen = Screen(live, page, tokens, time.monotonic_ns, time.sleep)
-        completion = _ask(place, loaded, screen.clock, screen.draft)
+        completion = _ask(place, loaded, config, screen.clock, screen.draft)
         screen.done(completion)
     return completion
 
@@ -151,6 +165,7 @@ def _live(place: Place, loaded: "LoadedModel", console: "Console") -> "Completio
 def _ask(
     place: Place,
     loaded: "LoadedModel",
+    config: Config,
     clock: Callable[[], int],
     watch: "Callable[[Draft], None]",
 ) -> "Completion | None":
@@ -161,7 +176,6 @@ def _ask(
     from mercury_lsp.core.cache import CompletionCache
     from mercury_lsp.core.types import Document, Request, Trigger
 
-    config = Config()
     document = Document(place.uri, place.language, place.text)
     return engine.complete(
         Request(document, place.offset, Trigger.INVOKED),

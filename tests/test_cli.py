@@ -62,6 +62,7 @@ def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["models", "nonsense"], "nonsense"),
         (["complete", "nowhere"], "FILE:LINE"),
         (["complete", "/absent.py:1"], "cannot be read"),
+        (["complete", "mercury_lsp/cli.py:1", "--mode", "magic"], "must be one of diffusion"),
         (["bench"], "models pull mini"),
         (["bench", "--model", "maxi"], "no model called 'maxi'"),
         (["bench", "--set", "deadlineMs"], "KEY=VALUE"),
