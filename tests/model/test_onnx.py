@@ -17,7 +17,7 @@ from mercury_model.config import ModelConfig
 from mercury_model.infill import Gap, Infiller, Sampling
 from mercury_model.runtime import KV, Predictions, Runtime, graph, select
 from mercury_model.runtime.arithmetic import Precision
-from mercury_model.runtime.onnx import OnnxRuntime
+from mercury_model.runtime.onnx import OnnxRuntime, session_options
 from mercury_model.runtime.torch import TorchRuntime, denoiser
 
 CARD = models.card("tiny")
@@ -45,7 +45,7 @@ def precision(request: pytest.FixtureRequest) -> Precision:
 def onnx(precision: Precision, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
     path = tmp_path_factory.mktemp("graph") / "tiny.onnx"
     graph.write(path, CARD.architecture, WEIGHTS, precision, MASK)
-    return OnnxRuntime(path, CARD.architecture, MASK, precision.value, 1)
+    return OnnxRuntime(path, CARD.architecture, MASK, precision.value, session_options(1))
 
 
 def context(runtime: Runtime, ids: list[int]) -> KV:
@@ -161,7 +161,7 @@ def test_gated_adapters_act_at_masks_alone(
 ) -> None:
     weights, ids = adapted(), real_ids(100)
     graph.write(tmp_path / "adapted.onnx", CARD.architecture, weights, precision, MASK)
-    ours = OnnxRuntime(tmp_path / "adapted.onnx", CARD.architecture, MASK, "", 1)
+    ours = OnnxRuntime(tmp_path / "adapted.onnx", CARD.architecture, MASK, "", session_options(1))
     theirs = TorchRuntime(denoiser(CARD.architecture, weights, MASK), dtype=torch.float32)
     block = [*ids[90:], *[MASK] * 6]
     found, expected = (r.verify(context(r, ids[:90]), block) for r in (ours, theirs))
@@ -213,7 +213,7 @@ def test_networks_of_other_families_give_what_torch_gives(
 ) -> None:
     weights, ids = random_network(config), list(np.random.default_rng(5).integers(1, 83, 63))
     graph.write(tmp_path / "network.onnx", config, weights, precision, 0)
-    ours = OnnxRuntime(tmp_path / "network.onnx", config, 0, "", 1)
+    ours = OnnxRuntime(tmp_path / "network.onnx", config, 0, "", session_options(1))
     theirs = TorchRuntime(denoiser(config, weights), dtype=torch.float32)
     found, expected = (r.denoise(context(r, ids), ids[:9]) for r in (ours, theirs))
     exact = precision == Precision.FP32

@@ -70,12 +70,13 @@ def _torch(card: ModelCard, weights: Callable[[], Tensors], threads: int) -> Run
 
 
 def _onnx(card: ModelCard, weights: Callable[[], Tensors], path: Path, threads: int) -> Runtime:
-    from mercury_model.runtime.onnx import OnnxRuntime
+    from mercury_model.runtime.onnx import OnnxRuntime, session_options
 
-    about = precision(_flags())
+    about = precision(flags())
     built = path.with_name(f"{path.name}-{about}-{FORMAT}.onnx")
     _build(built, card, weights, about)
-    return OnnxRuntime(built, card.architecture, card.infill.mask_id, about, threads)
+    mask_id = card.infill.mask_id
+    return OnnxRuntime(built, card.architecture, mask_id, about, session_options(threads))
 
 
 def precision(flags: frozenset[str]) -> str:
@@ -105,7 +106,7 @@ def _hashes(path: Path) -> str:
     return " ".join(tensors.sha256(file) if file.exists() else "absent" for file in files)
 
 
-def _flags() -> frozenset[str]:
+def flags() -> frozenset[str]:
     """The processor's flags, as Linux names them; what other systems are known to have."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
@@ -117,4 +118,4 @@ def _flags() -> frozenset[str]:
     return frozenset(named[0].partition(":")[2].split()) if named else frozenset()
 
 
-__all__ = ["Kind", "choose", "precision"]
+__all__ = ["Kind", "choose", "cores", "flags", "precision"]

@@ -1,0 +1,249 @@
+"""How long a call of mini takes on this machine's CPU, and how far that is from what it could be.
+
+`python model/bench_runtime.py` on a quiet machine, with mini pulled, writes
+`model/results/runtime.json`. Every runtime must first predict what torch does in fp32, within what
+its precision allows; one that does not gets no time. `--spin` tries other waiting times of ONNX
+Runtime's threads.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto, helper
+
+from mercury_lsp import machine
+from mercury_lsp.config import surroundings
+from mercury_model import models
+from mercury_model.config import ModelConfig
+from mercury_model.runtime import CHUNK_TOKENS, KV, Runtime, graph, select
+from mercury_model.runtime.arithmetic import CONTRIB, Int8, Nodes, Precision, Tensors
+from mercury_model.runtime.onnx import SPIN_US, OnnxRuntime, session_options
+from mercury_model.runtime.torch import TorchRuntime, denoiser
+from mercury_model.tokenizer import Tokenizer
+
+ROWS = (1, 2, 4, 6, 8, 12, 16, 64)
+TEXT = Path(models.__file__)
+OUTPUT = Path(__file__).parent / "results" / "runtime.json"
+
+OFF = {"fp32": 0.002, "bf16": 0.03, "int8": 0.03}
+"""How far the likeliest token's probability may be from the reference, on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One call, many times: `denoise` of a block of masks, `extend` by clean tokens."""
+
+    runtime: str
+    call: str
+    rows: int
+    median_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What a step of `rows` rows must move and multiply, and how long that takes at best."""
+
+    rows: int
+    bytes: int
+    operations: int
+    floor_ms: float
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=50, help="calls a figure is made of")
+    parser.add_argument("--threads", type=int, default=0, help="0 means one per physical core")
+    parser.add_argument("--context", type=int, default=300, help="tokens before the block")
+    parser.add_argument("--spin", type=int, nargs="+", default=[SPIN_US], help="microseconds")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    given = parser.parse_args()
+    threads = given.threads or select.cores()
+    ids = context_ids(given.context + CHUNK_TOKENS)
+    timings = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, runtime in checked(Path(folder), threads, given.spin, ids):
+            for timing in timed(name, runtime, ids[: given.context], given.runs):
+                sys.stdout.write(
+                    f"{timing.runtime:24} {timing.call:8} {timing.rows:3} rows "
+                    f"{timing.median_ms:8.2f} ms  p95 {timing.p95_ms:8.2f} ms\n"
+                )
+                timings.append(timing)
+        rates = {"bytes": bandwidth(threads), "operations": int8_rate(Path(folder), threads)}
+    floors = [floor(rows, given.context, rates) for rows in ROWS]
+    for line in floors:
+        sys.stdout.write(f"floor {line.rows:3} rows {line.floor_ms:8.2f} ms\n")
+    report = {
+        "model": "mini",
+        "context": given.context,
+        "threads": threads,
+        "runs": given.runs,
+        "machine": asdict(machine.describe()),
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+        "rates_per_second": rates,
+        "timings": [asdict(timing) for timing in timings],
+        "floors": [asdict(line) for line in floors],
+    }
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+
+
+def context_ids(length: int) -> list[int]:
+    """Ids of real code."""
+    card = models.card("mini")
+    tokenizer = Tokenizer(models.BUNDLED / models.find("mini").tokenizer, card.infill)
+    return tokenizer.encode(TEXT.read_text("utf-8"))[:length]
+
+
+def runtimes(
+    folder: Path, threads: int, spins: Sequence[int], weights: Tensors
+) -> Iterator[tuple[str, str, Runtime]]:
+    """(name, precision, runtime), one at a time, so that only one is in memory."""
+    card = models.card("mini")
+    config, mask = card.architecture, card.infill.mask_id
+    network = denoiser(config, weights, mask)
+    yield "torch fp32", "fp32", TorchRuntime(network, dtype=torch.float32, threads=threads)
+    yield "torch bf16", "bf16", TorchRuntime(network, dtype=torch.bfloat16, threads=threads)
+    del network
+    int8 = Precision(select.precision(select.flags()))
+    for precision, kind in ((Precision.FP32, "fp32"), (int8, "int8")):
+        path = folder / f"{precision}.onnx"
+        graph.write(path, config, weights, precision, mask)
+        for spin in spins:
+            name = f"onnx {precision}" + (f" spin {spin} us" if len(spins) > 1 else "")
+            options = session_options(threads, spin)
+            yield name, kind, OnnxRuntime(path, config, mask, precision, options)
+
+
+def checked(
+    folder: Path, threads: int, spins: Sequence[int], ids: Sequence[int]
+) -> Iterator[tuple[str, Runtime]]:
+    """The runtimes that predict what the first of them, torch in fp32, does. Exits otherwise."""
+    card = models.card("mini")
+    weights = models.merged(models.find("mini"), surroundings().cache_dir)
+    reference = None
+    for name, precision, runtime in runtimes(folder, threads, spins, weights):
+        kv = read(runtime, ids[:-20])
+        found = runtime.verify(kv, [*ids[-20:], *[card.infill.mask_id] * 6])
+        reference = reference or found
+        off = float(np.abs(found.probs[:, 0] - reference.probs[:, 0]).mean())
+        if off > OFF[precision]:
+            sys.exit(f"{name} is wrong by {off:.3f} on average; no times are taken.")
+        yield name, runtime
+
+
+def read(runtime: Runtime, ids: Sequence[int]) -> KV:
+    """A context."""
+    kv = runtime.new_kv()
+    for start in range(0, len(ids), CHUNK_TOKENS):
+        runtime.extend(kv, ids[start : start + CHUNK_TOKENS])
+    return kv
+
+
+def timed(name: str, runtime: Runtime, ids: Sequence[int], runs: int) -> Iterator[Timing]:
+    """All calls on one context."""
+    mask = models.card("mini").infill.mask_id
+    kv = read(runtime, ids)
+    length = kv.length
+
+    def extend(rows: int) -> Callable[[], object]:
+        def call() -> None:
+            runtime.extend(kv, ids[:rows])
+            kv.truncate(length)
+
+        return call
+
+    def denoise(rows: int) -> Callable[[], object]:
+        block = [ids[0], *[mask] * (rows - 1)]
+        return lambda: runtime.denoise(kv, block)
+
+    calls = [("extend", rows, extend(rows)) for rows in (1, CHUNK_TOKENS)]
+    calls += [("denoise", rows, denoise(rows)) for rows in ROWS]
+    for kind, rows, call in calls:
+        seconds = measured(call, runs)
+        p95 = float(np.percentile(seconds, 95))
+        yield Timing(name, kind, rows, 1e3 * median(seconds), 1e3 * p95)
+
+
+def measured(call: Callable[[], object], runs: int) -> list[float]:
+    """Seconds of each of `runs` calls, after three that do not count."""
+    seconds = []
+    for index in range(runs + 3):
+        began = time.perf_counter()
+        call()
+        if index >= 3:
+            seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def bandwidth(threads: int) -> float:
+    """Bytes a second that `threads` threads read from memory, past any cache."""
+    blocks = [np.ones(1 << 25, np.int64) for _ in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        seconds = measured(lambda: list(pool.map(np.sum, blocks)), 9)
+    return sum(block.nbytes for block in blocks) / min(seconds)
+
+
+def int8_rate(folder: Path, threads: int) -> float:
+    """Operations a second of a large product in int8: two for each multiplication."""
+    config, rows = models.card("mini").architecture, 1024
+    path = folder / "product.onnx"
+    with path.with_suffix(".weights").open("wb") as file:
+        nodes = Nodes(file, "product.weights")
+        arithmetic = Int8(nodes, config, Precision(select.precision(select.flags())))
+        ones = nodes.constant("ones", np.ones(config.width, np.float32))
+        matrix = np.ones((4 * config.mlp_width, config.width), np.float32)
+        y = arithmetic.product(arithmetic.normed("x", ones), "matrix", matrix, "")
+    value = helper.make_tensor_value_info
+    model = helper.make_model(
+        helper.make_graph(
+            nodes.nodes,
+            "product",
+            [value("x", TensorProto.FLOAT, [1, rows, config.width])],
+            [value(y, TensorProto.FLOAT, [1, rows, len(matrix)])],
+            initializer=nodes.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", graph.OPSET), helper.make_opsetid(CONTRIB, 1)],
+        ir_version=graph.IR_VERSION,
+    )
+    onnx.save(model, path)
+    session = ort.InferenceSession(path, session_options(threads))
+    x = np.ones((1, rows, config.width), np.float32)
+    return 2 * rows * matrix.size / min(measured(lambda: session.run(None, {"x": x}), 20))
+
+
+def floor(rows: int, context: int, rates: dict[str, float]) -> Floor:
+    """Every weight once, in int8, and every key and value; whichever takes longer."""
+    config = models.card("mini").architecture
+    weights = parameters(config)
+    keys = context + rows
+    attention = 4 * config.heads * config.head_width * keys * config.layers
+    moved = weights + keys * config.kv_bytes_per_token
+    operations = rows * (2 * weights + attention)
+    seconds = max(moved / rates["bytes"], operations / rates["operations"])
+    return Floor(rows, moved, operations, 1e3 * seconds)
+
+
+def parameters(config: ModelConfig) -> int:
+    """Weights of all matrices that a row is multiplied by, the head included."""
+    queries, shared = config.heads * config.head_width, config.kv_heads * config.head_width
+    layer = config.width * (2 * queries + 2 * shared + 3 * config.mlp_width)
+    return config.layers * layer + config.vocab_size * config.width
+
+
+if __name__ == "__main__":
+    main()
