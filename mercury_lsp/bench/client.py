@@ -76,11 +76,6 @@ class Client:
             raise
         return client
 
-    @property
-    def process_id(self) -> int:
-        """The server's."""
-        return self._process.pid
-
     def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Send a notification."""
         self._send({"jsonrpc": "2.0", "method": method, "params": params})

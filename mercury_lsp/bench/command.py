@@ -39,7 +39,9 @@ def bench(  # noqa: PLR0913  the options are what the command is
     model: Annotated[str, typer.Option(help="The model to measure.")] = "mini",
     compare: Annotated[
         list[str] | None,
-        typer.Option(help="Measure this way of decoding too: ar, verified. May be repeated."),
+        typer.Option(
+            help="Measure this way of decoding too: ar, diffusion or verified. Repeatable."
+        ),
     ] = None,
     gaps: Annotated[
         bool, typer.Option("--gaps", help="Fill sixty gaps in known code instead of typing.")
