@@ -67,6 +67,7 @@ def serve_tcp(
                 f"Nothing can listen on {host}:{port} ({error.strerror or error}).",
                 "Choose another --tcp HOST:PORT.",
             ) from error
+        log.info("listening on %s:%d", host, port)
         reader, writer = await connected
         listening.close()
         await converse(mercury, reader, wire.StreamWriter(writer))

@@ -1,15 +1,18 @@
 """The real server with a scripted model, for tests: `scripted_server.py '{"writes": "abc"}'`.
 
-`writes` is what the model writes, `missing` a file without which there are no weights; pulling
-creates it. `altered` makes loading fail as it does for damaged weights, `broken` as nobody expects
-it to fail; `endless` makes the model write up to every limit, and `fails` makes it raise with the
-document's text in the message. `calls` is a file that grows by the first letter of each call to
-the model, `gate` a named pipe from which each call takes a byte before it begins, until it is
-closed. `prints` is printed to standard output, where it does not belong.
+`writes` is what the model writes; `endless` makes it go on up to every limit, and `fails` makes it
+raise with the document's text in the message. `missing` is a file without which there are no
+weights; pulling creates it. While the file `altered` exists, loading fails as it does for damaged
+weights; `broken` makes it fail as nobody expects. `hurry` is how much too fast the clock runs.
+`calls` is a file that grows by the first letter of each call to the model, `gate` a named pipe
+from which each call takes a byte before it begins, until it is closed. `prints` is printed to
+standard output, where it does not belong.
 """
 
 import json
+import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,12 +52,18 @@ class Turnstile(list[tuple[str, tuple[int, ...]]]):
 def shelf(scenario: dict[str, Any]) -> Shelf:
     weights = Path(scenario["missing"]) if "missing" in scenario else None
 
+    def altered() -> bool:
+        return "altered" in scenario and Path(scenario["altered"]).exists()
+
+    def stamp(name: str) -> object:
+        return None if weights is not None and not weights.exists() else altered()
+
     def load(name: str, threads: int) -> LoadedModel:
         if weights is not None and not weights.exists():
             raise WeightsMissing("The weights are not on this machine.", "Pull them.")
         if scenario.get("broken"):
             raise OSError(28, "No space left on device")
-        if scenario.get("altered"):
+        if altered():
             raise WeightsAltered("The weights were altered.", "Delete them.")
         text, end = scenario.get("writes", "abc"), not scenario.get("endless")
         infill = FORMAT if end else replace(FORMAT, middle_tokens=1_000_000)
@@ -62,7 +71,7 @@ def shelf(scenario: dict[str, Any]) -> Shelf:
         runtime = kind(spell(text, end), infill)
         if "calls" in scenario:
             runtime.calls = Turnstile(scenario["calls"], scenario.get("gate"))
-        print(scenario.get("prints", ""), flush=True)
+        os.write(1, scenario.get("prints", "").encode())
         return LoadedModel(card(infill), LetterTokenizer(), runtime)  # type: ignore[arg-type]
 
     def pull(name: str, progress: Progress) -> None:
@@ -70,9 +79,11 @@ def shelf(scenario: dict[str, Any]) -> Shelf:
         progress(1, 2)
         weights.touch()
 
-    return Shelf(load, lambda name: weights is None or weights.exists(), pull)
+    return Shelf(load, stamp, pull)
 
 
 if __name__ == "__main__":
-    mercury = make_server(Config(), shelf(json.loads(sys.argv[1] if sys.argv[1:] else "{}")))
+    scenario = json.loads(sys.argv[1] if sys.argv[1:] else "{}")
+    hurry = scenario.get("hurry", 1)
+    mercury = make_server(Config(), shelf(scenario), clock=lambda: time.monotonic_ns() * hurry)
     sys.exit(over_stdio(mercury))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,21 @@ from lsp.wire import SCRIPTED, UTF16, Wire, serving
 
 INVOKED, AUTOMATIC = 1, 2
 CANCELLED, INVALID = -32800, -32602
+
+TEXTS = [
+    ("empty", "", 0, 0),
+    ("outside", "h = ", 99, 99),
+    ("binary", "\0\0\x01\udcff", 0, 2),
+    ("long line", "a" * 1_000_000, 0, 500_000),
+    ("huge", "h = a\n" * 1_700_000, 700_000, 4),
+    ("broken", 'if (:\n\t  )]}\'"""\n', 1, 2),
+    ("crlf", "h = \r\nh = \r\n", 1, 4),
+    ("mixed tabs", "if a:\n\tb\n        c\n \t d", 3, 4),
+    ("combining", "\U0001f600\u0301" * 50, 0, 51),
+    ("in a string", "h = 'ab", 0, 6),
+    ("in a comment", "# ab", 0, 3),
+    ("in an emoji", "\U0001f469\u200d\U0001f4bb", 0, 1),
+]
 
 
 @pytest.fixture
@@ -128,27 +144,24 @@ async def test_a_document_closed_while_its_request_runs_gets_nothing(wire: Wire)
     assert (await wire.complete(0, 4))["result"] == []
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "character"),
-    [
-        ("", 0, 0),
-        ("h = ", 99, 99),
-        ("\0\0\x01\udcff", 0, 2),
-        ("a" * 1_000_000, 0, 500_000),
-        ("h = a\n" * 1_000_000, 700_000, 4),
-        ('if (:\n\t  )]}\'"""\n', 1, 2),
-        ("h = \r\nh = \r\n", 1, 4),
-        ("\U0001f600\u0301" * 50, 0, 51),
-    ],
-    ids=["empty", "outside", "binary", "long-line", "huge", "broken", "crlf", "combining"],
-)
-async def test_no_text_keeps_a_request_from_being_answered(
-    wire: Wire, text: str, line: int, character: int
-) -> None:
-    wire.open(text)
-    for kind in (INVOKED, AUTOMATIC):
-        answer = await wire.complete(line, character, kind=kind)
-        assert isinstance(answer["result"], list)
+async def test_no_text_keeps_a_request_from_being_answered(wire: Wire) -> None:
+    for name, text, line, character in TEXTS:
+        wire.open(text, uri=name)
+        for kind in (INVOKED, AUTOMATIC):
+            answer = await wire.complete(line, character, uri=name, kind=kind)
+            assert isinstance(answer["result"], list), name
+
+
+async def test_edits_of_a_huge_document_land_where_they_were_made(wire: Wire) -> None:
+    wire.open("# \x0c\u2028\n" + "abc = 1\r\n" * 1_000_000 + "h = ")
+    start, end = {"line": 1_000_001, "character": 0}, {"line": 1_000_001, "character": 9}
+    for version, text in enumerate(("a", "ab", "h = "), start=2):
+        change = {"range": {"start": start, "end": end}, "text": text}
+        document = {"uri": "file:///a.py", "version": version}
+        wire.notify(
+            "textDocument/didChange", {"textDocument": document, "contentChanges": [change]}
+        )
+    assert texts(await wire.complete(1_000_001, 4))[0] == "abc(d)"
 
 
 async def test_an_unknown_language_is_left_alone_until_somebody_asks(wire: Wire) -> None:
@@ -205,13 +218,33 @@ async def test_a_change_of_configuration_holds_from_the_next_request_on(wire: Wi
             pass
 
 
-async def test_configuration_is_pulled_from_a_client_that_has_it() -> None:
-    async with serving(SCRIPTED) as wire:
+async def test_configuration_is_pulled_from_a_client_that_has_it_and_again_when_it_changes() -> (
+    None
+):
+    offered = {"configuration": True, "didChangeConfiguration": {"dynamicRegistration": True}}
+    async with serving([*SCRIPTED, '{"writes": "abc"}']) as wire:
         wire.replies["workspace/configuration"] = [{"enable": False}]
-        await wire.initialize({**UTF16, "workspace": {"configuration": True}})
+        await wire.initialize({**UTF16, "workspace": offered})
         await wire.hear("mercury/status", state="off")
+        registered = await wire.hear("client/registerCapability")
         wire.open("h = \n")
         assert (await wire.complete(0, 4))["result"] == []
+        wire.replies["workspace/configuration"] = [None]
+        wire.notify("workspace/didChangeConfiguration", {"settings": None})
+        await wire.hear("mercury/status", state="ready")
+        assert texts(await wire.complete(0, 4))[0] == "abc"
+    [registration] = registered["params"]["registrations"]
+    assert registration["method"] == "workspace/didChangeConfiguration"
+    assert registration["registerOptions"] == {"section": "mercury"}
+
+
+async def test_settings_of_other_servers_are_not_for_it(wire: Wire) -> None:
+    other = {"python": {"analysis": {}}, "editor": {"tabSize": 4}}
+    wire.notify("workspace/didChangeConfiguration", {"settings": other})
+    wire.open("h = \n")
+    assert texts(await wire.complete(0, 4))[0] == "abc(d)"
+    await wire.shut_down()
+    assert "window/showMessage" not in {message["method"] for message in wire.heard}
 
 
 async def test_without_weights_it_says_once_what_mends_it_and_uses_them_when_downloaded(
@@ -235,29 +268,58 @@ async def test_without_weights_it_says_once_what_mends_it_and_uses_them_when_dow
     assert titles == ["Loading mini", "Downloading mini", "Loading mini"]
 
 
-async def test_without_weights_nobody_waits_and_weights_that_arrive_are_picked_up(
-    tmp_path: Path,
+@pytest.mark.parametrize("problem", ["missing", "altered"])
+async def test_weights_that_arrive_by_another_hand_are_picked_up(
+    problem: str, tmp_path: Path
 ) -> None:
     weights = tmp_path / "weights"
-    async with serving([*SCRIPTED, json.dumps({"missing": str(weights)})]) as wire:
-        wire.replies["window/showMessageRequest"] = {"title": "Not now"}
-        await wire.initialize()
-        await wire.hear("mercury/status", state="missing")
-        wire.open("h = \n")
-        assert (await wire.complete(0, 4))["result"] == []
+    if problem == "altered":
         weights.touch()
-        async with asyncio.timeout(60):
-            while not (await wire.complete(0, 4))["result"]:
-                pass
-
-
-async def test_altered_weights_are_reported_with_their_remedy() -> None:
-    async with serving([*SCRIPTED, '{"altered": true}']) as wire:
-        await wire.initialize()
+    scenario = {problem: str(weights), "hurry": 30}
+    async with serving([*SCRIPTED, json.dumps(scenario)]) as wire:
+        wire.replies["window/showMessageRequest"] = {"title": "Not now"}
+        await wire.initialize(initializationOptions={"invokedDeadlineMs": 60_000})
         said = await wire.hear("window/showMessageRequest")
         wire.open("h = \n")
         assert (await wire.complete(0, 4))["result"] == []
-    assert "The weights were altered. Delete them." in said["params"]["message"]
+        if problem == "altered":
+            weights.unlink()
+        else:
+            weights.touch()
+        async with asyncio.timeout(60):
+            while not (await wire.complete(0, 4))["result"]:
+                pass
+        asked = [m for m in wire.heard if m["method"] == "window/showMessageRequest"]
+    remedy = {"missing": "Pull them.", "altered": "Delete them."}[problem]
+    assert said["params"]["message"].endswith(remedy)
+    assert asked == [said]
+
+
+async def test_a_model_that_breaks_as_it_is_loaded_is_reported_without_a_traceback() -> None:
+    async with serving([*SCRIPTED, '{"broken": true}']) as wire:
+        await wire.initialize()
+        said = await wire.hear("window/showMessage")
+        logged = await wire.hear("window/logMessage")
+        wire.open("h = \n")
+        assert (await wire.complete(0, 4))["result"] == []
+        code, log = await wire.shut_down()
+    assert (
+        "mini could not be loaded (OSError). Run: mercury-lsp doctor" in said["params"]["message"]
+    )
+    assert "OSError in shelf.<locals>.load" in logged["params"]["message"]
+    assert "Traceback" not in log
+    assert code == 0
+
+
+async def test_a_name_that_is_no_model_is_answered_with_those_there_are_and_can_be_mended() -> None:
+    async with serving([sys.executable, "-m", "mercury_lsp", "--stdio"]) as wire:
+        await wire.initialize(initializationOptions={"model": "maxi"})
+        said = await wire.hear("window/showMessage")
+        tiny = {"settings": {"mercury": {"model": "tiny"}}}
+        wire.notify("workspace/didChangeConfiguration", tiny)
+        await wire.hear("mercury/status", state="ready", model="tiny")
+    assert "no model called 'maxi'" in said["params"]["message"]
+    assert "tiny" in said["params"]["message"]
 
 
 async def test_a_failing_model_ends_the_request_quietly_and_no_source_is_logged() -> None:
