@@ -143,9 +143,6 @@ function M.start(buf)
     init_options = { mercury = config.options.settings },
     settings = { mercury = config.options.settings },
     handlers = handlers,
-    on_init = function()
-      set_state("ready") -- until the server says more
-    end,
     on_exit = on_exit,
   }, {
     bufnr = buf,

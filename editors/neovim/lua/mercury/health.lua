@@ -17,13 +17,10 @@ local function check_server(cmd)
     return
   end
   vim.health.ok("server: " .. path)
-  for _, entry in ipairs(report.checks or {}) do
-    local line = ("%s: %s"):format(entry.name, entry.detail or entry.found or "")
-    if entry.ok then
-      vim.health.ok(line)
-    else
-      vim.health.error(line, entry.remedy and { entry.remedy } or nil)
-    end
+  local say = { fine = vim.health.ok, warning = vim.health.warn, broken = vim.health.error }
+  for _, finding in ipairs(report.findings) do
+    local advice = finding.remedy ~= "" and { finding.remedy } or nil
+    say[finding.state](("%s: %s"):format(finding.name, finding.detail), advice)
   end
 end
 

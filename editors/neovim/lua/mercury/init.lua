@@ -48,6 +48,15 @@ local function typed(event)
   request.send(event.buf, request.AUTOMATIC)
 end
 
+--- What was asked while the model was loading was answered with nothing: ask again.
+local function status_changed()
+  local buf = vim.api.nvim_get_current_buf()
+  if client.state == "ready" and vim.api.nvim_get_mode().mode:sub(1, 1) == "i" then
+    request.cancel()
+    typed({ buf = buf })
+  end
+end
+
 local function leave()
   request.cancel()
   ghost.clear()
@@ -171,6 +180,11 @@ function M.setup(options)
   on({ "InsertEnter", "TextChangedI", "TextChangedP", "CursorMovedI" }, typed)
   on({ "InsertLeave", "BufLeave" }, leave)
   on("CompleteChanged", ghost.clear)
+  vim.api.nvim_create_autocmd("User", {
+    group = group,
+    pattern = "MercuryStatus",
+    callback = status_changed,
+  })
   map_keys()
   M.attach_all()
 end
