@@ -11,9 +11,10 @@ stops the model at its next step. Nothing here uses the network: weights are fet
 import asyncio
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -36,7 +37,26 @@ Stopped = Callable[[], bool]
 """Whether nobody waits for a result any more."""
 
 
-class MercuryCoder:
+class _Closed(AbstractContextManager["_Closed"]):
+    """Closed when its `with` block ends."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+class MercuryCoder(_Closed):
     """A model that fills gaps; its weights are loaded by the first call, or by `load`.
 
     `model` is a name from `mercury-lsp models list`, or a model that is loaded already; `config`
@@ -116,17 +136,6 @@ class MercuryCoder:
         self._closed.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _fill(self, gap: "Gap", sampling: "Sampling", stopped: Stopped) -> str:
         from mercury_model.infill import Infiller
 
@@ -143,7 +152,7 @@ class MercuryCoder:
         return text
 
 
-class MercuryCodeCompletion:
+class MercuryCodeCompletion(_Closed):
     """Completions as the language server offers them: trimmed to the syntax, or none at all.
 
     Share a `MercuryCoder` between several to load its weights once. `cache` keeps completions, so
@@ -181,17 +190,6 @@ class MercuryCodeCompletion:
     def close(self) -> None:
         """Close the coder, and with it everything that shares it."""
         self.coder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _complete(self, request: Request, stopped: Stopped) -> Completion | None:
         from mercury_lsp.backend import Backend, limits

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mercury_lsp import figure
 from mercury_lsp.bench.document import Setting
 from mercury_lsp.bench.report import STAGES, Run
-from mercury_lsp.errors import SettingsError
 
 _LINES = ("#3b6fb6", "#d1772f", "#5a9a68")
 _STAGE_COLOURS = ("#8c8c8c", "#b7a7d1", "#7db3c9", "#3b6fb6", "#9fc08a", "#d8c38a")
@@ -14,29 +14,16 @@ _STAGE_COLOURS = ("#8c8c8c", "#b7a7d1", "#7db3c9", "#3b6fb6", "#9fc08a", "#d8c38
 
 def save(path: Path, where: Setting, runs: Sequence[Run], deadline_ms: int) -> None:
     """Write a PNG. Raises SettingsError without matplotlib, or where nothing can be written."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SettingsError(
-            "Plots need matplotlib.", 'Install it with: pip install "mercury-lsp[bench]"'
-        ) from error
-    figure = Figure(figsize=(11, 4.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    picture = figure.blank(11, 4.6, dpi=150)
+    left, right = picture.subplots(1, 2, width_ratios=(3, 2))
     _latencies(left, runs, deadline_ms)
     _stages(right, runs)
-    figure.suptitle(
+    picture.suptitle(
         f"{runs[0].model}, {runs[0].runtime}\n{where.machine.processor}, "
         f"{where.machine.cores} cores ({' '.join(where.machine.flags)})",
         fontsize=9,
     )
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise SettingsError(
-            f"The plot cannot be written: {error}.", "Name another file."
-        ) from error
+    figure.save(picture, path)
 
 
 def _latencies(axes: Any, runs: Sequence[Run], deadline_ms: int) -> None:

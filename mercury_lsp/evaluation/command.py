@@ -124,12 +124,13 @@ def held_out(corpus: Path, python: int, others: int, limit: int | None) -> "list
 def load(model: str, deltas: Sequence[Path], threads: int) -> "LoadedModel":
     """The model of the table with further deltas on top. Raises WeightsMissing and others."""
     from mercury_model import checkpoint, models
-    from mercury_model.runtime.torch import TorchRuntime, denoiser
 
     cache = surroundings().cache_dir
-    if not deltas:
-        return models.load(model, cache_dir=cache, threads=threads)
     loaded = models.load(model, cache_dir=cache, threads=threads)
+    if not deltas:
+        return loaded
+    from mercury_model.runtime.torch import TorchRuntime, denoiser
+
     base = models.merged(models.find(model), cache)
     weights = checkpoint.merge(base, [checkpoint.read_delta(path) for path in deltas])
     network = denoiser(loaded.card.architecture, weights, loaded.card.infill.mask_id)

@@ -4,21 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mercury_lsp.errors import SettingsError
+from mercury_lsp import figure
 
 
 def save(path: Path, bins: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Write a PNG with a curve a setting. Raises SettingsError without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SettingsError(
-            "Plots need matplotlib.", 'Install it with: pip install "mercury-lsp[bench]"'
-        ) from error
-    figure = Figure(figsize=(5, 4.6), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    picture = figure.blank(5, 4.6, dpi=130)
+    axes = picture.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--")
     for name, values in bins.items():
         filled = [b for b in values if b["count"]]
@@ -28,4 +20,4 @@ def save(path: Path, bins: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     axes.set(xlabel="confidence", ylabel="right", title="single lines", xlim=(0, 1), ylim=(0, 1))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, format="png")
+    figure.save(picture, path)

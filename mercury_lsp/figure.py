@@ -1,0 +1,33 @@
+"""An empty picture and its file, for those who plot. Needs matplotlib, which is an extra."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mercury_lsp.errors import SettingsError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def blank(width: float, height: float, dpi: int) -> "Figure":
+    """A figure of `width` by `height` inches. Raises SettingsError without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SettingsError(
+            "Plots need matplotlib.", 'Install it with: pip install "mercury-lsp[bench]"'
+        ) from error
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a PNG. Raises SettingsError where nothing can be written."""
+    try:
+        figure.savefig(path, format="png")
+    except OSError as error:
+        raise SettingsError(
+            f"The plot cannot be written: {error}.", "Name another file."
+        ) from error
