@@ -22,7 +22,7 @@ LANGUAGES = ("python", "javascript", "shellscript", "plaintext")
 def request(marked: str, language: str = "python", **more: object) -> Request:
     """A request at the ‸ of a document."""
     before, after = marked.split("‸")
-    document = Document("file:///work/a.py", language, before + after)
+    document = Document("file:///project/a.py", language, before + after)
     return Request(document, len(before), **more)  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ SHAPES = "\n".join(
 )
 WEATHER = "\n".join(f"def forecast_{n}(station):\n    return station.rain\n" for n in range(30))
 HERE = Document(
-    "file:///work/main.py",
+    "file:///project/main.py",
     "python",
     "import shapes\n\n\ndef total(radius, height):\n    surface = area_of_cone(radius, height)\n"
     * 30,
@@ -22,19 +22,19 @@ HERE = Document(
 
 
 def other(name: str, text: str) -> Document:
-    return Document(f"file:///work/lib/{name}", "python", text)
+    return Document(f"file:///project/lib/{name}", "python", text)
 
 
 def test_the_piece_that_speaks_of_the_same_things_is_chosen() -> None:
     others = (other("weather.py", WEATHER), other("geometry.py", SHAPES))
     found = similar(HERE, len(HERE.text), others, 2_000)
-    assert found[0].path == "work/lib/geometry.py"
+    assert found[0].path == "project/lib/geometry.py"
     assert "area_of_cone" in found[0].text
 
 
 def test_an_imported_document_goes_before_an_equal_one() -> None:
     others = (other("copy.py", SHAPES), other("shapes.py", SHAPES))
-    assert similar(HERE, len(HERE.text), others, 4_000)[0].path == "work/lib/shapes.py"
+    assert similar(HERE, len(HERE.text), others, 4_000)[0].path == "project/lib/shapes.py"
 
 
 def test_a_package_is_imported_by_the_name_of_its_folder() -> None:
@@ -50,10 +50,10 @@ def test_imports_of_other_languages_are_read_too() -> None:
         "use crate::shapes::area;",
         "source ./shapes.sh",
         "require_once 'lib/shapes.php';",
-        "import org.work.shapes;",
-        'import (\n\t"work/shapes"\n)',
+        "import org.project.shapes;",
+        'import (\n\t"project/shapes"\n)',
     ):
-        here = Document("file:///work/main", "?", f"{line}\n{HERE.text[14:]}")
+        here = Document("file:///project/main", "?", f"{line}\n{HERE.text[14:]}")
         others = (other("copy.x", SHAPES), other("shapes.x", SHAPES))
         assert similar(here, len(here.text), others, 9_000)[0].path.endswith("shapes.x"), line
 
