@@ -114,11 +114,6 @@ def dial(quality_speed_tradeoff: float) -> Policy:
     return Threshold(1.0 - quality_speed_tradeoff**_EXPONENT)
 
 
-def likely_run(confidence: NDArray[np.float32], chance: float) -> int:
-    """How many leading positions are all right with at least this chance, taken as independent."""
-    return int(np.searchsorted(-np.cumprod(confidence, dtype=np.float64), -chance, side="right"))
-
-
 def _leftmost_first(view: View, cost: NDArray[np.float32]) -> NDArray[np.intp]:
     """The open positions: the leftmost, then the others by cost, ties from the left."""
     positions = np.flatnonzero(view.open)

@@ -140,22 +140,40 @@ def test_verified_text_is_the_autoregressive_text(script: Script, sampling: Samp
     assert replace(verified, steps=0) == replace(exact, steps=0)
 
 
-def test_good_guesses_make_verified_decoding_take_fewer_calls() -> None:
-    text = "abcdefgh" * 4
+def test_drafted_guesses_make_verified_decoding_take_fewer_calls() -> None:
+    text = "bcdefgh\n.,"  # nothing in it comes twice, so that nothing can be looked up
     by_mode = {mode: ScriptedRuntime(spell(text)) for mode in MODES}
     for mode, runtime in by_mode.items():
-        *_, last = infiller(runtime).drafts(GAP, Sampling(mode=mode))
+        *_, last = infiller(runtime).drafts(Gap("", ""), Sampling(mode=mode))
         assert last.text == text
-    # 33 tokens: one by one; or the first, then by turns one with 5 guesses, and those and one more.
-    assert len(by_mode["autoregressive"].calls) == 33
-    assert len(by_mode["verified"].calls) == 11
+    # One by one; or the first, then by turns one, and two guesses of it with one more.
+    assert len(by_mode["autoregressive"].calls) == 11
+    assert len(by_mode["verified"].calls) <= 7
+
+
+def test_what_the_context_says_already_is_looked_up() -> None:
+    text = "bcdefgh(d, e)"
+    runtime = ScriptedRuntime(spell(text))
+    *_, last = infiller(runtime).drafts(Gap(f"a = {text}\nb = a", "\n"), Sampling(mode="verified"))
+    assert last.text == text
+    # The context gives the first token; "b" then has no match, "bc" has one.
+    assert max(len(ids) for ids in calls(runtime, "verify")) == FORMAT.block_length
+    assert last.steps <= 5
 
 
 def test_unlikely_guesses_are_not_verified() -> None:
-    runtime = ScriptedRuntime(spell("abcdef", confidence=0.4))
-    list(infiller(runtime).drafts(GAP, Sampling(mode="verified")))
+    runtime = ScriptedRuntime(spell("bcdefg", confidence=0.1))
+    list(infiller(runtime).drafts(Gap("", ""), Sampling(mode="verified")))
     guesses = [[i for i in ids[1:] if i != FORMAT.mask_id] for ids in calls(runtime, "verify")]
-    assert {len(ids) for ids in guesses} == {0, 1}
+    assert {len(ids) for ids in guesses} == {0}
+
+
+def test_no_masks_stand_behind_guesses_that_may_be_wrong() -> None:
+    runtime = ScriptedRuntime(spell("bcdefgh\n.,", confidence=0.5))
+    list(infiller(runtime).drafts(Gap("", ""), Sampling(mode="verified")))
+    for ids in calls(runtime, "verify"):
+        guesses = [token for token in ids[1:] if token != FORMAT.mask_id]
+        assert bool(guesses) == (FORMAT.mask_id not in ids)
 
 
 @given(scripts, st.integers(0, 30), st.integers(0, 9))

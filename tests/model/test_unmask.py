@@ -12,7 +12,6 @@ from mercury_model.unmask import (
     TopK,
     View,
     dial,
-    likely_run,
 )
 
 PROBABILITY = st.floats(0, 1, width=32)
@@ -148,11 +147,3 @@ def test_a_paced_block_settles_within_its_steps(policy: Paced, sizes: list[int])
         seen.append(int(chosen.sum()))
         still_open &= ~chosen
     assert seen == sizes
-
-
-@given(st.lists(PROBABILITY, max_size=20), PROBABILITY)
-def test_a_likely_run_is_the_longest_that_is_likely_enough(chances: list[float], at: float) -> None:
-    run = likely_run(np.array(chances, np.float32), at)
-    joint = np.cumprod(np.array(chances, np.float64))
-    assert (joint[:run] >= at).all()
-    assert run == len(chances) or joint[run] < at
