@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -63,14 +64,12 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
     }
     cases = held_out(corpus, python, others, limit)
     loaded = load(model, tuple(delta or ()), threads)
-    timing = measure.timing(loaded, cases[0], time.perf_counter)
-    runs = {}
-    for name, chosen in samplings.items():
-        runs[name] = list(_watched(name, measure.fill(loaded, cases, chosen, time.perf_counter)))
+    filled = list(_watched(measure.fill(loaded, cases, samplings, time.perf_counter)))
+    runs = {name: [outcomes[name] for outcomes in filled] for name in samplings}
     figures = {
         "command": _command(model, delta or (), list(samplings), len(cases)),
         **_where(loaded),
-        **report.document(cases, runs, timing),
+        **report.document(cases, runs),
     }
     for name, values in figures["settings"].items():
         typer.echo(_line(name, values))
@@ -138,13 +137,14 @@ def load(model: str, deltas: Sequence[Path], threads: int) -> "LoadedModel":
     return models.LoadedModel(loaded.card, loaded.tokenizer, runtime)
 
 
-def _watched(name: str, outcomes: "Iterator[Outcome]") -> "Iterator[Outcome]":
-    right = 0
-    for count, outcome in enumerate(outcomes, 1):
-        right += outcome.exact
+def _watched(filled: "Iterator[dict[str, Outcome]]") -> "Iterator[dict[str, Outcome]]":
+    right: Counter[str] = Counter()
+    for count, outcomes in enumerate(filled, 1):
+        right.update(name for name, outcome in outcomes.items() if outcome.exact)
         if count % 50 == 0:
-            typer.echo(f"{name}: {count} filled, {right / count:.1%} exact", err=True)
-        yield outcome
+            shares = ", ".join(f"{name} {right[name] / count:.1%}" for name in outcomes)
+            typer.echo(f"{count} filled; exact: {shares}", err=True)
+        yield outcomes
 
 
 def _command(model: str, deltas: Sequence[Path], settings: Sequence[str], count: int) -> str:
@@ -171,7 +171,8 @@ def _line(name: str, values: dict[str, Any]) -> str:
     return (
         f"{name:>16}: exact {values['all']['exact']['mean']:.1%}, single line {single['mean']:.1%}"
         f" [{single['low']:.1%}, {single['high']:.1%}], in Python {python['mean']:.1%};"
-        f" {values['tokens_per_step']:.2f} tokens a step;"
+        f" {values['tokens_per_step']:.2f} tokens a step,"
+        f" {values['tokens_per_second']:.0f} a second;"
         f" of the surest 40 % of single lines {surest:.0%} right"
     )
 

@@ -1,8 +1,7 @@
 """Fills cases with a model and keeps what came of it. The clock is an argument."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from mercury_lsp.evaluation import scores
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
@@ -10,7 +9,6 @@ from mercury_model.infill import Draft, Gap, Infiller, Sampling
 from mercury_model.models import LoadedModel
 
 MAX_TOKENS = 60
-REPEATS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +31,28 @@ class Outcome:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Median seconds of one call with one row, and with a block of masks behind it."""
-
-    one_row: float
-    block: float
-
-
 def fill(
-    model: LoadedModel, cases: Sequence[Case], sampling: Sampling, clock: Callable[[], float]
-) -> Iterator[Outcome]:
-    """Each case in turn, its context made ready before the clock runs."""
+    model: LoadedModel,
+    cases: Sequence[Case],
+    samplings: Mapping[str, Sampling],
+    clock: Callable[[], float],
+) -> Iterator[dict[str, Outcome]]:
+    """Each case in turn with each of the samplings, so that what disturbs one disturbs all.
+
+    Contexts are made ready before the clock runs.
+    """
     infiller = Infiller(model.card, model.tokenizer, model.runtime)
     for case in cases:
         gap = Gap(case.before, case.after)
-        for _ in infiller.prefill(gap):
-            pass
         stop = ("\n",) if case.kind in SINGLE_LINE else ()
-        chosen = Sampling(
-            quality_speed_tradeoff=sampling.quality_speed_tradeoff,
-            max_tokens=MAX_TOKENS,
-            stop=stop,
-            mode=sampling.mode,
-        )
-        began = clock()
-        *_, last = infiller.drafts(gap, chosen)
-        yield _outcome(case, last, clock() - began)
+        outcomes = {}
+        for name, sampling in samplings.items():
+            for _ in infiller.prefill(gap):
+                pass
+            began = clock()
+            *_, last = infiller.drafts(gap, replace(sampling, max_tokens=MAX_TOKENS, stop=stop))
+            outcomes[name] = _outcome(case, last, clock() - began)
+        yield outcomes
 
 
 def _outcome(case: Case, last: Draft, seconds: float) -> Outcome:
@@ -84,21 +77,3 @@ def _parses(case: Case, text: str) -> bool | None:
     if case.language != "python" or not scores.parses(case.before, case.truth, case.after):
         return None
     return scores.parses(case.before, text, case.after)
-
-
-def timing(model: LoadedModel, case: Case, clock: Callable[[], float]) -> Timing:
-    """What a call costs on this machine, by turns, so that what disturbs one disturbs both."""
-    layout = model.card.infill
-    ids = model.tokenizer.context_ids(case.before, case.after)
-    kv = model.runtime.new_kv()
-    for start in range(0, len(ids), 64):
-        model.runtime.extend(kv, ids[start : start + 64])
-    block = [layout.prefix_id, *[layout.mask_id] * (layout.block_length - 1)]
-    taken: dict[int, list[float]] = {1: [], len(block): []}
-    for _ in range(REPEATS):
-        for rows, seconds in taken.items():
-            began = clock()
-            model.runtime.verify(kv, block[:rows])
-            seconds.append(clock() - began)
-            kv.truncate(len(ids))
-    return Timing(median(taken[1]), median(taken[len(block)]))

@@ -6,7 +6,7 @@ from typing import Any
 
 from mercury_lsp.evaluation import scores
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
-from mercury_lsp.evaluation.measure import Outcome, Timing
+from mercury_lsp.evaluation.measure import Outcome
 
 SHOWN = 0.4
 REFERENCE = "autoregressive"
@@ -14,19 +14,12 @@ REFERENCE = "autoregressive"
 Pairs = Sequence[tuple[Case, Outcome]]
 
 
-def document(
-    cases: Sequence[Case], runs: Mapping[str, Sequence[Outcome]], timing: Timing
-) -> dict[str, Any]:
+def document(cases: Sequence[Case], runs: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
     """Everything as JSON values. `runs` are outcomes in the order of `cases`, by setting."""
-    ratio = timing.block / timing.one_row
     return {
         "cases": len(cases),
-        "one_row_ms": round(1000 * timing.one_row, 2),
-        "block_ms": round(1000 * timing.block, 2),
-        "block_to_row": round(ratio, 3),
         "settings": {
-            name: _setting(cases, outcomes, runs.get(REFERENCE), ratio)
-            for name, outcomes in runs.items()
+            name: _setting(cases, outcomes, runs.get(REFERENCE)) for name, outcomes in runs.items()
         },
     }
 
@@ -35,19 +28,17 @@ def _setting(
     cases: Sequence[Case],
     outcomes: Sequence[Outcome],
     reference: Sequence[Outcome] | None,
-    ratio: float,
 ) -> dict[str, Any]:
     pairs = list(zip(cases, outcomes, strict=True))
     single = [pair for pair in pairs if pair[0].kind in SINGLE_LINE]
-    tokens_per_step = _tokens_per_step(pairs)
     result = {
         "all": _summary(pairs),
         "single_line": _summary(single),
         "single_line_python": _summary([p for p in single if p[0].language == "python"]),
         "by_kind": _grouped(pairs, lambda case: case.kind.value),
         "by_language": _grouped(pairs, lambda case: case.language),
-        "tokens_per_step": tokens_per_step,
-        "tokens_per_step_over_cost": round(tokens_per_step / ratio, 3),
+        "tokens_per_step": _tokens_per_step(pairs),
+        "tokens_per_second": round(_tokens_per_second(outcomes), 1),
         "calibration": calibration(single),
     }
     if reference is not None and reference is not outcomes:
@@ -56,12 +47,19 @@ def _setting(
             for mine, theirs in zip(outcomes, reference, strict=True)
         ]
         result["exact_less_autoregressive"] = asdict(scores.interval(differences))
+        speed = _tokens_per_second(outcomes) / _tokens_per_second(reference)
+        result["speed_over_autoregressive"] = round(speed, 3)
     return result
 
 
 def _tokens_per_step(pairs: Pairs) -> float:
     steps = sum(outcome.steps for _, outcome in pairs)
     return round(sum(outcome.tokens for _, outcome in pairs) / max(1, steps), 3)
+
+
+def _tokens_per_second(outcomes: Sequence[Outcome]) -> float:
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    return sum(outcome.tokens for outcome in outcomes) / max(seconds, 1e-9)
 
 
 def _grouped(pairs: Pairs, key: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from fakes import LetterTokenizer, ScriptedRuntime, card, spell
 from mercury_lsp.errors import SettingsError
 from mercury_lsp.evaluation import command, measure, report
 from mercury_lsp.evaluation.cases import Case, draw
-from mercury_model.infill import Sampling
+from mercury_model.infill import Mode, Sampling
 from mercury_model.models import LoadedModel
 from mercury_model.train.data import Source
 from mercury_model.train.gaps import Kind
@@ -21,15 +21,14 @@ def model(text: str) -> LoadedModel:
     return LoadedModel(card(), LetterTokenizer(), runtime)  # type: ignore[arg-type]
 
 
-def filled(text: str, cases: list[Case], mode: str = "verified") -> list[measure.Outcome]:
-    ticks = count()
-    return list(
-        measure.fill(model(text), cases, Sampling(mode=mode), lambda: next(ticks))  # type: ignore[arg-type]
-    )
+def filled(text: str, cases: list[Case], mode: Mode = "verified") -> list[measure.Outcome]:
+    ticks, samplings = count(), {"": Sampling(mode=mode)}
+    outcomes = measure.fill(model(text), cases, samplings, lambda: next(ticks))
+    return [by_name[""] for by_name in outcomes]
 
 
 @pytest.mark.parametrize("mode", ["verified", "autoregressive", "diffusion"])
-def test_a_right_completion_is_exact_and_parses(mode: str) -> None:
+def test_a_right_completion_is_exact_and_parses(mode: Mode) -> None:
     (outcome,) = filled("b, c", [case("b, c")], mode)
     assert (outcome.exact, outcome.similarity, outcome.length_error) == (True, 1.0, 0)
     assert outcome.parses
@@ -56,22 +55,27 @@ def test_a_report_compares_each_setting_with_autoregressive_decoding() -> None:
         "verified": filled("b, c", cases),
         "0.5": filled("d", cases, "diffusion"),
     }
-    figures = report.document(cases, runs, measure.Timing(0.010, 0.015))
-    assert figures["block_to_row"] == 1.5
-    settings = figures["settings"]
+    settings = report.document(cases, runs)["settings"]
     assert settings["verified"]["exact_less_autoregressive"]["mean"] == 0
     assert settings["0.5"]["exact_less_autoregressive"]["mean"] == pytest.approx(-1 / 3, abs=1e-4)
     assert settings["autoregressive"]["single_line"]["count"] == 2
+    assert settings["verified"]["speed_over_autoregressive"] == 1  # each took one tick
     assert settings["verified"]["tokens_per_step"] > settings["autoregressive"]["tokens_per_step"]
     assert set(settings["verified"]["by_kind"]) == {"rest of line", "block"}
 
 
-def test_a_call_is_timed_with_and_without_its_block() -> None:
+def test_the_same_case_is_filled_with_each_setting_before_the_next() -> None:
     ticks = count()
-    loaded = model("abc")
-    assert measure.timing(loaded, case("b"), lambda: next(ticks)) == measure.Timing(1, 1)
-    lengths = {len(ids) for name, ids in loaded.runtime.calls if name == "verify"}  # type: ignore[attr-defined]
-    assert lengths == {1, card().infill.block_length}
+    samplings = {"a": Sampling(mode="autoregressive"), "b": Sampling(mode="verified")}
+    loaded = model("b, c")
+    outcomes = measure.fill(loaded, [case("b"), case("c")], samplings, lambda: next(ticks))
+    first = next(outcomes)
+    assert list(first) == ["a", "b"]
+    assert first["a"].text == first["b"].text == "b, c"
+    # The context is ready when the clock starts: what is timed is denoising alone.
+    methods = [name for name, _ in loaded.runtime.calls]  # type: ignore[attr-defined]
+    assert methods[0] == "extend"
+    assert [outcome.seconds for outcome in first.values()] == [1, 1]
 
 
 def sources(package: str, files: int) -> list[Source]:
