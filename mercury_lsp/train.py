@@ -61,6 +61,9 @@ def adapt(  # noqa: PLR0913  the options are what the command is
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for the first GPU.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Checkpoint gradients: less memory, more time.")
+    ] = False,
 ) -> None:
     """Train the autoregressive and the diffusion head; resumable at any step."""
     import torch
@@ -73,7 +76,8 @@ def adapt(  # noqa: PLR0913  the options are what the command is
         raise SettingsError(f"There is no corpus in {corpus}.", "Run: mercury-lsp train data.")
     if threads:
         torch.set_num_threads(threads)
-    ready = start(model, Plan(steps=steps), corpus, surroundings().cache_dir, torch.device(device))
+    plan = Plan(steps=steps, recompute=recompute)
+    ready = start(model, plan, corpus, surroundings().cache_dir, torch.device(device))
     end = time.monotonic() + 60 * minutes if minutes else float("inf")
     with _interrupted() as interrupted:
         for entry in drive(
