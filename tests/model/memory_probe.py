@@ -25,7 +25,7 @@ from mercury_model.train.adapt import Plan, Run
 from mercury_model.train.collate import Blocks, Branch, Example, Packed, pack
 from mercury_model.train.feed import CURSORS
 from mercury_model.train.network import Frozen, FrozenLayer
-from mercury_model.transformer import Denoiser, causal
+from mercury_model.transformer import Denoiser
 
 MASK = 5
 FORMAT = InfillFormat(1, 2, 3, 0, MASK, 8, 64, 32, 24, True, ("python",))

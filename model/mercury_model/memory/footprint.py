@@ -1,8 +1,7 @@
-"""What a configuration takes, part by part. All in bytes; shown in GB of 10⁹ and MB of 10⁶ bytes."""
+"""What a configuration takes, part by part, in bytes; people read GB of 10⁹ and MB of 10⁶ bytes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 GB = 1_000_000_000
 MB = 1_000_000
@@ -28,13 +27,6 @@ class Footprint:
     def peak(self) -> int:
         """Everything."""
         return self.libraries + self.growth
-
-    def __add__(self, more: Mapping[str, int]) -> "Footprint":
-        """With more parts, or more of the same."""
-        both = dict(self.parts)
-        for name, count in more.items():
-            both[name] = both.get(name, 0) + count
-        return Footprint(self.libraries, MappingProxyType(both))
 
 
 def readable(count: int) -> str:

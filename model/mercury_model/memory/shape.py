@@ -8,18 +8,22 @@ from mercury_model import models, tensors
 from mercury_model.config import ModelConfig
 from mercury_model.errors import WeightsUnknown
 
-BLOCK = 32
-"""Positions of a block where no weights say how many they were taught."""
+BLOCK, TOKENS = 32, 2048
+"""Positions of a block, and tokens in all, where no weights say how many they were taught."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What memory depends on: the architecture, the rank of gated adapters, the block taught."""
+    """What memory depends on: the architecture, the rank of gated adapters, and as they were
+    taught the block and how many tokens a sequence has. `merged`: from a base and deltas.
+    """
 
     name: str
     config: ModelConfig
     gated_rank: int = 0
     block: int = BLOCK
+    tokens: int = TOKENS
+    merged: bool = False
 
 
 def _shape(known: Architecture, *, tied_head: bool) -> Shape:
@@ -64,7 +68,9 @@ def find(name: str) -> Shape:
     ranks = [
         len(values)
         for weights in entry.weights
-        for name, values in tensors.read(models.BUNDLED / weights.file).tensors.items()
-        if name.endswith(".mask_a")
+        for tensor, values in tensors.read(models.BUNDLED / weights.file).tensors.items()
+        if tensor.endswith(".mask_a")
     ]
-    return Shape(entry.name, card.architecture, max(ranks, default=0), card.infill.block_length)
+    taught = card.infill
+    tokens = taught.prefix_tokens + taught.suffix_tokens + taught.file_tokens + taught.middle_tokens
+    return Shape(entry.name, card.architecture, max(ranks, default=0), taught.block_length, tokens)
