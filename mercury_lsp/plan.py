@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _UNITS = {"MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
 
 
-def plan(
+def plan(  # noqa: PLR0913  the options are what the command is
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A name from `models list`, or a larger shape.")
     ] = "mini",
@@ -65,6 +65,7 @@ def _facts(made: "Plan") -> dict[str, object]:
             "libraries": made.best.footprint.libraries,
             **made.best.footprint.parts,
         },
+        "first_load_bytes": made.first_load_bytes,
         "why": made.why,
     }
 
@@ -79,30 +80,47 @@ def _show(made: "Plan") -> None:
 
     best = made.best
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in best.settings():
-        table.add_column(name.replace("_", "-"), no_wrap=True)
-    for name in ("libraries", *best.footprint.parts, "in all"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+    for name in ("", "batch", "micro" if best.micro_batch else "block", *_sizes(best)):
+        table.add_column(name, no_wrap=True, justify="right" if name else "left")
+    table.add_column("", no_wrap=True)
     for shown in _worth_showing(made):
-        needs = shown.footprint
-        sizes = (needs.libraries, *needs.parts.values(), needs.peak)
-        fits = "chosen" if shown == best else "" if needs.peak <= made.free_bytes else "too large"
+        fits = shown.footprint.peak <= made.free_bytes
         table.add_row(
-            *(_said(value) for value in shown.settings().values()),
-            *(readable(size) for size in sizes),
-            fits,
-            style="bold" if shown == best else "dim" if fits else "",
+            _said(shown),
+            f"{shown.batch}",
+            f"{shown.micro_batch or shown.block}",
+            *(readable(size) for size in _sizes(shown).values()),
+            "chosen" if shown == best else "" if fits else "too large",
+            style="bold" if shown == best else "" if fits else "dim",
         )
     Console().print(table)
-    said = f"{made.model}, {best.tokens} tokens, {readable(made.free_bytes)} free: {made.why}."
-    typer.echo(said)
+    free = readable(made.free_bytes)
+    typer.echo(f"{made.model}, {best.tokens} tokens, {free} free: {made.why}.")
+    if made.first_load_bytes:
+        once = readable(made.first_load_bytes)
+        typer.echo(f"Its first load makes the weights ready, which takes {once} once.")
     if best.micro_batch:
         options = " --recompute" if best.recompute else ""
         typer.echo(
             f"Run: mercury-lsp train adapt --model {made.model} --examples {best.batch}"
             f" --precision {best.precision.name}{options}"
         )
+
+
+def _sizes(one: "Configuration") -> dict[str, int]:
+    """Bytes by column; an adapter's gradients and moments count with it."""
+    parts = dict(one.footprint.parts)
+    state = sum(parts.pop(name, 0) for name in ("gradients", "optimiser"))
+    if "adapters" in parts:
+        parts["adapters"] += state
+    return {"libraries": one.footprint.libraries, **parts, "in all": one.footprint.peak}
+
+
+def _said(one: "Configuration") -> str:
+    p = one.precision
+    if one.micro_batch:
+        return f"{p.name}, recomputed" if one.recompute else p.name
+    return f"{p.name}, kv {p.kv_name}"
 
 
 def _worth_showing(made: "Plan") -> list["Configuration"]:
@@ -115,7 +133,3 @@ def _worth_showing(made: "Plan") -> list["Configuration"]:
             rows.append(one)
         seen.add(key)
     return rows
-
-
-def _said(value: str | int | bool) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

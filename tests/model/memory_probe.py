@@ -1,8 +1,8 @@
-"""Runs a network of a given shape alone in a process and prints by how much its memory grew, in bytes.
+"""Runs a network of a given shape alone in a process; prints by how many bytes its memory grew.
 
 `python memory_probe.py '<json>'`. What loads and warms up beforehand is not counted: libraries,
-threads, and what MKL and oneDNN keep for shapes that they have seen. Weights are made up: what they weigh
-does not depend on what they say.
+threads, and what MKL and oneDNN keep for shapes that they have seen. Weights are made up: what
+they weigh does not depend on what they say.
 """
 
 import ctypes
@@ -154,7 +154,8 @@ def main() -> None:
     config = ModelConfig(**case["config"])
     do = {"infer": infer, "train": train}[case["kind"]]
     warm = replace(config, layers=1)
-    print(grown(lambda: do(config, case), lambda: do(warm, {**case, "first_layer": 0})))
+    most = grown(lambda: do(config, case), lambda: do(warm, {**case, "first_layer": 0}))
+    sys.stdout.write(f"{most}\n")
 
 
 main()

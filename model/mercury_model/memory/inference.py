@@ -1,19 +1,18 @@
 """Bytes that filling gaps takes: weights, keys and values, and what one call needs besides.
 
 Counted from the code that runs: `transformer` and `runtime.torch` on a CPU, `runtime.graph` for
-ONNX Runtime, the kernels' step on CUDA. Names as there: N rows, D width, V vocabulary, M width of
-the MLP.
+ONNX Runtime, the kernels' step on CUDA. What making weights ready takes, once, is counted apart.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from mercury_model.config import ModelConfig
 from mercury_model.memory.footprint import MB, Footprint
 from mercury_model.memory.shape import Shape
-from mercury_model.runtime import CHUNK_TOKENS
+from mercury_model.runtime import CHUNK_TOKENS, TOP_K
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 
@@ -115,6 +114,13 @@ def weight_bytes(shape: Shape, precision: Precision) -> int:
     return total
 
 
+def first_load_bytes(shape: Shape, precision: Precision) -> int:
+    """The base, the weights merged from it, and what is made of them for a graph: each in fp32."""
+    if not shape.merged or precision.runtime != "onnx":
+        return 0
+    return 3 * weight_bytes(replace(shape, gated_rank=0), CPU[-1])
+
+
 def _gated_bytes(shape: Shape, p: Precision) -> int:
     """The adapters at masks, of one layer. ONNX Runtime has their outer halves in fp32, and those
     of queries, keys and values as one matrix with zeros beside its diagonal.
@@ -162,7 +168,8 @@ def _head_bytes(c: ModelConfig, precision: Precision, rows: int) -> int:
     logits, only the likeliest of each tile of the vocabulary.
     """
     if precision.runtime == "kernels":
-        return rows * (c.vocab_size // 8 + 2 * c.width * precision.activation)
+        tiles = -(-c.vocab_size // 128)
+        return rows * (tiles * (TOP_K + 1) * 8 + 2 * c.width * precision.activation)
     return rows * (3 * c.vocab_size * 4 + 2 * c.width * precision.activation)
 
 
@@ -173,7 +180,7 @@ def footprint(shape: Shape, precision: Precision, load: Load) -> Footprint:
         MappingProxyType(
             {
                 "weights": weight_bytes(shape, precision),
-                "keys and values": kv_bytes(shape, precision, load),
+                "kv": kv_bytes(shape, precision, load),
                 "workspace": workspace_bytes(shape, precision, load),
             }
         ),

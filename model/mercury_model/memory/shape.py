@@ -73,4 +73,11 @@ def find(name: str) -> Shape:
     ]
     taught = card.infill
     tokens = taught.prefix_tokens + taught.suffix_tokens + taught.file_tokens + taught.middle_tokens
-    return Shape(entry.name, card.architecture, max(ranks, default=0), taught.block_length, tokens)
+    return Shape(
+        entry.name,
+        card.architecture,
+        max(ranks, default=0),
+        taught.block_length,
+        tokens,
+        entry.base is not None,
+    )

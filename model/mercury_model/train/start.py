@@ -37,7 +37,8 @@ def start(
 ) -> Start:
     """Ready to train on top of model `name`, deltas included.
 
-    The base is kept in `dtype`, by default what the device is fast at. `corpus` holds TRAIN and HELD_OUT. Raises WeightsMissing, and OSError without a corpus.
+    The base is kept in `dtype`, by default what the device is fast at. `corpus` holds TRAIN and
+    HELD_OUT. Raises WeightsMissing, and OSError without a corpus.
     """
     entry, card = models.find(name), models.card(name)
     weights = models.merged(entry, cache_dir)
