@@ -76,21 +76,20 @@ def _show(made: "Plan") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mercury_model.memory.footprint import readable
+    from mercury_model.memory.footprint import MB, readable
 
     best = made.best
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "batch", "micro" if best.micro_batch else "block", *_sizes(best)):
-        table.add_column(name, no_wrap=True, justify="right" if name else "left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.caption = f"{'At a time × times' if best.micro_batch else 'Batch × block'}; memory in MB."
     table.add_column("", no_wrap=True)
+    for name in ("batch", *_sizes(best), ""):
+        table.add_column(name, no_wrap=True, justify="right")
     for shown in _worth_showing(made):
         fits = shown.footprint.peak <= made.free_bytes
         table.add_row(
-            _said(shown),
-            f"{shown.batch}",
-            f"{shown.micro_batch or shown.block}",
-            *(readable(size) for size in _sizes(shown).values()),
-            "chosen" if shown == best else "" if fits else "too large",
+            *_said(shown),
+            *(f"{size / MB:,.0f}" for size in _sizes(shown).values()),
+            "✓" if shown == best else "" if fits else "✗",
             style="bold" if shown == best else "" if fits else "dim",
         )
     Console().print(table)
@@ -100,7 +99,7 @@ def _show(made: "Plan") -> None:
         once = readable(made.first_load_bytes)
         typer.echo(f"Its first load makes the weights ready, which takes {once} once.")
     if best.micro_batch:
-        options = " --recompute" if best.recompute else ""
+        options = " --recompute" * best.recompute + " --device cuda" * (made.device == "cuda")
         typer.echo(
             f"Run: mercury-lsp train adapt --model {made.model} --examples {best.batch}"
             f" --precision {best.precision.name}{options}"
@@ -113,14 +112,17 @@ def _sizes(one: "Configuration") -> dict[str, int]:
     state = sum(parts.pop(name, 0) for name in ("gradients", "optimiser"))
     if "adapters" in parts:
         parts["adapters"] += state
-    return {"libraries": one.footprint.libraries, **parts, "in all": one.footprint.peak}
+    work = parts.pop("workspace")
+    return {"libs": one.footprint.libraries, **parts, "work": work, "in all": one.footprint.peak}
 
 
-def _said(one: "Configuration") -> str:
+def _said(one: "Configuration") -> tuple[str, str]:
+    """How numbers are kept, and how many at a time."""
     p = one.precision
     if one.micro_batch:
-        return f"{p.name}, recomputed" if one.recompute else p.name
-    return f"{p.name}, kv {p.kv_name}"
+        times = one.batch // one.micro_batch
+        return f"{p.name}{' recompute' * one.recompute}", f"{one.micro_batch} × {times}"
+    return f"{p.name}, kv {p.kv_name}", f"{one.batch} × {one.block}"
 
 
 def _worth_showing(made: "Plan") -> list["Configuration"]:

@@ -27,7 +27,8 @@ from mercury_model.train.base import frozen
 from mercury_model.transformer import Denoiser
 
 BF16, FP32 = CPU[1:]
-SHAPES = st.sampled_from([find("mini"), find("tiny"), *PRESETS.values()])
+MINI, TINY = find("mini"), find("tiny")
+SHAPES = st.sampled_from([MINI, TINY, *PRESETS.values()])
 SIZES = st.integers(1, 40)
 TOKENS = st.integers(1, 5000)
 FREE = st.integers(0, 400 * GB)
@@ -77,7 +78,7 @@ def test_more_sequences_and_more_tokens_take_more(
     assert all(one.parts[name] <= other.parts[name] for name in one.parts)
 
 
-@given(st.sampled_from([find("mini"), find("tiny")]), SIZES, TOKENS, SIZES, TOKENS)
+@given(st.sampled_from([MINI, TINY]), SIZES, TOKENS, SIZES, TOKENS)
 def test_training_takes_more_for_more_rows_and_less_with_checkpointing(
     shape: Shape, batch: int, tokens: int, more_batch: int, more_tokens: int
 ) -> None:
@@ -98,7 +99,7 @@ def test_training_plans_fit_too_and_more_memory_is_never_worse(
 ) -> None:
     def made(free: int) -> Plan | None:
         try:
-            planner = MemoryEfficientDiffusion("mini", free)
+            planner = MemoryEfficientDiffusion(MINI, free)
             return planner.optimize_training_memory(batch, tokens)
         except MemoryShort:
             return None

@@ -67,6 +67,7 @@ class Plan:
     """
 
     model: str
+    device: Device
     free_bytes: int
     best: Configuration
     considered: tuple[Configuration, ...]
@@ -154,7 +155,8 @@ class MemoryEfficientDiffusion:
         best = self._fitting(considered)
         if best is None:
             raise self._short(considered, candidates, tokens)
-        return Plan(self.shape.name, self.free_bytes, best, considered, _why(best, considered[0]))
+        why = _why(best, considered[0])
+        return Plan(self.shape.name, self.device, self.free_bytes, best, considered, why)
 
     def _fitting(self, configurations: Iterable[Configuration]) -> Configuration | None:
         return next((c for c in configurations if c.footprint.peak <= self.free_bytes), None)
