@@ -1,4 +1,4 @@
-"""`mercury-lsp models`: what there is, what is here, fetching and forgetting it."""
+"""`mercury-lsp models`: what there is, what is here, what fits, fetching and forgetting it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mercury_lsp.config import surroundings
+from mercury_lsp.plan import plan
 
 if TYPE_CHECKING:
     from mercury_model.config import ModelCard
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     from mercury_model.sources import Progress
 
 models = typer.Typer(
-    help="List, fetch, describe and remove models.",
+    help="List, fetch, describe, plan for and remove models.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+models.command()(plan)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from `models list`.")]
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -61,6 +61,14 @@ def adapt(  # noqa: PLR0913  the options are what the command is
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for the first GPU.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
+    examples: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 3,
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"],
+        typer.Option(help="Of the frozen weights; auto is what the device is fast at."),
+    ] = "auto",
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Checkpoint gradients: less memory, more time.")
+    ] = False,
 ) -> None:
     """Train the autoregressive and the diffusion head; resumable at any step."""
     import torch
@@ -73,7 +81,10 @@ def adapt(  # noqa: PLR0913  the options are what the command is
         raise SettingsError(f"There is no corpus in {corpus}.", "Run: mercury-lsp train data.")
     if threads:
         torch.set_num_threads(threads)
-    ready = start(model, Plan(steps=steps), corpus, surroundings().cache_dir, torch.device(device))
+    plan = Plan(steps=steps, examples=examples, recompute=recompute)
+    dtype = {"auto": None, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    where = surroundings().cache_dir
+    ready = start(model, plan, corpus, where, torch.device(device), dtype)
     end = time.monotonic() + 60 * minutes if minutes else float("inf")
     with _interrupted() as interrupted:
         for entry in drive(

@@ -60,6 +60,10 @@ def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["models", "info", "maxi"], "no model called 'maxi'"),
         (["models", "pull", "mini"], "switched off"),
         (["models", "nonsense"], "nonsense"),
+        (["models", "plan", "maxi"], "Known shapes: qwen2.5-0.5b"),
+        (["models", "plan", "--memory", "plenty"], "8GB"),
+        (["models", "plan", "--memory", "100MB"], "100 MB are free"),
+        (["models", "plan", "llama-8b", "--train"], "cannot be adapted"),
         (["complete", "nowhere"], "FILE:LINE"),
         (["complete", "/absent.py:1"], "cannot be read"),
         (["complete", "mercury_lsp/cli.py:1", "--mode", "magic"], "must be one of diffusion"),
@@ -108,6 +112,31 @@ def test_a_model_is_described_by_name_and_by_alias(capsys: pytest.CaptureFixture
     assert entry.base is not None
     assert entry.base.sha256 in by_name[1]
     assert f"{models.card('mini').infill.prefix_tokens} tokens before" in by_name[1]
+
+
+def test_a_plan_shows_every_precision_and_the_one_it_chose(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, _ = call(capsys, "models", "plan", "--memory", "700MB", "--batch", "16")
+    assert code == 0
+    for words in ("int8, kv fp32", "bf16, kv bf16", "fp32, kv fp32", "✓", "700 MB free", "1.61 GB"):
+        assert words in out
+
+
+def test_a_training_plan_names_the_command_that_follows_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = call(capsys, "models", "plan", "--train", "--memory", "800MB", "--batch", "4")[1]
+    assert "train adapt --model mini --examples 4" in out
+    assert "--recompute" in out
+
+
+def test_a_plan_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
+    out = call(capsys, "models", "plan", "tiny", "--memory", "1GiB", "--tokens", "300", "--json")[1]
+    plan = json.loads(out)
+    assert (plan["model"], plan["weights"], plan["tokens"]) == ("tiny", "int8", 300)
+    assert plan["free_bytes"] == 2**30
+    assert plan["peak_bytes"] == sum(plan["parts_bytes"].values())
 
 
 def test_removing_what_is_not_there_says_so(capsys: pytest.CaptureFixture[str]) -> None:

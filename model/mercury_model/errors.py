@@ -6,7 +6,8 @@ Remedied
     ├── WeightsAltered       a hash that does not match: truncated, damaged or tampered with
     ├── WeightsUnknown       a format or architecture that no family here describes
     ├── PullFailed           every source was tried; the message names each and what it said
-    └── RuntimeUnavailable   the chosen runtime cannot run on this machine
+    ├── RuntimeUnavailable   the chosen runtime cannot run on this machine
+    └── MemoryShort          no configuration of a network fits into what is free
 """
 
 
@@ -47,3 +48,7 @@ class PullFailed(ModelError):
 
 class RuntimeUnavailable(ModelError):
     """The chosen runtime cannot run on this machine."""
+
+
+class MemoryShort(ModelError):
+    """No configuration of a network fits into what is free."""

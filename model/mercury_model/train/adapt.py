@@ -28,6 +28,7 @@ class Plan:
     """A run's settings. `steps` is the horizon of the learning rate; a resumed run may change it.
 
     Rates are AdamW's; they rise over `warmup` steps and fall in a line to zero at `steps`.
+    `recompute`: see `Network`.
     """
 
     steps: int = 800
@@ -40,6 +41,7 @@ class Plan:
     gated_rate: float = 1.5e-3
     clip: float = 1.0
     seed: int = 1
+    recompute: bool = False
 
     def pace(self, step: int) -> float:
         """The share of the full rate at `step`, in [0, 1]."""
@@ -57,6 +59,7 @@ class Run:
             frozen,
             Adapters(frozen, plan.plain_rank, plan.first_layer, generator),
             Adapters(frozen, plan.gated_rank, plan.first_layer, generator),
+            recompute=plan.recompute,
         )
         self._optimizer = torch.optim.AdamW(
             [

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mercury_model.config import ModelConfig
 from mercury_model.train.layers import (
@@ -25,6 +26,9 @@ from mercury_model.train.layers import (
 
 GROUPS = {"qkv": ("q", "k", "v"), "o": ("o",), "gu": ("g", "u"), "d": ("d",)}
 """Projections that read the same rows share a matrix product, and the inner half of an adapter."""
+
+
+Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +94,20 @@ class Adapters(nn.Module):
 
 
 class Network(nn.Module):
-    """Base and adapters; `clean` first, then `masks` over what it remembers."""
+    """Base and adapters; `clean` first, then `masks` over what it remembers.
 
-    def __init__(self, frozen: Frozen, plain: Adapters, gated: Adapters) -> None:
+    `recompute`: of each layer only what goes in is kept for the backward pass, which runs it again
+    (Chen et al. 2016, arXiv:1604.06174): less memory for more time, the same gradients.
+    """
+
+    def __init__(
+        self, frozen: Frozen, plain: Adapters, gated: Adapters, *, recompute: bool = False
+    ) -> None:
         super().__init__()
         self.frozen = frozen
         self.plain = plain
         self.gated = gated
+        self.recompute = recompute
 
     def clean(self, stream: Stream) -> tuple[Tensor, Memory]:
         """Hidden rows [N, D] after the last norm, with the graph of A; and what masks may see."""
@@ -118,22 +129,44 @@ class Network(nn.Module):
         x = self.frozen.embedding[stream.ids]
         turn = rotary_table(config, stream.positions, x.dtype)
         keys, values = [], []
-        for i, layer in enumerate(self.frozen.layers):
-            h = rms_norm(x, layer.attention_norm, config.norm_eps)
-            qkv = self._linear(h, i, "qkv", memory).view(len(x), -1, config.head_width)
-            turned = rotary(qkv[:, : config.heads + config.kv_heads], *turn)
-            q, k = turned.transpose(0, 1).tensor_split([config.heads])
-            v = qkv[:, config.heads + config.kv_heads :].transpose(0, 1)
+        for i in range(config.layers):
+            x, k, v = self._layer(x, i, turn, stream.spans, memory)
             keys.append(k)
             values.append(v)
-            if memory is not None:
-                k = torch.cat([memory.keys[i], k], 1)
-                v = torch.cat([memory.values[i], v], 1)
-            mixed = attention(q, k, v, stream.spans).reshape(len(x), -1)
-            x = x + self._linear(mixed, i, "o", memory)
-            h = rms_norm(x, layer.mlp_norm, config.norm_eps)
-            x = x + self._linear(swiglu(self._linear(h, i, "gu", memory)), i, "d", memory)
         return rms_norm(x, self.frozen.norm, config.norm_eps), keys, values
+
+    def _layer(
+        self, x: Tensor, i: int, turn: Pair, spans: Sequence[Span], memory: Memory | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What comes out of layer `i`, and the keys and values of its rows."""
+        if not (self.recompute and torch.is_grad_enabled() and i >= self.plain.first):
+            return self._through(x, i, turn, spans, memory)
+        out: tuple[Tensor, Tensor, Tensor] = checkpoint(
+            self._through, x, i, turn, spans, memory, use_reentrant=False, preserve_rng_state=False
+        )
+        return out
+
+    def _through(
+        self, x: Tensor, i: int, turn: Pair, spans: Sequence[Span], memory: Memory | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        config, layer = self.frozen.config, self.frozen.layers[i]
+        h = rms_norm(x, layer.attention_norm, config.norm_eps)
+        qkv = self._linear(h, i, "qkv", memory).view(len(x), -1, config.head_width)
+        turned = rotary(qkv[:, : config.heads + config.kv_heads], *turn)
+        q, own = turned.transpose(0, 1).tensor_split([config.heads])
+        values = qkv[:, config.heads + config.kv_heads :].transpose(0, 1)
+        k, v = own, values
+        if memory is not None:
+            k = torch.cat([memory.keys[i], k], 1)
+            v = torch.cat([memory.values[i], v], 1)
+        mixed = attention(q, k, v, spans).reshape(len(x), -1)
+        x = x + self._linear(mixed, i, "o", memory)
+        h = rms_norm(x, layer.mlp_norm, config.norm_eps)
+        return (
+            x + self._linear(swiglu(self._linear(h, i, "gu", memory)), i, "d", memory),
+            own,
+            values,
+        )
 
     def _linear(self, x: Tensor, layer: int, group: str, memory: Memory | None) -> Tensor:
         w = self.frozen.layers[layer].matrices[group]
@@ -143,9 +176,6 @@ class Network(nn.Module):
         if plain is None:
             return F.linear(x, w)
         return low_rank_linear(x, w, *plain)
-
-
-Pair = tuple[Tensor, Tensor]
 
 
 def detached(pair: Pair | None) -> Pair | None:

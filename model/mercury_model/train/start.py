@@ -27,14 +27,22 @@ class Start:
     feeds: tuple[Feed, Feed]
 
 
-def start(name: str, plan: Plan, corpus: Path, cache_dir: Path, device: torch.device) -> Start:
+def start(
+    name: str,
+    plan: Plan,
+    corpus: Path,
+    cache_dir: Path,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+) -> Start:
     """Ready to train on top of model `name`, deltas included.
 
-    `corpus` holds TRAIN and HELD_OUT. Raises WeightsMissing, and OSError without a corpus.
+    The base is kept in `dtype`, by default what the device is fast at. `corpus` holds TRAIN and
+    HELD_OUT. Raises WeightsMissing, and OSError without a corpus.
     """
     entry, card = models.find(name), models.card(name)
     weights = models.merged(entry, cache_dir)
-    base = frozen(card.architecture, weights, device, training_dtype(device))
+    base = frozen(card.architecture, weights, device, dtype or training_dtype(device))
     encode = Tokenizer(models.BUNDLED / entry.tokenizer, card.infill).encode
 
     def feed(file: str, seed: str) -> Feed:

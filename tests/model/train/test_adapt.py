@@ -33,6 +33,12 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> 
         assert torch.equal(one, other)
 
 
+def test_recomputing_changes_no_gradient() -> None:
+    kept, again = Run(tiny(), PLAN), Run(tiny(), replace(PLAN, recompute=True))
+    for one, other in zip(state(advanced(kept, 3)), state(advanced(again, 3)), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_resumed_run_may_have_another_horizon(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     advanced(Run(tiny(), PLAN), 1).save(path)

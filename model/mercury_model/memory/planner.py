@@ -1,0 +1,204 @@
+"""The best configuration that fits: a list of candidates, best first, of which the first that fits.
+
+Filling gaps gives up, in this order: the length of a block, exactness of keys and values,
+exactness of weights (see `inference.precisions`), and last the batch. The adaptation gives up time
+(checkpointing), then exactness of the base, and last the examples of a step.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from mercury_model.errors import MemoryShort, WeightsUnknown
+from mercury_model.memory.footprint import Footprint, readable
+from mercury_model.memory.free import free_memory
+from mercury_model.memory.inference import (
+    CPU,
+    LIBRARIES,
+    Device,
+    Load,
+    Precision,
+    first_load_bytes,
+    footprint,
+    precisions,
+)
+from mercury_model.memory.shape import Shape, find
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """How to run, and what that takes. `batch` sequences, or in training examples, of `tokens`.
+
+    `block` positions are denoised together. In training `micro_batch` examples are in work at a
+    time, and `recompute` is gradient checkpointing; `block` is 0.
+    """
+
+    precision: Precision
+    batch: int
+    tokens: int
+    footprint: Footprint
+    block: int = 0
+    micro_batch: int = 0
+    recompute: bool = False
+
+    def settings(self) -> dict[str, str | int | bool]:
+        """What was chosen, by name."""
+        p = self.precision
+        if self.micro_batch:
+            return {
+                "base": p.name,
+                "checkpointing": self.recompute,
+                "micro_batch": self.micro_batch,
+                "batch": self.batch,
+            }
+        return {
+            "weights": p.name,
+            "kv": p.kv_name,
+            "runtime": p.runtime,
+            "batch": self.batch,
+            "block": self.block,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`best` of all `considered` (best first) in `free_bytes`; `why` says what it gave up.
+
+    `first_load_bytes` are taken once, when the weights are made ready, and not counted elsewhere.
+    """
+
+    model: str
+    device: Device
+    free_bytes: int
+    best: Configuration
+    considered: tuple[Configuration, ...]
+    why: str
+    first_load_bytes: int = 0
+
+
+Candidates = Callable[[int], Iterator[Configuration]]
+"""All configurations for sequences of so many tokens, best first."""
+
+
+class MemoryEfficientDiffusion:
+    """Plans for one network on one device.
+
+    `model` is a name of the table of models, one of `shape.PRESETS`, or a shape. `free_bytes`
+    counts what the whole process may take; unless given, what is free now.
+    """
+
+    def __init__(
+        self, model: str | Shape, free_bytes: int | None = None, device: Device = "cpu"
+    ) -> None:
+        self.shape = find(model) if isinstance(model, str) else model
+        self.device: Device = device
+        self.free_bytes = free_memory(device) if free_bytes is None else free_bytes
+
+    def optimize_memory_usage(self, batch_size: int, sequence_length: int) -> Plan:
+        """For filling gaps in `batch_size` sequences at once, `sequence_length` tokens each.
+
+        Raises MemoryShort when nothing fits.
+        """
+        plan = self._first_that_fits(
+            lambda tokens: self._inference(batch_size, tokens), sequence_length
+        )
+        once = first_load_bytes(self.shape, plan.best.precision)
+        return replace(plan, first_load_bytes=once)
+
+    def optimize_training_memory(self, batch_size: int, sequence_length: int) -> Plan:
+        """For the adaptation with `batch_size` examples a step of `sequence_length` clean rows.
+
+        Needs torch. Raises MemoryShort when nothing fits, and WeightsUnknown for networks that
+        training does not cover.
+        """
+        c = self.shape.config
+        if c.qkv_bias or c.qk_norm or not c.tied_head:
+            raise WeightsUnknown(
+                f"{self.shape.name} cannot be adapted: biases, normed heads or its own head.",
+                "Plan for mini or tiny, or without --train.",
+            )
+        return self._first_that_fits(
+            lambda tokens: self._training(batch_size, tokens), sequence_length
+        )
+
+    def _inference(self, batch_size: int, tokens: int) -> Iterator[Configuration]:
+        for batch in _halvings(batch_size):
+            for precision in precisions(self.shape, self.device):
+                for block in _halvings(min(self.shape.block, tokens)):
+                    load = Load(batch, tokens, block)
+                    needs = footprint(self.shape, precision, load)
+                    yield Configuration(precision, batch, tokens, needs, block)
+
+    def _training(self, batch_size: int, tokens: int) -> Iterator[Configuration]:
+        import torch
+
+        from mercury_model.memory import training
+        from mercury_model.train.adapt import Plan as Settings
+        from mercury_model.train.base import training_dtype
+
+        own = training_dtype(torch.device(self.device))
+        bf16, fp32 = (p for p in CPU if p.runtime == "torch")
+        libraries = LIBRARIES["kernels" if self.device == "cuda" else "torch"]
+        for examples in _halvings(batch_size):
+            for precision in (bf16, fp32) if own == torch.bfloat16 else (fp32, bf16):
+                for recompute in (False, True):
+                    settings = Settings(examples=examples, recompute=recompute)
+                    work = training.Training(examples, tokens, settings)
+                    needs = Footprint(
+                        libraries, training.footprint(self.shape, precision, work).parts
+                    )
+                    yield Configuration(
+                        precision, examples, tokens, needs, micro_batch=1, recompute=recompute
+                    )
+
+    def _first_that_fits(self, candidates: Candidates, tokens: int) -> Plan:
+        considered = tuple(candidates(tokens))
+        best = self._fitting(considered)
+        if best is None:
+            raise self._short(considered, candidates, tokens)
+        why = _why(best, considered[0])
+        return Plan(self.shape.name, self.device, self.free_bytes, best, considered, why)
+
+    def _fitting(self, configurations: Iterable[Configuration]) -> Configuration | None:
+        return next((c for c in configurations if c.footprint.peak <= self.free_bytes), None)
+
+    def _short(
+        self, considered: tuple[Configuration, ...], candidates: Candidates, tokens: int
+    ) -> MemoryShort:
+        least = min(c.footprint.peak for c in considered)
+        fitting, failing = 0, tokens
+        while failing - fitting > 1:
+            middle = (fitting + failing) // 2
+            fits = self._fitting(candidates(middle)) is not None
+            fitting, failing = (middle, failing) if fits else (fitting, middle)
+        fewer = f"or use --tokens {fitting}" if fitting else "or take a smaller model"
+        return MemoryShort(
+            f"{self.shape.name} with {tokens} tokens needs at least {readable(least)}, "
+            f"and {readable(self.free_bytes)} are free.",
+            f"Close other programs, {fewer}.",
+        )
+
+
+def _halvings(count: int) -> Iterator[int]:
+    """`count`, its half, and so on down to 1."""
+    if count < 1:
+        raise ValueError(f"there must be at least 1, not {count}")
+    while count:
+        yield count
+        count //= 2
+
+
+def _why(best: Configuration, first: Configuration) -> str:
+    """What the best that fits is short of the first choice."""
+    if best == first:
+        return "the first choice fits"
+    wanted, had = first.settings(), best.settings()
+    lost = [
+        f"{name.replace('_', '-')} {_said(had[name])} instead of {_said(wanted[name])}"
+        for name in had
+        if had[name] != wanted[name] and name != "runtime"
+    ]
+    return f"the first choice needs {readable(first.footprint.peak)}; " + ", ".join(lost)
+
+
+def _said(value: str | int | bool) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

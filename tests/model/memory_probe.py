@@ -1,0 +1,161 @@
+"""Runs a network of a given shape alone in a process; prints by how many bytes its memory grew.
+
+`python memory_probe.py '<json>'`. What loads and warms up beforehand is not counted: libraries,
+threads, and what MKL and oneDNN keep for shapes that they have seen. Weights are made up: what
+they weigh does not depend on what they say.
+"""
+
+import ctypes
+import gc
+import json
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mercury_model.config import InfillFormat, ModelConfig
+from mercury_model.runtime import CHUNK_TOKENS
+from mercury_model.runtime.torch import TorchRuntime
+from mercury_model.train.adapt import Plan, Run
+from mercury_model.train.collate import Blocks, Branch, Example, Packed, pack
+from mercury_model.train.feed import CURSORS
+from mercury_model.train.network import Frozen, FrozenLayer
+from mercury_model.transformer import Denoiser
+
+MASK = 5
+FORMAT = InfillFormat(1, 2, 3, 0, MASK, 8, 64, 32, 24, True, ("python",))
+
+
+class Rows:
+    """Keys and values of several sequences of one length, written in place."""
+
+    def __init__(self, config: ModelConfig, batch: int, capacity: int, dtype: torch.dtype) -> None:
+        shape = (config.layers, 2, batch, config.kv_heads, capacity, config.head_width)
+        self.buffer = torch.empty(shape, dtype=dtype)
+        self.length = 0
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """See `transformer.Memory`."""
+        end = self.length + keys.shape[2]
+        mine = self.buffer[layer]
+        mine[0, :, :, self.length : end] = keys
+        mine[1, :, :, self.length : end] = values
+        return mine[0, :, :, :end], mine[1, :, :, :end]
+
+
+def network(config: ModelConfig, rank: int, dtype: torch.dtype) -> Denoiser:
+    with torch.device("meta"):
+        model = Denoiser(config, rank, MASK).to(dtype)
+    model = model.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(0.01)
+    return model
+
+
+def infer(config: ModelConfig, case: dict[str, Any]) -> None:
+    """Read `tokens` of context in chunks, then denoise a block, for a batch of sequences."""
+    dtype = getattr(torch, case["dtype"])
+    model = network(config, case["rank"], dtype)
+    runtime = TorchRuntime(model, dtype=dtype)
+    batch, tokens, block = case["batch"], case["tokens"] - case["block"], case["block"]
+    if batch == 1:
+        kv = runtime.new_kv()
+        for start in range(0, tokens, CHUNK_TOKENS):
+            runtime.extend(kv, [7] * min(CHUNK_TOKENS, tokens - start))
+        runtime.denoise(kv, [MASK] * block)
+        runtime.denoise(kv, [MASK] * block)
+        return
+    rows = Rows(config, batch, tokens + block, dtype)
+    rows.buffer.fill_(0.01)
+    rows.length = tokens
+    with torch.inference_mode():
+        ids = torch.full((batch, block), MASK)
+        positions = torch.arange(tokens, tokens + block).expand(batch, block)
+        for _ in range(2):
+            hidden = model(ids, positions, None, rows)
+            runtime._predict(hidden.flatten(0, 1)[None])
+            del hidden
+
+
+class OneExample:
+    """A feed that always has the same rows, `tokens` of them clean, laid out anew each time."""
+
+    def __init__(self, tokens: int, middle: int = 30, cursors: int = CURSORS) -> None:
+        ids = (FORMAT.middle_id, *[9] * middle, FORMAT.end_id)
+        chain = tokens - cursors * len(ids)
+        branches = tuple(Branch(chain - i, ids, 1, True) for i in range(cursors))
+        self._example = Example(tuple([8] * chain), 2, branches)
+
+    def packed(self, number: int) -> Packed:
+        return pack(self._example, Blocks(shortest=Blocks().longest), FORMAT, random.Random(number))
+
+
+def base(config: ModelConfig, dtype: torch.dtype) -> Frozen:
+    def made(*shape: int) -> Tensor:
+        return torch.full(shape, 0.01, dtype=dtype)
+
+    queries, keys = (heads * config.head_width for heads in (config.heads, config.kv_heads))
+    layers = tuple(
+        FrozenLayer(
+            {
+                "qkv": made(queries + 2 * keys, config.width),
+                "o": made(config.width, queries),
+                "gu": made(2 * config.mlp_width, config.width),
+                "d": made(config.width, config.mlp_width),
+            },
+            made(config.width),
+            made(config.width),
+        )
+        for _ in range(config.layers)
+    )
+    return Frozen(config, made(config.vocab_size, config.width), made(config.width), layers)
+
+
+def train(config: ModelConfig, case: dict[str, Any]) -> None:
+    """Two steps of the adaptation: from the second on, the optimiser has its moments."""
+    plan = Plan(
+        examples=case["batch"], first_layer=case["first_layer"], recompute=case["recompute"]
+    )
+    run = Run(base(config, getattr(torch, case["dtype"])), plan)
+    feed = OneExample(case["tokens"])
+    for _ in range(2):
+        run.advance(feed)  # type: ignore[arg-type]
+
+
+def grown(work: Callable[[], object], warm: Callable[[], object]) -> int:
+    """By how many bytes the memory of this process rises while it does `work`."""
+    warm()
+    settle()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory("VmRSS")
+    work()
+    return memory("VmHWM") - before
+
+
+def settle() -> None:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def memory(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    case = json.loads(sys.argv[1])
+    config = ModelConfig(**case["config"])
+    do = {"infer": infer, "train": train}[case["kind"]]
+    warm = replace(config, layers=1)
+    most = grown(lambda: do(config, case), lambda: do(warm, {**case, "first_layer": 0}))
+    sys.stdout.write(f"{most}\n")
+
+
+main()
