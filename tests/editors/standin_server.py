@@ -1,19 +1,19 @@
 """A language server that does as it is told, for what a well-behaved one never does.
 
 It keeps every completion request, deaf to cancellation, until the notification `answer` {texts}
-comes: each is then answered with these texts, to be inserted at its position. `{"ready": true}`
-makes it say that it is ready, as the real one does; at the notification `crash` it dies.
+comes: each is then answered with these texts, to be inserted at its position. It says that it is
+ready, as the real one does, at the notification `ready`, or by itself if its argument is that
+word; at the notification `crash` it dies.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
-from bench.oracle_server import read, send
+from oracle_server import read, send
 
 CAPABILITIES = {"inlineCompletionProvider": {}, "textDocumentSync": 1, "positionEncoding": "utf-8"}
 
@@ -25,13 +25,15 @@ def answer(message: dict[str, Any], texts: list[str]) -> None:
     send(id=message["id"], result=[{"insertText": text, "range": at} for text in texts])
 
 
-def main(ready: object) -> None:
+def main(*, ready: bool) -> None:
     """Serve one editor to its end."""
     kept: list[dict[str, Any]] = []
     while message := read():
         match message["method"]:
             case "initialize":
                 send(id=message["id"], result={"capabilities": CAPABILITIES})
+            case "ready":
+                send(method="mercury/status", params={"state": "ready", "message": ""})
             case "initialized" if ready:
                 send(method="mercury/status", params={"state": "ready", "message": ""})
             case "textDocument/inlineCompletion":
@@ -49,4 +51,4 @@ def main(ready: object) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1] if sys.argv[1:] else "{}").get("ready"))
+    main(ready="ready" in sys.argv)

@@ -3,7 +3,6 @@
 The server is a stand-in that does as it is told, unless the real one can be made to do it.
 """
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -47,7 +46,7 @@ def script(tmp_path: Path) -> Path:
 
 
 async def test_late_answers_never_show(edit_with: Open, script: Path) -> None:
-    nvim = await edit_with(script, *STANDIN, '{"ready": true}')
+    nvim = await edit_with(script, *STANDIN, "ready")
     await ready(nvim)
     await nvim.keys("A")
     await asked(nvim, 1)
@@ -63,3 +62,126 @@ async def test_late_answers_never_show(edit_with: Open, script: Path) -> None:
     await answer(nvim, "late")
     assert nvim.frame.line == "total = 1 +late", "the newest is not late"
     assert {frame.line for frame in nvim.frames if frame.ghost} == {"total = 1 +late"}
+
+
+async def test_an_answer_for_another_buffer_shows_nowhere(edit_with: Open, script: Path) -> None:
+    other = script.with_name("other.py")
+    other.write_text("count = \n", encoding="utf-8")
+    nvim = await edit_with(script, *STANDIN, "ready")
+    await ready(nvim)
+    await nvim.keys("A")
+    await asked(nvim, 1)
+    await nvim.keys(f"<Cmd>edit {other.name}<CR>")
+    await nvim.until(lambda frame: frame.rows[0] == "count =")
+    await answer(nvim, "late")
+    await nvim.keys("<Cmd>buffer #<CR>")
+    await nvim.until(lambda frame: frame.rows[0] == "total =")
+    await nvim.redrawn()
+    assert {frame.ghost for frame in nvim.frames} == {""}
+
+
+async def test_accepting_a_line_leaves_the_next_one_alone(edit_with: Open, script: Path) -> None:
+    nvim = await edit_with(script, *STANDIN, "ready")
+    await ready(nvim)
+    await nvim.keys("A")
+    await asked(nvim, 1)
+    await answer(nvim, "sum(\n    values\n)")
+    assert nvim.frame.ghost == "sum(\n    values\n)"
+    await nvim.keys("<M-Down>")
+    await nvim.until(lambda frame: frame.cursor[1] == len("total = sum("))
+    assert await nvim.lines() == ["total = sum("]
+    await asked(nvim, 2)
+    await answer(nvim, "\n    values\n)")
+    await nvim.keys("<M-Down>")
+    await nvim.until(lambda frame: frame.cursor[0] == 1)
+    assert await nvim.lines() == ["total = sum(", "    values"]
+
+
+async def test_a_key_without_a_suggestion_does_what_it_always_did(
+    edit_with: Open, script: Path
+) -> None:
+    nvim = await edit_with(script, *STANDIN, extra="vim.opt.expandtab = false")
+    await nvim.keys("0i<Tab>")
+    await nvim.until(lambda frame: frame.line.startswith("        total"))
+    assert await nvim.lines() == ["\ttotal = "]
+
+
+async def test_a_menu_and_a_ghost_never_stand_together(edit_with: Open, script: Path) -> None:
+    nvim = await edit_with(script, *STANDIN, "ready")
+    await ready(nvim)
+    await nvim.keys("A")
+    await asked(nvim, 1)
+    await answer(nvim, "total_of(values)")
+    assert nvim.frame.ghost
+    await nvim.keys("t<C-n>")
+    frame = await nvim.until(lambda frame: frame.line.startswith("total = total"))
+    assert not (await nvim.redrawn()).ghost
+    assert not frame.ghost
+
+
+async def test_what_was_asked_before_the_model_was_ready_is_asked_again(
+    edit_with: Open, script: Path
+) -> None:
+    nvim = await edit_with(script, *STANDIN)
+    await nvim.until_told(lambda told: told)
+    await nvim.keys("A")
+    await asked(nvim, 1)
+    await answer(nvim)
+    await nvim.lua(TELL, "ready", {})
+    await asked(nvim, 2)
+    await answer(nvim, "sum(values)")
+    assert nvim.frame.ghost == "sum(values)"
+
+
+async def test_a_server_that_crashes_is_started_again_later_and_later_and_then_left_off(
+    edit_with: Open, script: Path
+) -> None:
+    nvim = await edit_with(script, *STANDIN, "ready", extra=AT_ONCE)
+    for life in range(1, 5):
+        await nvim.until_told(lambda told: told.count(("status", ["ready"])) == life)
+        await nvim.lua(TELL, "crash", {})
+    await nvim.until_told(lambda told: ("status", ["error"]) in told)
+    frame = await nvim.until(lambda frame: "the server stopped 4 times" in frame.text)
+    assert "`:Mercury log` shows why; `:Mercury restart` tries again." in frame.text
+    await nvim.keys("<CR>")
+    await nvim.until(lambda frame: "Press ENTER" not in frame.text)
+    assert await nvim.lua("return waits") == [1000, 4000, 16000]
+    await nvim.keys("A1")
+    await nvim.until(lambda frame: frame.line == "total = 1")  # Neovim works on
+
+
+async def test_after_a_crash_there_are_suggestions_again(edit_with: Open, script: Path) -> None:
+    nvim = await edit_with(script, *STANDIN, "ready", extra=AT_ONCE)
+    await ready(nvim)
+    await nvim.lua(TELL, "crash", {})
+    await nvim.until_told(lambda told: told.count(("status", ["ready"])) == 2)
+    await nvim.until(lambda frame: "quit with exit code" in frame.text)
+    await nvim.keys("<CR>A")
+    await asked(nvim, 1)
+    await answer(nvim, "sum(values)")
+    assert nvim.frame.ghost == "sum(values)"
+
+
+async def test_missing_weights_are_told_without_taking_keys_from_who_types(
+    edit_with: Open, script: Path, tmp_path: Path
+) -> None:
+    empty = {"MERCURY_CACHE": str(tmp_path / "empty"), "MERCURY_OFFLINE": "1"}
+    nvim = await edit_with(script, *SERVER, **empty)
+    await nvim.keys("A1")
+    frame = await nvim.until(lambda frame: "The weights of mini are not" in frame.text)
+    assert "mercury-lsp models pull mini" in frame.text
+    assert ":Mercury download" in frame.text
+    await nvim.keys(" + 1<Esc>")
+    await nvim.until(lambda frame: "total = 1 + 1" in frame.rows)
+    assert await nvim.lua("return require('mercury').status()") == "mercury: missing"
+    await nvim.keys(":Mercury download<CR>")
+    frame = await nvim.until(lambda frame: "network" in frame.text)
+
+
+async def test_a_server_that_is_not_installed_is_named_with_its_remedy(
+    edit_with: Open, script: Path
+) -> None:
+    nvim = await edit_with(script, "mercury-lsp-is-not-here", "--stdio")
+    frame = await nvim.until(lambda frame: "mercury-lsp-is-not-here" in frame.text)
+    assert "pip install mercury-lsp" in frame.text
+    assert "cmd = {" in frame.text

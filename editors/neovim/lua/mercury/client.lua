@@ -6,13 +6,17 @@ local M = {}
 
 local NAME = "mercury"
 local BACK_OFF_MS = { 1000, 4000, 16000 }
+local FORGIVEN_AFTER_MS = 180000 -- a crash longer ago than this does not count
 local MODERN = vim.fn.has("nvim-0.11") == 1
 
----@type "off"|"starting"|"loading"|"ready"|"thinking"|"error"
+---@type "off"|"starting"|"loading"|"ready"|"missing"|"error"
 M.state = "off"
 M.message = ""
+M.later = vim.defer_fn -- a field, so that tests need not wait
 local crashes = 0
+local crashed_at = 0
 local stopping = false
+local resume_download ---@type thread? waits for the answer to whether to download the weights
 
 local function set_state(state, message)
   M.state, M.message = state, message or ""
@@ -80,11 +84,14 @@ end
 
 local function on_exit(code, signal)
   vim.schedule(function()
+    resume_download = nil
     if stopping or (code == 0 and signal == 0) then
       set_state("off")
       return
     end
-    crashes = crashes + 1
+    local now = vim.uv.now()
+    crashes = now - crashed_at > FORGIVEN_AFTER_MS and 1 or crashes + 1
+    crashed_at = now
     local wait = BACK_OFF_MS[crashes]
     if not wait then
       set_state("error", "the server stopped " .. crashes .. " times")
@@ -97,7 +104,7 @@ local function on_exit(code, signal)
       return
     end
     set_state("starting", "the server stopped; starting it again")
-    vim.defer_fn(function()
+    M.later(function()
       if not stopping then
         require("mercury").attach_all()
       end
@@ -108,11 +115,31 @@ end
 local handlers = {
   ["mercury/status"] = function(_, status)
     if status then
-      crashes = status.state == "ready" and 0 or crashes
       set_state(status.state, status.message)
     end
   end,
+  -- Neovim would open a prompt here, which takes the keys of whoever is typing.
+  ["window/showMessageRequest"] = function(_, question)
+    local said = question.message
+    local asker = coroutine.running()
+    local download = question.actions and question.actions[1]
+    if not asker or not download then
+      vim.notify(said, vim.log.levels.WARN)
+      return vim.NIL
+    end
+    vim.notify(("%s Or: `:Mercury download`."):format(said), vim.log.levels.WARN)
+    resume_download = asker
+    return coroutine.yield() and download or vim.NIL
+  end,
 }
+
+--- Let the server download the weights that it misses.
+---@return boolean whether it misses any
+function M.download()
+  local asker = resume_download
+  resume_download = nil
+  return asker ~= nil and coroutine.resume(asker, true)
+end
 
 --- Start the server, or attach the running one to `buf`.
 function M.start(buf)
