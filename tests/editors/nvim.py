@@ -18,7 +18,7 @@ from editors.screen import Frame, Screen
 
 PLUGIN = Path(__file__).parents[2] / "editors" / "neovim"
 PATIENCE_SECONDS = 10.0
-COLUMNS, ROWS = 90, 24
+COLUMNS, ROWS = 80, 24
 
 COMPLETION = "textDocument/inlineCompletion"
 INIT = """
@@ -28,6 +28,11 @@ vim.api.nvim_create_autocmd("LspRequest", {
   callback = function(event)
     local request = event.data.request
     vim.rpcnotify(1, "request", event.data.request_id, request.method, request.type)
+  end,
+})
+vim.api.nvim_create_autocmd("LspAttach", {
+  callback = function()
+    vim.rpcnotify(1, "attached")
   end,
 })
 vim.api.nvim_create_autocmd("User", {
@@ -80,6 +85,10 @@ class Neovim:
     async def until(self, seen: Callable[[Frame], object]) -> Frame:
         """The frame that is shown if it is as `seen` says, or the first one that is."""
         return await self._wait(lambda: self.frame if self.frames and seen(self.frame) else None)
+
+    async def until_shown(self, text: str) -> None:
+        """Wait for a frame with `text`, which may be gone again."""
+        await self._wait(lambda: any(text in frame.text for frame in self.frames))
 
     async def until_told(self, told: Callable[[list[tuple[str, list[Any]]]], object]) -> None:
         """Wait for what the plugin or the LSP client tell."""

@@ -23,6 +23,12 @@ local function set_state(state, message)
   vim.api.nvim_exec_autocmds("User", { pattern = "MercuryStatus", modeline = false })
 end
 
+--- Say something short enough for one row of a narrow screen: more would make Neovim wait for a
+--- key, and take it from whoever is typing. `:Mercury status` has the rest.
+local function tell(text, level)
+  vim.notify("mercury: " .. text, level)
+end
+
 ---@return vim.lsp.Client?
 function M.get()
   return vim.lsp.get_clients({ name = NAME })[1]
@@ -94,13 +100,12 @@ local function on_exit(code, signal)
     crashed_at = now
     local wait = BACK_OFF_MS[crashes]
     if not wait then
-      set_state("error", "the server stopped " .. crashes .. " times")
-      vim.notify(
-        "mercury: the server stopped "
-          .. crashes
-          .. " times and is left off. `:Mercury log` shows why; `:Mercury restart` tries again.",
-        vim.log.levels.ERROR
+      set_state(
+        "error",
+        ("the server stopped %d times and is left off."):format(crashes)
+          .. " `:Mercury log` shows why; `:Mercury restart` tries again."
       )
+      tell("the server keeps stopping; see `:Mercury status`", vim.log.levels.ERROR)
       return
     end
     set_state("starting", "the server stopped; starting it again")
@@ -119,16 +124,14 @@ local handlers = {
     end
   end,
   -- Neovim would open a prompt here, which takes the keys of whoever is typing.
-  ["window/showMessageRequest"] = function(_, question)
-    local said = question.message
-    local asker = coroutine.running()
+  ["window/showMessageRequest"] = function(err, question, context)
+    local asker, main = coroutine.running()
     local download = question.actions and question.actions[1]
-    if not asker or not download then
-      vim.notify(said, vim.log.levels.WARN)
-      return vim.NIL
+    if not asker or main or not download or download.title ~= "Download" then
+      return vim.lsp.handlers["window/showMessageRequest"](err, question, context)
     end
-    vim.notify(("%s Or: `:Mercury download`."):format(said), vim.log.levels.WARN)
     resume_download = asker
+    tell("no weights that can be used; get them: `:Mercury download`", vim.log.levels.WARN)
     return coroutine.yield() and download or vim.NIL
   end,
 }
@@ -146,16 +149,16 @@ function M.start(buf)
   local cmd = config.options.cmd
   if vim.fn.executable(cmd[1]) == 0 then
     if M.state ~= "error" then
-      set_state("error", cmd[1] .. " was not found")
-      vim.notify(
-        ("mercury: %q was not found. Install it with `pip install mercury-lsp`,"):format(cmd[1])
-          .. " or name it in setup { cmd = { … } }.",
-        vim.log.levels.WARN
-      )
+      set_state("error", cmd[1] .. " was not found; `:checkhealth mercury` says what to do")
+      tell(("%q was not found; see `:checkhealth mercury`"):format(cmd[1]), vim.log.levels.WARN)
     end
     return
   end
   stopping = false
+  local settings = config.options.settings
+  if vim.tbl_isempty(settings) then
+    settings = vim.empty_dict() -- any other empty table is a list in JSON
+  end
   local capabilities = vim.lsp.protocol.make_client_capabilities()
   capabilities.textDocument.inlineCompletion = { dynamicRegistration = false }
   capabilities.experimental = { mercuryStatus = true }
@@ -167,8 +170,8 @@ function M.start(buf)
     cmd = cmd,
     root_dir = vim.fs.root(buf, { ".git", "pyproject.toml", "package.json" }) or vim.fn.getcwd(),
     capabilities = capabilities,
-    init_options = { mercury = config.options.settings },
-    settings = { mercury = config.options.settings },
+    init_options = { mercury = settings },
+    settings = { mercury = settings },
     handlers = handlers,
     on_exit = on_exit,
   }, {
