@@ -17,7 +17,7 @@ import msgpack
 from editors.screen import Frame, Screen
 
 PLUGIN = Path(__file__).parents[2] / "editors" / "neovim"
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 COLUMNS, ROWS = 80, 24
 
 COMPLETION = "textDocument/inlineCompletion"

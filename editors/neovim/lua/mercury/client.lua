@@ -24,9 +24,18 @@ local function set_state(state, message)
 end
 
 --- Say something short enough for one row of a narrow screen: more would make Neovim wait for a
---- key, and take it from whoever is typing. `:Mercury status` has the rest.
+--- key, and take it from whoever is typing. `:Mercury status` has the rest. What is said in insert
+--- mode is said at its end: Neovim would draw "-- INSERT --" over it at once.
 local function tell(text, level)
-  vim.notify("mercury: " .. text, level)
+  local function say()
+    vim.notify("mercury: " .. text, level)
+  end
+  if vim.api.nvim_get_mode().mode:sub(1, 1) == "i" then
+    local callback = vim.schedule_wrap(say)
+    vim.api.nvim_create_autocmd("InsertLeave", { once = true, callback = callback })
+  else
+    say()
+  end
 end
 
 ---@return vim.lsp.Client?
