@@ -94,6 +94,12 @@ class Neovim:
         """Wait for what the plugin or the LSP client tell."""
         await self._wait(lambda: told(self.told))
 
+    async def until_line(self, line: str, column: int | None = None) -> Frame:
+        """The first frame with this text, ghost and all, in the row of the cursor."""
+        return await self.until(
+            lambda frame: frame.line == line and column in (None, frame.cursor[1])
+        )
+
     async def until_ghost(self) -> Frame:
         """The first frame with ghost text, of now or later."""
         return await self.until(lambda frame: frame.ghost)
@@ -144,7 +150,8 @@ class Neovim:
                 yield
         except TimeoutError:
             shown = "\n".join(self.frame.rows) if self.frames else "nothing"
-            raise AssertionError(f"{what} did not happen; told {self.told}; shown:\n{shown}") from None
+            told = "\n".join(map(str, self.told))
+            raise AssertionError(f"{what} did not happen\n{shown}\n{told}") from None
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
@@ -184,7 +191,7 @@ async def editing(
     extra: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Neovim]:
-    """A Neovim with `path` open and the plugin set up with `options`; `extra` is Lua before that."""
+    """A Neovim with `path` open and the plugin set up with `options`, after `extra`, which is Lua."""
     home = path.parent / ".home"
     home.mkdir(exist_ok=True)
     init = home / "init.lua"

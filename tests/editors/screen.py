@@ -113,9 +113,7 @@ class Screen:
     def _move(self, _grid: int, row: int, column: int) -> None:
         self._cursor = (row, column)
 
-    def _define(
-        self, look: int, attributes: Mapping[str, Any], _terminal: Any, parts: Any
-    ) -> None:
+    def _define(self, look: int, attributes: Mapping[str, Any], _terminal: Any, parts: Any) -> None:
         groups = frozenset(part["hi_name"] for part in parts if "hi_name" in part)
         self._looks[look] = Look(attributes, groups)
 

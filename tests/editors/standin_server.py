@@ -18,37 +18,43 @@ from oracle_server import read, send
 CAPABILITIES = {"inlineCompletionProvider": {}, "textDocumentSync": 1, "positionEncoding": "utf-8"}
 
 
-def answer(message: dict[str, Any], texts: list[str]) -> None:
-    """What is shown at the position that the request named."""
-    where = message["params"]["position"]
-    at = {"start": where, "end": where}
-    send(id=message["id"], result=[{"insertText": text, "range": at} for text in texts])
+class Standin:
+    def __init__(self, *, ready: bool) -> None:
+        self._ready = ready
+        self._kept: list[dict[str, Any]] = []
+
+    def ask(self, message: dict[str, Any]) -> None:
+        """A request."""
+        if message["method"] == "initialize":
+            send(id=message["id"], result={"capabilities": CAPABILITIES})
+        elif message["method"] == "textDocument/inlineCompletion":
+            self._kept.append(message)
+        else:
+            send(id=message["id"], result=None)
+
+    def tell(self, method: str, params: dict[str, Any]) -> None:
+        """A notification."""
+        if method == "ready" or (method == "initialized" and self._ready):
+            send(method="mercury/status", params={"state": "ready", "message": ""})
+        elif method == "answer":
+            for request in self._kept:
+                where = request["params"]["position"]
+                at = {"start": where, "end": where}
+                items = [{"insertText": text, "range": at} for text in params["texts"]]
+                send(id=request["id"], result=items)
+            self._kept.clear()
+        elif method == "crash":
+            os._exit(1)
 
 
-def main(*, ready: bool) -> None:
-    """Serve one editor to its end."""
-    kept: list[dict[str, Any]] = []
-    while message := read():
-        match message["method"]:
-            case "initialize":
-                send(id=message["id"], result={"capabilities": CAPABILITIES})
-            case "ready":
-                send(method="mercury/status", params={"state": "ready", "message": ""})
-            case "initialized" if ready:
-                send(method="mercury/status", params={"state": "ready", "message": ""})
-            case "textDocument/inlineCompletion":
-                kept.append(message)
-            case "answer":
-                for request in kept:
-                    answer(request, message["params"]["texts"])
-                kept.clear()
-            case "crash":
-                os._exit(1)
-            case "exit":
-                return
-            case _ if "id" in message:
-                send(id=message["id"], result=None)
+def main() -> None:
+    standin = Standin(ready="ready" in sys.argv)
+    while (message := read()) and message["method"] != "exit":
+        if "id" in message:
+            standin.ask(message)
+        else:
+            standin.tell(message["method"], message.get("params") or {})
 
 
 if __name__ == "__main__":
-    main(ready="ready" in sys.argv)
+    main()

@@ -86,7 +86,7 @@ async def test_typing_through_keeps_the_ghost_without_a_flicker(edit: Open, circ
     for key in first.ghost[:6]:
         typed += key
         await nvim.keys(key)
-        await nvim.until(lambda frame: frame.cursor[1] == len(LAST + typed))
+        await nvim.until_line(first.line, column=len(LAST + typed))
         await nvim.until_answered()
     assert {frame.line for frame in nvim.frames[seen:]} == {first.line}
     assert nvim.frame.ghost == first.ghost[len(typed) :]
@@ -101,7 +101,7 @@ async def test_dismissed_text_does_not_come_back(edit: Open, circle: Path) -> No
     seen = len(nvim.frames) - 1
     for end in (1, 2):
         await nvim.keys(ghost[end - 1])
-        await nvim.until(lambda frame: frame.line == LAST + ghost[:end])
+        await nvim.until_line(LAST + ghost[:end])
         await nvim.until_answered()
     await nvim.keys("<Esc>A")
     await nvim.until(lambda frame: "INSERT" in frame.rows[-1])
@@ -153,9 +153,9 @@ async def test_undo_takes_back_what_was_accepted_in_one_step(edit: Open, circle:
     await nvim.keys("<Tab>")
     await nvim.until(lambda frame: not frame.ghost)
     await nvim.keys("<Esc>u")
-    await nvim.until(lambda frame: frame.line == LAST + ghost[0])
+    await nvim.until_line(LAST + ghost[0])
     await nvim.keys("u")
-    await nvim.until(lambda frame: frame.line == LAST)
+    await nvim.until_line(LAST)
 
 
 async def test_moving_back_into_typed_text_never_doubles_it(edit: Open, circle: Path) -> None:

@@ -110,7 +110,7 @@ async def test_a_key_without_a_suggestion_does_what_it_always_did(
 ) -> None:
     nvim = await edit_with(script, *STANDIN)
     await nvim.keys("I<Tab>")
-    await nvim.until(lambda frame: frame.line == "    total =")
+    await nvim.until_line("    total =")
     assert await nvim.lines() == ["    total = "]
 
 
