@@ -191,7 +191,7 @@ async def editing(
     extra: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Neovim]:
-    """A Neovim with `path` open and the plugin set up with `options`, after `extra`, which is Lua."""
+    """A Neovim with `path` open and the plugin set up with `options`, after the Lua in `extra`."""
     home = path.parent / ".home"
     home.mkdir(exist_ok=True)
     init = home / "init.lua"
