@@ -190,6 +190,7 @@ async def editing(
     *,
     extra: str = "",
     environment: Mapping[str, str] | None = None,
+    size: tuple[int, int] = (COLUMNS, ROWS),
 ) -> AsyncIterator[Neovim]:
     """A Neovim with `path` open and the plugin set up with `options`, after the Lua in `extra`."""
     home = path.parent / ".home"
@@ -209,7 +210,7 @@ async def editing(
     nvim = Neovim(process)
     try:
         looks = {"rgb": True, "ext_linegrid": True, "ext_hlstate": True}
-        await nvim.request("nvim_ui_attach", COLUMNS, ROWS, looks)
+        await nvim.request("nvim_ui_attach", *size, looks)
         yield nvim
     finally:
         await nvim.close()
