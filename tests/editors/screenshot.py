@@ -28,7 +28,14 @@ vim.o.ruler = false
 vim.o.showcmd = false
 vim.opt.fillchars = { eob = " " }
 """
-BEFORE = "import math\n\n\nclass Circle:\n    def __init__(self, radius):\n        self.radius = radius\n\n"
+BEFORE = """import math
+
+
+class Circle:
+    def __init__(self, radius):
+        self.radius = radius
+
+"""
 KEYS = "Go<Esc>cc<Space><Space><Space><Space>def area(self):<CR>return"
 TYPED = " math."
 STILL = len(TYPED)
