@@ -89,6 +89,7 @@ class Weights:
         self._shelf = shelf
         self._clock = clock
         self._arrived = arrived
+        self._taken_over: Config | None = None
         self._looked_ns = 0
         self._stamp: object = None
         self._said: set[str] = set()
@@ -104,8 +105,13 @@ class Weights:
         return self.status.state is State.READY
 
     def configure(self, config: Config) -> None:
-        """Take over settings, the first ones too, and load what they ask for in the background."""
-        self._session.config = config
+        """Take over settings, the first ones too, and load what they ask for in the background.
+
+        Editors like to send what they have sent before.
+        """
+        if config == self._taken_over:
+            return
+        self._session.config = self._taken_over = config
         self._start(self._configure())
 
     def _is_time_to_look(self) -> bool:

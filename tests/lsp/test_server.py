@@ -218,6 +218,17 @@ async def test_a_change_of_configuration_holds_from_the_next_request_on(wire: Wi
             pass
 
 
+async def test_settings_that_are_sent_again_load_nothing_again() -> None:
+    settings = {"mercury": {"deadlineMs": 1000}}
+    async with serving(SCRIPTED) as wire:
+        await wire.initialize(initializationOptions=settings)
+        wire.notify("workspace/didChangeConfiguration", {"settings": settings})
+        await wire.hear("mercury/status", state="ready")
+        await wire.shut_down()
+    states = [m["params"]["state"] for m in wire.heard if m["method"] == "mercury/status"]
+    assert states == ["loading", "ready"]
+
+
 async def test_configuration_is_pulled_from_a_client_that_has_it_and_again_when_it_changes() -> (
     None
 ):

@@ -20,6 +20,11 @@ local actions = {
   restart = function()
     require("mercury").restart()
   end,
+  download = function()
+    if not require("mercury.client").download() then
+      vim.notify("mercury: there is nothing to download")
+    end
+  end,
   log = function()
     vim.cmd.tabedit(vim.lsp.get_log_path())
   end,
@@ -39,5 +44,5 @@ end, {
       return vim.startswith(name, lead)
     end, vim.tbl_keys(actions))
   end,
-  desc = "Mercury: status, enable, disable, toggle, restart, log",
+  desc = "Mercury: status, enable, disable, toggle, restart, download, log",
 })

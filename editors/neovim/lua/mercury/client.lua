@@ -6,17 +6,36 @@ local M = {}
 
 local NAME = "mercury"
 local BACK_OFF_MS = { 1000, 4000, 16000 }
+local FORGIVEN_AFTER_MS = 180000 -- a crash longer ago than this does not count
 local MODERN = vim.fn.has("nvim-0.11") == 1
 
----@type "off"|"starting"|"loading"|"ready"|"thinking"|"error"
+---@type "off"|"starting"|"loading"|"ready"|"missing"|"error"
 M.state = "off"
 M.message = ""
+M.later = vim.defer_fn -- a field, so that tests need not wait
 local crashes = 0
+local crashed_at = 0
 local stopping = false
+local resume_download ---@type thread? waits for the answer to whether to download the weights
 
 local function set_state(state, message)
   M.state, M.message = state, message or ""
   vim.api.nvim_exec_autocmds("User", { pattern = "MercuryStatus", modeline = false })
+end
+
+--- Say something short enough for one row of a narrow screen: more would make Neovim wait for a
+--- key, and take it from whoever is typing. `:Mercury status` has the rest. What is said in insert
+--- mode is said at its end: Neovim would draw "-- INSERT --" over it at once.
+local function tell(text, level)
+  local function say()
+    vim.notify("mercury: " .. text, level)
+  end
+  if vim.api.nvim_get_mode().mode:sub(1, 1) == "i" then
+    local callback = vim.schedule_wrap(say)
+    vim.api.nvim_create_autocmd("InsertLeave", { once = true, callback = callback })
+  else
+    say()
+  end
 end
 
 ---@return vim.lsp.Client?
@@ -80,24 +99,26 @@ end
 
 local function on_exit(code, signal)
   vim.schedule(function()
+    resume_download = nil
     if stopping or (code == 0 and signal == 0) then
       set_state("off")
       return
     end
-    crashes = crashes + 1
+    local now = vim.uv.now()
+    crashes = now - crashed_at > FORGIVEN_AFTER_MS and 1 or crashes + 1
+    crashed_at = now
     local wait = BACK_OFF_MS[crashes]
     if not wait then
-      set_state("error", "the server stopped " .. crashes .. " times")
-      vim.notify(
-        "mercury: the server stopped "
-          .. crashes
-          .. " times and is left off. `:Mercury log` shows why; `:Mercury restart` tries again.",
-        vim.log.levels.ERROR
+      set_state(
+        "error",
+        ("the server stopped %d times and is left off."):format(crashes)
+          .. " `:Mercury log` shows why; `:Mercury restart` tries again."
       )
+      tell("the server keeps stopping; see `:Mercury status`", vim.log.levels.ERROR)
       return
     end
     set_state("starting", "the server stopped; starting it again")
-    vim.defer_fn(function()
+    M.later(function()
       if not stopping then
         require("mercury").attach_all()
       end
@@ -108,27 +129,45 @@ end
 local handlers = {
   ["mercury/status"] = function(_, status)
     if status then
-      crashes = status.state == "ready" and 0 or crashes
       set_state(status.state, status.message)
     end
   end,
+  -- Neovim would open a prompt here, which takes the keys of whoever is typing.
+  ["window/showMessageRequest"] = function(err, question, context)
+    local asker, main = coroutine.running()
+    local download = question.actions and question.actions[1]
+    if not asker or main or not download or download.title ~= "Download" then
+      return vim.lsp.handlers["window/showMessageRequest"](err, question, context)
+    end
+    resume_download = asker
+    tell("no weights that can be used; get them: `:Mercury download`", vim.log.levels.WARN)
+    return coroutine.yield() and download or vim.NIL
+  end,
 }
+
+--- Let the server download the weights that it misses.
+---@return boolean whether it misses any
+function M.download()
+  local asker = resume_download
+  resume_download = nil
+  return asker ~= nil and coroutine.resume(asker, true)
+end
 
 --- Start the server, or attach the running one to `buf`.
 function M.start(buf)
   local cmd = config.options.cmd
   if vim.fn.executable(cmd[1]) == 0 then
     if M.state ~= "error" then
-      set_state("error", cmd[1] .. " was not found")
-      vim.notify(
-        ("mercury: %q was not found. Install it with `pip install mercury-lsp`,"):format(cmd[1])
-          .. " or name it in setup { cmd = { … } }.",
-        vim.log.levels.WARN
-      )
+      set_state("error", cmd[1] .. " was not found; `:checkhealth mercury` says what to do")
+      tell(("%q was not found; see `:checkhealth mercury`"):format(cmd[1]), vim.log.levels.WARN)
     end
     return
   end
   stopping = false
+  local settings = config.options.settings
+  if vim.tbl_isempty(settings) then
+    settings = vim.empty_dict() -- any other empty table is a list in JSON
+  end
   local capabilities = vim.lsp.protocol.make_client_capabilities()
   capabilities.textDocument.inlineCompletion = { dynamicRegistration = false }
   capabilities.experimental = { mercuryStatus = true }
@@ -140,8 +179,8 @@ function M.start(buf)
     cmd = cmd,
     root_dir = vim.fs.root(buf, { ".git", "pyproject.toml", "package.json" }) or vim.fn.getcwd(),
     capabilities = capabilities,
-    init_options = { mercury = config.options.settings },
-    settings = { mercury = config.options.settings },
+    init_options = { mercury = settings },
+    settings = { mercury = settings },
     handlers = handlers,
     on_exit = on_exit,
   }, {

@@ -15,11 +15,20 @@ local namespace = vim.api.nvim_create_namespace("mercury.ghost")
 ---@field col integer      byte column of the cursor it was drawn at
 ---@field rest string      what is still to be typed, from the cursor on
 ---@field tail string      text behind the cursor that accepting replaces
+---@field behind string    all text behind the cursor on its line
 ---@field items mercury.Item[]
 ---@field index integer
 
 ---@type mercury.Ghost?
 M.current = nil
+
+--- By buffer, what was dismissed: the line as it would have become, before what stands behind it.
+---@type table<integer, table<string, true>>
+local dismissed = {}
+
+local function outcome(row, before, rest)
+  return row .. ":" .. before .. rest
+end
 
 --- What remains of an item once the text before the cursor is taken off; nil if it does not fit.
 ---@param item mercury.Item
@@ -63,7 +72,7 @@ local function draw(ghost)
     virt_text = inline,
     virt_text_pos = "inline",
     virt_lines = #below > 0 and below or nil,
-    hl_mode = "combine",
+    hl_mode = "replace",
     right_gravity = true,
   })
 end
@@ -74,19 +83,29 @@ local function cursor(buf)
   return row - 1, col, line
 end
 
---- Draw the first of the items that fits the text at the cursor. Returns whether one did.
+--- Draw the first of the items that fits the text at the cursor and was not dismissed. Returns
+--- whether one did.
 ---@param buf integer
 ---@param items mercury.Item[]
 ---@param index? integer which to try first
 ---@return boolean
 function M.show(buf, items, index)
   local row, col, line = cursor(buf)
+  local unwanted = dismissed[buf] or {}
   for offset = 0, #items - 1 do
     local at = (((index or 1) - 1 + offset) % #items) + 1
     local rest, tail = M.remainder(items[at], line, row, col)
-    if rest and rest ~= "" and visible(rest, tail) ~= "" then
+    local fits = rest and rest ~= "" and visible(rest, tail) ~= ""
+    if fits and not unwanted[outcome(row, line:sub(1, col), rest)] then
       M.current = {
-        buf = buf, row = row, col = col, rest = rest, tail = tail, items = items, index = at,
+        buf = buf,
+        row = row,
+        col = col,
+        rest = rest,
+        tail = tail,
+        behind = line:sub(col + 1),
+        items = items,
+        index = at,
       }
       draw(M.current)
       return true
@@ -96,22 +115,20 @@ function M.show(buf, items, index)
   return false
 end
 
---- After the user typed: keep what still fits, at once, so that nothing flickers.
+--- After the user typed or moved: keep what still fits, at once, so that nothing flickers.
 ---@return boolean whether ghost text is still shown
 function M.follow()
   local ghost = M.current
   if not ghost then
     return false
   end
-  if ghost.buf ~= vim.api.nvim_get_current_buf() then
+  local row, col, line = cursor(ghost.buf)
+  local here = ghost.buf == vim.api.nvim_get_current_buf() and row == ghost.row
+  if not here or line:sub(col + 1) ~= ghost.behind then
     M.clear()
     return false
   end
-  local row, col, line = cursor(ghost.buf)
-  if row == ghost.row and col == ghost.col then
-    return true
-  end
-  -- An edit on the line moves the end of the replaced text along with the cursor.
+  -- What was typed before the cursor moves the end of the replaced text along.
   local moved = col - ghost.col
   local items = vim.tbl_map(function(item)
     return vim.tbl_extend("force", item, { last = math.max(col, item.last + moved) })
@@ -126,6 +143,21 @@ function M.follow()
   return true
 end
 
+--- Take the ghost away, and do not offer it or what remains of it again.
+function M.dismiss()
+  local ghost = assert(M.current)
+  local _, col, line = cursor(ghost.buf)
+  dismissed[ghost.buf] = dismissed[ghost.buf] or {}
+  dismissed[ghost.buf][outcome(ghost.row, line:sub(1, col), ghost.rest)] = true
+  M.clear()
+end
+
+--- Offer again in a buffer what was dismissed there.
+---@param buf integer
+function M.allow(buf)
+  dismissed[buf] = nil
+end
+
 function M.clear()
   local ghost = M.current
   M.current = nil
@@ -135,6 +167,7 @@ function M.clear()
 end
 
 --- Insert `text`, the beginning of the ghost, as one undo step; all of it replaces the tail too.
+--- What is left of the ghost on its line stays.
 ---@param text string
 function M.insert(text)
   local ghost = assert(M.current)
@@ -142,11 +175,15 @@ function M.insert(text)
   local last = ghost.col + (whole and #ghost.tail or 0)
   local lines = vim.split(text, "\n", { plain = true })
   vim.cmd("let &l:undolevels = &l:undolevels") -- closes the undo block of what was typed so far
-  M.clear()
   vim.api.nvim_buf_set_text(ghost.buf, ghost.row, ghost.col, ghost.row, last, lines)
   local row = ghost.row + #lines
   local col = (#lines == 1 and ghost.col or 0) + #lines[#lines]
   vim.api.nvim_win_set_cursor(0, { row, col })
+  if whole then
+    M.clear()
+  else
+    M.follow()
+  end
 end
 
 --- The next word of the ghost: leading space, then a run of word characters or of anything else.

@@ -62,21 +62,28 @@ local function leave()
   ghost.clear()
 end
 
+local INSERT = vim.keycode("<Cmd>lua require('mercury').insert_accepted()<CR>")
+local accepted = {} ---@type (fun(rest: string): string)[]
+
 --- Accept a part of the ghost, chosen by `cut(rest)`. Returns false when there is none.
+--- A mapping with <expr> may not change text, so this is left to a key press of its own, which
+--- comes before any that was pressed since.
 local function accept(cut)
   if not ghost.current or ghost.current.buf ~= vim.api.nvim_get_current_buf() then
     return false
   end
   request.cancel()
-  local kept = ghost.current
-  local text = cut(kept.rest)
-  vim.schedule(function()
-    if ghost.current ~= kept then
-      return
-    end
-    ghost.insert(text)
-  end)
+  accepted[#accepted + 1] = cut
+  vim.api.nvim_feedkeys(INSERT, "in", false)
   return true
+end
+
+--- Does what the accepting keys ask for; not for others to call.
+function M.insert_accepted()
+  local cut = table.remove(accepted, 1)
+  if cut and ghost.current and ghost.current.buf == vim.api.nvim_get_current_buf() then
+    ghost.insert(cut(ghost.current.rest))
+  end
 end
 
 function M.accept()
@@ -97,7 +104,8 @@ function M.dismiss()
   if not ghost.current then
     return false
   end
-  leave()
+  request.cancel()
+  ghost.dismiss()
   return true
 end
 
@@ -108,6 +116,7 @@ local function cycle(step)
   if current and #current.items > 1 then
     ghost.show(buf, current.items, current.index + step)
   else
+    ghost.allow(buf)
     request.send(buf, request.INVOKED)
   end
   return true
@@ -180,6 +189,9 @@ function M.setup(options)
   on({ "InsertEnter", "TextChangedI", "TextChangedP", "CursorMovedI" }, typed)
   on({ "InsertLeave", "BufLeave" }, leave)
   on("CompleteChanged", ghost.clear)
+  on("BufUnload", function(event)
+    ghost.allow(event.buf)
+  end)
   vim.api.nvim_create_autocmd("User", {
     group = group,
     pattern = "MercuryStatus",

@@ -1,0 +1,198 @@
+"""Neovim with the plugin when something goes wrong: late answers, crashes, missing parts.
+
+The server is a stand-in that does as it is told, unless the real one can be made to do it.
+"""
+
+from pathlib import Path
+
+import pytest
+from editors.conftest import SERVER, STANDIN, Open
+from editors.nvim import COMPLETION, Neovim
+
+pytestmark = pytest.mark.editors
+
+TELL = "vim.lsp.get_clients()[1]:notify(...)"
+AT_ONCE = """
+waits = {}
+require("mercury.client").later = function(action, milliseconds)
+  table.insert(waits, milliseconds)
+  vim.schedule(action)
+end
+"""
+
+
+async def asked(nvim: Neovim, times: int) -> None:
+    """Wait for so many completion requests."""
+    await nvim.until_told(
+        lambda told: sum(rest[1:] == [COMPLETION, "pending"] for _, rest in told) >= times
+    )
+
+
+async def answer(nvim: Neovim, *texts: str) -> None:
+    """Let the stand-in answer everything that it was ever asked, and Neovim act upon it."""
+    await nvim.lua(TELL, "answer", {"texts": texts})
+    await nvim.until_answered()
+
+
+async def ready(nvim: Neovim) -> None:
+    await nvim.until_told(lambda told: ("status", ["ready"]) in told)
+
+
+async def crash(nvim: Neovim) -> None:
+    """Kill the stand-in; Neovim tells of it, and waits for a key."""
+    seen = len(nvim.frames)
+    await nvim.lua(TELL, "crash", {})
+    await nvim.until(lambda frame: len(nvim.frames) > seen and "Press ENTER" in frame.text)
+    await nvim.keys("<CR>")
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text("total = \n", encoding="utf-8")
+    return path
+
+
+async def test_late_answers_never_show(edit_with: Open, script: Path) -> None:
+    nvim = await edit_with(script, *STANDIN, "ready")
+    await ready(nvim)
+    await nvim.keys("A")
+    await asked(nvim, 1)
+    await nvim.keys("1")
+    await asked(nvim, 2)
+    await nvim.keys("<Esc>")
+    await nvim.until(lambda frame: "INSERT" not in frame.rows[-1])
+    await answer(nvim, "late")
+    await nvim.keys("A")
+    await asked(nvim, 3)
+    await nvim.keys("+")
+    await asked(nvim, 4)
+    await answer(nvim, "late")
+    assert nvim.frame.line == "total = 1+late", "the newest is not late"
+    assert {frame.line for frame in nvim.frames if frame.ghost} == {"total = 1+late"}
+
+
+async def test_an_answer_for_another_buffer_shows_nowhere(edit_with: Open, script: Path) -> None:
+    other = script.with_name("other.py")
+    other.write_text("count = \n", encoding="utf-8")
+    nvim = await edit_with(script, *STANDIN, "ready")
+    await ready(nvim)
+    await nvim.keys("A")
+    await asked(nvim, 1)
+    await nvim.keys(f"<Cmd>edit {other.name}<CR>")
+    await nvim.until(lambda frame: frame.rows[0] == "count =")
+    await answer(nvim, "late")
+    await nvim.keys("<Cmd>buffer #<CR>")
+    await nvim.until(lambda frame: frame.rows[0] == "total =")
+    await nvim.redrawn()
+    assert {frame.ghost for frame in nvim.frames} == {""}
+
+
+async def test_accepting_a_line_leaves_the_next_one_alone(edit_with: Open, script: Path) -> None:
+    nvim = await edit_with(script, *STANDIN, "ready")
+    await ready(nvim)
+    await nvim.keys("A")
+    await asked(nvim, 1)
+    await answer(nvim, "sum(\n    values\n)")
+    assert nvim.frame.ghost == "sum(\n    values\n)"
+    await nvim.keys("<M-Down>")
+    await nvim.until(lambda frame: frame.cursor[1] == len("total = sum("))
+    assert await nvim.lines() == ["total = sum("]
+    await asked(nvim, 2)
+    await answer(nvim, "\n    values\n)")
+    await nvim.keys("<M-Down>")
+    await nvim.until(lambda frame: frame.cursor[0] == 1)
+    assert await nvim.lines() == ["total = sum(", "    values"]
+
+
+async def test_a_key_without_a_suggestion_does_what_it_always_did(
+    edit_with: Open, script: Path
+) -> None:
+    nvim = await edit_with(script, *STANDIN)
+    await nvim.keys("I<Tab>")
+    await nvim.until_line("    total =")
+    assert await nvim.lines() == ["    total = "]
+
+
+async def test_a_menu_and_a_ghost_never_stand_together(edit_with: Open, script: Path) -> None:
+    script.write_text("totals = total = \n", encoding="utf-8")
+    nvim = await edit_with(script, *STANDIN, "ready")
+    await ready(nvim)
+    await nvim.keys("A")
+    await asked(nvim, 1)
+    await answer(nvim, "total_of(values)")
+    assert nvim.frame.ghost
+    await nvim.keys("t<C-n>")
+    await nvim.until(lambda frame: "totals" in frame.rows[1])
+    await nvim.redrawn()
+    assert not [frame for frame in nvim.frames if "totals" in frame.rows[1] and frame.ghost]
+
+
+async def test_who_typed_before_the_model_was_ready_is_served_when_it_is(
+    edit_with: Open, script: Path
+) -> None:
+    nvim = await edit_with(script, *STANDIN)
+    await nvim.keys("A")
+    await nvim.until(lambda frame: "INSERT" in frame.rows[-1])
+    await nvim.until_told(lambda told: ("attached", []) in told)
+    await nvim.lua(TELL, "ready", {})
+    await asked(nvim, 1)
+    await answer(nvim, "sum(values)")
+    assert nvim.frame.ghost == "sum(values)"
+
+
+async def test_a_server_that_crashes_is_started_again_later_and_later_and_then_left_off(
+    edit_with: Open, script: Path
+) -> None:
+    nvim = await edit_with(script, *STANDIN, "ready", extra=AT_ONCE)
+    for life in range(1, 5):
+        await nvim.until_told(lambda told, life=life: told.count(("status", ["ready"])) == life)
+        await crash(nvim)
+    await nvim.until_told(lambda told: ("status", ["error"]) in told)
+    await nvim.until_shown("mercury: the server keeps stopping; see `:Mercury status`")
+    assert await nvim.lua("return waits") == [1000, 4000, 16000]
+    await nvim.keys(":Mercury status<CR>")
+    frame = await nvim.until(lambda frame: "the server stopped 4 times" in frame.text)
+    assert "`:Mercury log` shows why; `:Mercury restart` tries again." in frame.text
+    await nvim.keys("<CR>:Mercury restart<CR>A")
+    await asked(nvim, 1)
+
+
+async def test_after_a_crash_there_are_suggestions_again(edit_with: Open, script: Path) -> None:
+    nvim = await edit_with(script, *STANDIN, "ready", extra=AT_ONCE)
+    await ready(nvim)
+    await crash(nvim)
+    await nvim.until_told(lambda told: told.count(("status", ["ready"])) == 2)
+    await nvim.keys("A")
+    await asked(nvim, 1)
+    await answer(nvim, "sum(values)")
+    assert nvim.frame.ghost == "sum(values)"
+
+
+async def test_missing_weights_are_told_without_taking_keys_from_who_types(
+    edit_with: Open, script: Path, tmp_path: Path
+) -> None:
+    empty = {"MERCURY_CACHE": str(tmp_path / "empty"), "MERCURY_OFFLINE": "1"}
+    nvim = await edit_with(script, *SERVER, **empty)
+    await nvim.keys("A1")
+    await nvim.until_told(lambda told: ("status", ["missing"]) in told)
+    await nvim.keys(" + 1<Esc>")
+    await nvim.until(lambda frame: "get them: `:Mercury download`" in frame.rows[-1])
+    assert nvim.frame.line == "total = 1 + 1"
+    assert await nvim.lua("return require('mercury').status()") == "mercury: missing"
+    await nvim.keys(":Mercury status<CR>")
+    await nvim.until(lambda frame: "The weights of mini are not on this machine." in frame.text)
+    assert "Run: mercury-lsp models pull mini." in nvim.frame.text
+    await nvim.keys("<CR>:Mercury download<CR>")
+    await nvim.until(lambda frame: "network" in frame.text)
+
+
+async def test_a_server_that_is_not_installed_is_told_with_the_way_to_a_remedy(
+    edit_with: Open, script: Path
+) -> None:
+    nvim = await edit_with(script, "mercury-lsp-away", "--stdio")
+    await nvim.until(lambda frame: '"mercury-lsp-away" was not found' in frame.text)
+    assert "see `:checkhealth mercury`" in nvim.frame.text
+    await nvim.keys(":checkhealth mercury<CR>")
+    await nvim.until(lambda frame: "pip install mercury-lsp" in frame.text)
+    assert "or name it: require('mercury').setup" in nvim.frame.text
