@@ -12,8 +12,8 @@ from mercury_lsp.config import Config
 pytestmark = pytest.mark.mini
 
 PINNED = (
-    ("bandcampsync/download.py", 'eplace")'),
-    ("petl/util/parsers.py", "rn parser"),
+    ("bandcampsync/download.py", "return False"),
+    ("mechanicalsoup/browser.py", " response"),
     ("pyrtl/rtllib/libutils.py", ".PyrtlError(msg)"),
     ("todoman/widgets.py", "text = self.get_edit_text()"),
     ("toolong/format_parser.py", "return parse_result"),
