@@ -203,5 +203,5 @@ class MercuryCodeCompletion(_Closed):
             self._backend.infill,
             self.cache,
             Budget(deadline_ns, time.monotonic_ns, stopped),
-            engine.Rules(limits(model.card), self.config.min_confidence),
+            engine.Rules(limits(model.card)),
         )

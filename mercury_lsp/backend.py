@@ -1,6 +1,6 @@
 """The only place where the product meets the model: `Context` in, drafts out."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 from mercury_lsp.config import Config
@@ -41,6 +41,7 @@ class Backend:
         self._infiller = Infiller(
             model.card, model.tokenizer, model.runtime, config.context_megabytes << 20
         )
+        self._decode = model.tokenizer.decode
         self._watch = watch
         self.configure(config)
 
@@ -57,7 +58,7 @@ class Backend:
         sampling = replace(self._sampling, rank=rank)
         for draft in self._infiller.drafts(_gap(context), sampling):
             self._watch(draft)
-            yield _to_core(draft)
+            yield _to_core(draft, self._decode)
 
     def prefill(self, context: Context) -> Generator[int, None, None]:
         """Read a context ahead of its request; yields how many tokens are left."""
@@ -69,9 +70,21 @@ def _gap(context: Context) -> Gap:
     return Gap(context.prefix, context.suffix, others)
 
 
-def _to_core(draft: infill.Draft) -> Draft:
-    sure = [c for c, settled in zip(draft.confidences, draft.settled, strict=True) if settled]
-    confidence = sum(sure) / len(sure) if sure else 0.0
+def _to_core(draft: infill.Draft, decode: Callable[[Sequence[int]], str]) -> Draft:
+    """With the product of its tokens' probabilities as the chance that it is right.
+
+    On held-out single lines that chance is off by 0.03 on average (model/README.md).
+    """
+    chance, lines = 1.0, []
+    for token, probability, settled in zip(
+        draft.ids, draft.confidences, draft.settled, strict=True
+    ):
+        if not settled:
+            break
+        before, newline, _ = decode([token]).partition("\n")
+        if newline:
+            lines.append(chance * probability if before.strip() else chance)
+        chance *= probability
     # Text that ran into the limit is not whole: what is cut off must be trimmed as such.
     finished = draft.finished and draft.reason != "length"
-    return Draft(draft.text, confidence, finished, draft.steps)
+    return Draft(draft.text, chance, finished, draft.steps, tuple(lines))

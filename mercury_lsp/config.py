@@ -59,7 +59,7 @@ class Config:
     )
     max_tokens: int = _setting(60, "The longest completion, in tokens.", 1, 1_024)
     min_confidence: float = _setting(
-        0.0, "Completions less certain than this stay silent (mean token probability).", 0, 1
+        0.1, "Less likely to be right than this, nothing is shown unless asked for.", 0, 1
     )
     alternatives: int = _setting(3, "How many completions an invoked request returns.", 1, 8)
     disabled_languages: tuple[str, ...] = _setting(

@@ -12,7 +12,7 @@ from mercury_lsp.core.budget import Budget
 from mercury_lsp.core.cache import CompletionCache
 from mercury_lsp.core.context import Limits, extract, worth_asking
 from mercury_lsp.core.tidy import settled, trim
-from mercury_lsp.core.types import Completion, Context, Draft, Infill, Request
+from mercury_lsp.core.types import Completion, Context, Draft, Infill, Request, Trigger
 
 AUTOCLOSED = ")]}\"'`"
 """What editors add behind the cursor when its counterpart is typed."""
@@ -28,8 +28,8 @@ Mark = Callable[[str], None]
 class Rules:
     """What holds for every request until the settings or the model change.
 
-    Completions less certain than `min_confidence` (mean token probability) stay silent;
-    `alternatives` is how many distinct ones an invoked request returns at most.
+    Completions that nobody asked for and that are right with a chance below `min_confidence` stay
+    silent; `alternatives` is how many distinct ones an invoked request returns at most.
     """
 
     limits: Limits
@@ -58,7 +58,8 @@ def complete(
     if hit is not None:
         mark("hit")
         return hit
-    completion = _best(infill(context), context, budget, rules, mark)
+    least = rules.min_confidence if request.trigger is Trigger.AUTOMATIC else 0.0
+    completion = _best(infill(context), context, budget, mark, least)
     if completion is not None:
         cache.put(context, completion)
     return completion
@@ -84,7 +85,7 @@ def alternatives(
     for rank in range(2 * rules.alternatives):
         if len(found) == rules.alternatives or not budget.more():
             break
-        completion = _best(infill(context, rank=rank), context, budget, rules, mark)
+        completion = _best(infill(context, rank=rank), context, budget, mark)
         if completion is not None and (completion.finished or not found):
             found.setdefault(completion.text, completion)
     for first in list(found.values())[:1]:
@@ -130,9 +131,12 @@ def _cached(context: Context, cache: CompletionCache) -> Completion | None:
 
 
 def _best(
-    drafts: Iterator[Draft], context: Context, budget: Budget, rules: Rules, mark: Mark
+    drafts: Iterator[Draft], context: Context, budget: Budget, mark: Mark, least: float = 0.0
 ) -> Completion | None:
-    """What the drafts come to within the budget; nothing when the request is stopped."""
+    """What the drafts come to within the budget; nothing when the request is stopped.
+
+    Nothing either as soon as it is known that the chance of being right is below `least`.
+    """
     best = None
     with _closing(drafts):
         while budget.more():
@@ -141,15 +145,26 @@ def _best(
                 break
             best = draft
             mark("denoise" if draft.steps else "prefill")
+            if first_line_chance(draft) < least:
+                return None
             if draft.finished or settled(draft, context):
                 break
     if best is None or not best.text or budget.stopped():
         return None
     completion = trim(best, context)
     mark("tidy")
-    if completion is None or completion.confidence < rules.min_confidence:
+    if completion is None or completion.confidence < least:
         return None
     return completion
+
+
+def first_line_chance(draft: Draft) -> float:
+    """The chance that a draft is right up to the end of its first line that is not empty.
+
+    As the draft grows it only falls, until that line ends.
+    """
+    empty = len(draft.text) - len(draft.text.lstrip("\n"))
+    return (*draft.line_confidences[empty:], draft.confidence)[0]
 
 
 @contextmanager

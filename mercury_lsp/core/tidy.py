@@ -74,7 +74,7 @@ def trim(draft: Draft, context: Context) -> Completion | None:
             return None
         if not finished or chosen[0] in (text, _clean(text[:end], place)):
             inserted = (context.pending + chosen[0]).replace("\n", context.newline)
-            return Completion(inserted, chosen[1], draft.confidence, finished)
+            return Completion(inserted, chosen[1], _confidence(draft, chosen[0]), finished)
         text = chosen[0]  # mended; the same must be said of it as if it had been drafted so
     return None
 
@@ -85,6 +85,14 @@ def settled(draft: Draft, context: Context) -> bool:
         return False
     place = _place(context)
     return _end_of_gap(_aligned(draft.text, place), place) is not None
+
+
+def _confidence(draft: Draft, text: str) -> float:
+    """The chance of as many lines of the draft as are left of it."""
+    newlines = text.count("\n")
+    if newlines < len(draft.line_confidences):
+        return draft.line_confidences[newlines]
+    return draft.confidence
 
 
 def _place(context: Context) -> _Place:

@@ -100,22 +100,25 @@ class Context:
 class Draft:
     """The text of the gap as far as it is settled, left to right.
 
-    `confidence` is the mean probability of its tokens, in [0, 1]. `finished` means that the
-    sampler has nothing to add; until then `text` is a prefix of what will come.
+    `confidence` is the chance that all of it is right, in [0, 1], and `line_confidences` the same
+    for what stands before its first newline, before its second, and so on. `finished` means that
+    the sampler has nothing to add; until then `text` is a prefix of what will come.
     """
 
     text: str
     confidence: float
     finished: bool
     steps: int = 0
+    line_confidences: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """Text to insert at the cursor, in place of the `replaces` code points that follow it.
 
-    What is replaced never reaches past the end of the line. `finished`: more time would not have
-    made it longer.
+    What is replaced never reaches past the end of the line. `confidence` is the chance, in [0, 1],
+    that the text is what its writer would write. `finished`: more time would not have made it
+    longer.
     """
 
     text: str

@@ -129,6 +129,49 @@ def test_uncertain_completions_stay_silent_and_are_not_kept() -> None:
     assert ask("x = ‸\n", says("g(y)", confidence=0.96), cache, rules=timid) is not None
 
 
+def test_who_asks_gets_an_answer_that_is_uncertain() -> None:
+    timid = engine.Rules(Limits(1_000, 400), min_confidence=0.95)
+    asked = request("x = ‸\n", Trigger.INVOKED)
+    infill, cache = says("f(y)"), CompletionCache(9)
+    budget = Budget(10**15, infill.clock)
+    assert engine.complete(asked, infill, cache, budget, timid) == Completion("f(y)", 0, 0.9)
+    assert engine.alternatives(asked, infill, cache, budget, timid)
+
+
+def test_drawing_ends_when_the_first_line_is_known_to_be_unlikely() -> None:
+    timid = engine.Rules(Limits(1_000, 400), min_confidence=0.95)
+    infill = says("f(y, z, and, much, more)")
+    assert ask("x = ‸\n", infill, rules=timid) is None
+    assert infill.log == ["step", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "chances", "expected"),
+    [
+        ("a", (), 0.1),
+        ("a\nb", (0.5,), 0.5),
+        ("a\nb\n", (0.5, 0.2), 0.5),
+        ("\n    a", (1.0,), 0.1),
+        ("\n    a\n", (1.0, 0.6), 0.6),
+        ("", (), 0.1),
+    ],
+)
+def test_the_first_line_that_is_not_empty_counts(
+    text: str, chances: tuple[float, ...], expected: float
+) -> None:
+    draft = Draft(text, 0.1, finished=False, line_confidences=chances)
+    assert engine.first_line_chance(draft) == expected
+
+
+def test_a_completion_is_as_certain_as_the_lines_it_keeps() -> None:
+    def infill(_context: Context, *, rank: int = 0) -> Iterator[Draft]:
+        yield Draft("f(y)\nprint(x)", 0.1, finished=True, line_confidences=(0.7,))
+
+    budget = Budget(10**15, lambda: 0)
+    found = engine.complete(request("x = ‸\n"), infill, CompletionCache(9), budget, RULES)
+    assert found == Completion("f(y)", 0, 0.7)
+
+
 def test_in_the_middle_of_a_word_the_model_is_not_asked() -> None:
     infill = says("oo")
     assert ask("x = f‸oo\n", infill) is None

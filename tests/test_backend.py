@@ -1,0 +1,37 @@
+"""What the core is told of the model's drafts."""
+
+import pytest
+from fakes import LetterTokenizer, ScriptedRuntime, card, spell
+
+from mercury_lsp.backend import Backend
+from mercury_lsp.config import Config
+from mercury_lsp.core.types import Context, Draft, Gap
+from mercury_model.infill import Mode
+from mercury_model.models import LoadedModel
+
+CONTEXT = Context("python", "a = (", ")\n", Gap.REST_OF_LINE, "    ")
+
+
+def drafts(text: str, mode: Mode = "verified", confidence: float = 0.5) -> list[Draft]:
+    runtime = ScriptedRuntime(spell(text, confidence=confidence))
+    model = LoadedModel(card(), LetterTokenizer(), runtime)  # type: ignore[arg-type]
+    return list(Backend(model, Config(mode=mode)).infill(CONTEXT))
+
+
+@pytest.mark.parametrize("mode", ["verified", "autoregressive"])
+def test_the_chance_of_a_text_is_the_product_of_its_tokens(mode: Mode) -> None:
+    *_, last = drafts("bcd", mode)
+    assert (last.text, last.finished) == ("bcd", True)
+    assert last.confidence == pytest.approx(0.5**3)
+
+
+def test_each_line_has_a_chance_of_its_own() -> None:
+    *_, last = drafts("bc\nd\n")
+    assert last.line_confidences == pytest.approx((0.5**2, 0.5**4))
+    assert last.confidence == pytest.approx(0.5**5)
+
+
+@pytest.mark.parametrize("mode", ["verified", "autoregressive", "diffusion"])
+def test_a_chance_only_falls_as_the_text_grows(mode: Mode) -> None:
+    chances = [draft.confidence for draft in drafts("bcd e\nfgh", mode, confidence=0.8)]
+    assert chances == sorted(chances, reverse=True)
