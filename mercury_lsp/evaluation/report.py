@@ -9,6 +9,7 @@ from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
 from mercury_lsp.evaluation.measure import Outcome
 
 SHOWN = 0.4
+SILENCE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 REFERENCE = "autoregressive"
 
 Pairs = Sequence[tuple[Case, Outcome]]
@@ -91,5 +92,6 @@ def calibration(pairs: Pairs) -> dict[str, Any]:
     return {
         "bins": [asdict(b) for b in bins],
         "expected_calibration_error": scores.calibration_error(bins),
+        "silence": [asdict(scores.silence(least, confidences, right)) for least in SILENCE],
         f"right_of_surest_{SHOWN:.0%}": scores.precision_at(SHOWN, confidences, right),
     }

@@ -98,6 +98,28 @@ def precision_at(share: float, confidences: Sequence[float], right: Sequence[boo
     return round(sum(r for _, r in shown) / max(1, len(shown)), 4)
 
 
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Of all completions the share `shown` whose confidence is at least `least`; of those the share
+    `right`; and of all that are right the share `kept`."""
+
+    least: float
+    shown: float
+    right: float
+    kept: float
+
+
+def silence(least: float, confidences: Sequence[float], right: Sequence[bool]) -> Silence:
+    """What comes of showing nothing that is less certain than `least`."""
+    shown = [r for c, r in zip(confidences, right, strict=True) if c >= least]
+    return Silence(
+        least,
+        round(len(shown) / max(1, len(right)), 4),
+        round(sum(shown) / max(1, len(shown)), 4),
+        round(sum(shown) / max(1, sum(right)), 4),
+    )
+
+
 def group_by(values: Sequence[V], key: Callable[[V], K]) -> dict[K, list[V]]:
     """Values by what `key` says of them, in the order of their first."""
     groups: dict[K, list[V]] = {}

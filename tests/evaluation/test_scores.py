@@ -55,3 +55,10 @@ def test_the_surest_are_ranked_by_confidence() -> None:
     assert (
         scores.precision_at(0.4, [0.9, 0.1, 0.8, 0.2, 0.3], [True, False, False, True, True]) == 0.5
     )
+
+
+def test_silence_shows_less_and_more_of_it_is_right() -> None:
+    confidences, right = [0.9, 0.1, 0.8, 0.2], [True, False, False, True]
+    assert scores.silence(0.0, confidences, right) == scores.Silence(0.0, 1.0, 0.5, 1.0)
+    assert scores.silence(0.85, confidences, right) == scores.Silence(0.85, 0.25, 1.0, 0.5)
+    assert scores.silence(0.95, confidences, right) == scores.Silence(0.95, 0.0, 0.0, 0.0)
