@@ -51,7 +51,7 @@ def _latencies(axes: Any, runs: Sequence[Run], deadline_ms: int) -> None:
     axes.set_ylabel("model calls done, %")
     axes.set_title("How long a model call takes", fontsize=10)
     axes.grid(alpha=0.25)
-    axes.legend(loc="upper left", fontsize=8, framealpha=0.9)
+    axes.legend(loc="center right", fontsize=8, framealpha=0.9)
 
 
 def _stages(axes: Any, runs: Sequence[Run]) -> None:
