@@ -1,0 +1,148 @@
+// The editor: one code-server with the packaged extension, and one Chromium to look at it.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+import { Window } from "./window.mjs";
+import { Wire } from "./wire.mjs";
+
+const NEEDED = {
+  code: "MERCURY_CODE_SERVER",
+  browser: "MERCURY_CHROMIUM",
+  vsix: "MERCURY_VSIX",
+};
+const QUIET = {
+  "chat.disableAIFeatures": true,
+  "editor.minimap.enabled": false,
+  "editor.quickSuggestions": { other: "off", comments: "off", strings: "off" },
+  "extensions.autoCheckUpdates": false,
+  "files.autoSave": "off",
+  "extensions.ignoreRecommendations": true,
+  "security.workspace.trust.enabled": false,
+  "telemetry.telemetryLevel": "off",
+  "workbench.secondarySideBar.defaultVisibility": "hidden",
+  "workbench.startupEditor": "none",
+};
+const BROWSER = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+export class Editor {
+  #windows = [];
+
+  /** Install the extension into a new editor and start it. */
+  static async start() {
+    const paths = {};
+    for (const [name, variable] of Object.entries(NEEDED)) {
+      paths[name] = process.env[variable];
+      if (!paths[name]) {
+        throw new Error(`${variable} is not set; start these tests by: pytest -m editors`);
+      }
+    }
+    const editor = new Editor();
+    editor.home = await mkdtemp(join(tmpdir(), "mercury-vscode-"));
+    editor.settingsFile = join(editor.home, "data", "User", "settings.json");
+    await mkdir(dirname(editor.settingsFile), { recursive: true });
+    await writeFile(editor.settingsFile, JSON.stringify(QUIET));
+    await writeFile(join(editor.home, "config.yaml"), "{}\n");
+    await editor.#code(paths.code, "--install-extension", paths.vsix);
+    await editor.#serve(paths.code);
+    editor.browser = await chromium.launch({ executablePath: paths.browser, args: BROWSER });
+    return editor;
+  }
+
+  /**
+   * A window on a new folder with one file of this text. `command` is the server, by default a
+   * stand-in; `settings` are the folder's, and may name another one.
+   */
+  async open(text, { name = "script.py", command, settings = {}, size } = {}) {
+    const folder = await mkdtemp(join(this.home, "folder-"));
+    const path = join(folder, name);
+    const wire = await Wire.make(await mkdtemp(join(this.home, "wire-")), command);
+    await mkdir(join(folder, ".vscode"));
+    await writeFile(path, text);
+    await writeFile(
+      join(folder, ".vscode", "settings.json"),
+      JSON.stringify({ "mercury.server.path": wire.program, ...settings }),
+    );
+    const context = await this.browser.newContext({ viewport: size ?? { width: 1000, height: 600 } });
+    const payload = JSON.stringify([["openFile", `vscode-remote://${this.url.host}${path}`]]);
+    const query = new URLSearchParams({ folder, payload });
+    const window = await Window.open(await context.newPage(), `${this.url}?${query}`, path, wire);
+    this.#windows.push(window);
+    return window;
+  }
+
+  /** The settings of the user. */
+  async settings() {
+    return JSON.parse(await readFile(this.settingsFile, "utf8"));
+  }
+
+  /** Close the windows of a test, and put the settings back. */
+  async closeWindows() {
+    for (const { page, wire } of this.#windows.splice(0)) {
+      await page.context().close();
+      wire.close();
+    }
+    await writeFile(this.settingsFile, JSON.stringify(QUIET));
+  }
+
+  async stop() {
+    await this.closeWindows();
+    await this.browser.close();
+    const ended = once(this.process, "exit");
+    process.kill(-this.process.pid, "SIGTERM");
+    await ended;
+    await rm(this.home, { recursive: true, force: true, maxRetries: 5 });
+  }
+
+  #spawn(program, ...args) {
+    const places = ["--config", join(this.home, "config.yaml")];
+    places.push("--user-data-dir", join(this.home, "data"));
+    places.push("--extensions-dir", join(this.home, "extensions"));
+    return spawn(program, [...places, ...args], {
+      detached: true,
+      env: { ...process.env, HOME: this.home, XDG_CONFIG_HOME: "", XDG_DATA_HOME: "" },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+  }
+
+  async #code(program, ...args) {
+    const child = this.#spawn(program, ...args);
+    let said = "";
+    child.stdout.on("data", (data) => (said += data));
+    child.stderr.on("data", (data) => (said += data));
+    const [code] = await once(child, "close");
+    if (code !== 0) {
+      throw new Error(`${program} ${args.join(" ")} failed:\n${said}`);
+    }
+  }
+
+  async #serve(program) {
+    const options = ["--auth", "none", "--bind-addr", "127.0.0.1:0", "--disable-telemetry"];
+    options.push("--disable-update-check", "--disable-workspace-trust");
+    this.process = this.#spawn(program, ...options, "--disable-getting-started-override");
+    this.process.stderr.resume();
+    const said = [];
+    for await (const line of createInterface({ input: this.process.stdout })) {
+      said.push(line);
+      const listening = /HTTP server listening on (\S+)/.exec(line);
+      if (listening) {
+        this.url = new URL(listening[1]);
+        break;
+      }
+    }
+    if (this.url === undefined) {
+      throw new Error(`${program} did not start:\n${said.join("\n")}`);
+    }
+    this.process.stdout.resume();
+  }
+}

@@ -1,0 +1,70 @@
+// The program that the extension under test starts as its server: `server.mjs SOCKET [COMMAND…]`.
+//
+// It tells the test at SOCKET of every message, and sends what the test wants sent. With a command
+// it stands between the editor and that server; without one it is a stand-in that answers
+// everything at once but completion requests, which only the test answers.
+
+import { spawn } from "node:child_process";
+import { connect } from "node:net";
+import { createInterface } from "node:readline";
+import { StreamMessageReader, StreamMessageWriter } from "vscode-jsonrpc/node";
+
+const [socket, ...command] = process.argv.slice(2).filter((argument) => argument !== "--stdio");
+const CAPABILITIES = {
+  positionEncoding: "utf-16",
+  textDocumentSync: { openClose: true, change: 2 },
+  inlineCompletionProvider: {},
+};
+
+const test = connect(socket);
+const editor = {
+  reader: new StreamMessageReader(process.stdin),
+  writer: new StreamMessageWriter(process.stdout),
+};
+
+function tell(from, message) {
+  test.write(`${JSON.stringify({ from, message })}\n`);
+}
+
+function toEditor(message) {
+  tell("server", message);
+  void editor.writer.write(message);
+}
+
+function standIn(message) {
+  const answer = (result) => toEditor({ jsonrpc: "2.0", id: message.id, result });
+  if (message.method === "exit") {
+    process.exit(0);
+  } else if (message.method === "initialize") {
+    answer({ capabilities: CAPABILITIES });
+  } else if (message.method !== "textDocument/inlineCompletion" && message.id !== undefined) {
+    if (message.method !== undefined) {
+      answer(null);
+    }
+  }
+}
+
+function standBetween() {
+  const child = spawn(command[0], [...command.slice(1), "--stdio"], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const writer = new StreamMessageWriter(child.stdin);
+  new StreamMessageReader(child.stdout).listen(toEditor);
+  child.on("exit", (code) => process.exit(code ?? 1));
+  process.stdin.on("end", () => child.stdin.end());
+  return (message) => void writer.write(message);
+}
+
+const handle = command.length > 0 ? standBetween() : standIn;
+editor.reader.listen((message) => {
+  tell("editor", message);
+  handle(message);
+});
+createInterface({ input: test }).on("line", (line) => {
+  const { send, crash } = JSON.parse(line);
+  if (crash) {
+    process.exit(1);
+  }
+  toEditor({ jsonrpc: "2.0", ...send });
+});
+test.on("close", () => process.exit(1));
