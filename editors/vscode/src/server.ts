@@ -1,11 +1,15 @@
 // Finding the mercury-lsp program. It is always the script, never `python -m`: that would put the
 // workspace on Python's import path.
 
-import { existsSync } from "node:fs";
-import { delimiter, dirname, join } from "node:path";
+import { constants } from "node:fs";
+import { access, stat } from "node:fs/promises";
+import { homedir } from "node:os";
+import { delimiter, dirname, isAbsolute, join } from "node:path";
 import * as vscode from "vscode";
+import { settings } from "./settings";
 
-const NAMES = process.platform === "win32" ? ["mercury-lsp.exe"] : ["mercury-lsp"];
+const PROGRAM = "mercury-lsp";
+const WINDOWS = process.platform === "win32";
 
 interface PythonApi {
   environments?: {
@@ -18,22 +22,81 @@ interface PythonApi {
 
 /** The program of the setting, of the active Python environment, or of the PATH. */
 export async function findServer(): Promise<string | undefined> {
-  const configured = vscode.workspace.getConfiguration("mercury").get<string>("server.path", "");
+  const configured = named();
   if (configured !== "") {
-    return configured;
+    const path = configured.replace(/^~(?=[/\\])/, homedir());
+    return isAbsolute(path) ? first([path]) : first(onPath(path));
   }
   const python = vscode.workspace.isTrusted ? await activePython() : undefined;
-  const folders = [
-    ...(python === undefined ? [] : [dirname(python)]),
-    ...(process.env.PATH ?? "").split(delimiter),
-  ];
-  return folders
-    .flatMap((folder) => NAMES.map((name) => join(folder, name)))
-    .find((path) => existsSync(path));
+  const beside = python === undefined ? [] : [join(dirname(python), PROGRAM)];
+  return first([...beside, ...onPath(PROGRAM)]);
+}
+
+/** Say that the program was not found, and what mends it; nothing runs unasked. */
+export async function offerRemedy(): Promise<void> {
+  const configured = named();
+  const open = "Open Settings";
+  const again = "Try Again";
+  const install = "Install in a Terminal";
+  const command = configured === "" ? await installation() : "";
+  const answer = await vscode.window.showWarningMessage(
+    configured === ""
+      ? `The mercury-lsp program was not found. Install it (${command}), or name it in the setting mercury.server.path.`
+      : `The setting mercury.server.path names ${configured}, which is not a program here. Correct it, or empty it to use the mercury-lsp of the Python environment or the PATH.`,
+    ...(configured === "" ? [install, open, again] : [open, again]),
+  );
+  if (answer === install) {
+    const terminal = vscode.window.createTerminal("Mercury");
+    terminal.show();
+    terminal.sendText(command, false); // the user presses Enter
+  } else if (answer === open) {
+    await vscode.commands.executeCommand("workbench.action.openSettings", "mercury.server.path");
+  } else if (answer === again) {
+    await vscode.commands.executeCommand("mercury.restart");
+  }
+}
+
+/** What `mercury.server.path` says. */
+function named(): string {
+  return settings().get<string>("server.path", "").trim();
+}
+
+async function installation(): Promise<string> {
+  const python = (await activePython()) ?? (WINDOWS ? "python" : "python3");
+  const quoted = python.includes(" ") ? `${WINDOWS ? "& " : ""}"${python}"` : python;
+  return `${quoted} -m pip install mercury-lsp`;
+}
+
+function onPath(name: string): string[] {
+  return (process.env.PATH ?? "")
+    .split(delimiter)
+    .filter(isAbsolute)
+    .map((folder) => join(folder, name));
+}
+
+/** The first of the paths that is a program. */
+async function first(paths: string[]): Promise<string | undefined> {
+  for (const path of paths) {
+    for (const whole of WINDOWS && !path.endsWith(".exe") ? [`${path}.exe`] : [path]) {
+      if (await isProgram(whole)) {
+        return whole;
+      }
+    }
+  }
+  return undefined;
+}
+
+async function isProgram(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.X_OK);
+    return (await stat(path)).isFile();
+  } catch {
+    return false;
+  }
 }
 
 /** The interpreter that the Python extension has selected, if that extension is there. */
-export async function activePython(): Promise<string | undefined> {
+async function activePython(): Promise<string | undefined> {
   const extension = vscode.extensions.getExtension<PythonApi>("ms-python.python");
   if (extension === undefined) {
     return undefined;
@@ -44,25 +107,4 @@ export async function activePython(): Promise<string | undefined> {
   }
   const active = environments.getActiveEnvironmentPath();
   return (await environments.resolveEnvironment(active))?.executable.uri?.fsPath;
-}
-
-/** Offer to install the server, showing what would run; nothing runs unasked. */
-export async function offerInstall(): Promise<void> {
-  const python = (await activePython()) ?? "python3";
-  const command = `"${python}" -m pip install mercury-lsp && mercury-lsp models pull mini`;
-  const install = "Run in a Terminal";
-  const settings = "Open Settings";
-  const answer = await vscode.window.showWarningMessage(
-    "The mercury-lsp program was not found. To install it, this would run:",
-    { modal: false, detail: command },
-    install,
-    settings,
-  );
-  if (answer === install) {
-    const terminal = vscode.window.createTerminal("Mercury");
-    terminal.show();
-    terminal.sendText(command, false); // the user presses Enter
-  } else if (answer === settings) {
-    await vscode.commands.executeCommand("workbench.action.openSettings", "mercury.server.path");
-  }
 }

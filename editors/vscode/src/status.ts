@@ -6,7 +6,7 @@ export type State = "off" | "loading" | "ready" | "missing" | "error";
 
 const LOOKS: Record<State, { icon: string; says: string }> = {
   off: { icon: "circle-slash", says: "off" },
-  loading: { icon: "loading~spin", says: "loading the model" },
+  loading: { icon: "loading~spin", says: "loading" },
   ready: { icon: "sparkle", says: "ready" },
   missing: { icon: "cloud-download", says: "the weights are not on this machine" },
   error: { icon: "error", says: "not working" },

@@ -1,0 +1,148 @@
+// The server's life: found, started, started again when it crashes, stopped.
+
+import * as vscode from "vscode";
+import {
+  CloseAction,
+  type CloseHandlerResult,
+  ErrorAction,
+  LanguageClient,
+  type LanguageClientOptions,
+  type Middleware,
+  type StaticFeature,
+} from "vscode-languageclient/node";
+import { findServer, offerRemedy } from "./server";
+import { configuration, forServer } from "./settings";
+import type { State } from "./status";
+
+const BACK_OFF_MS = [1_000, 4_000, 16_000];
+
+/** A crash longer ago than this does not count. */
+const FORGIVEN_AFTER_MS = 180_000;
+
+const SCHEMES = ["file", "untitled", "vscode-remote", "vscode-notebook-cell"];
+
+export class Supervisor {
+  private client: LanguageClient | undefined;
+  private crashes = 0;
+  private crashedAt = 0;
+  private waiting: NodeJS.Timeout | undefined;
+
+  /** `report` is told what the server is doing; `provide` has the last word on its suggestions. */
+  constructor(
+    private readonly log: vscode.LogOutputChannel,
+    private readonly report: (state: State, message?: string) => void,
+    private readonly provide: Middleware["provideInlineCompletionItems"],
+  ) {}
+
+  async start(): Promise<void> {
+    this.report("loading", "starting the server");
+    const command = await findServer();
+    if (command === undefined) {
+      this.report("error", "mercury-lsp was not found");
+      void offerRemedy();
+      return;
+    }
+    this.log.info(`starting ${command}`);
+    const executable = { command, args: ["--stdio"] };
+    const options = this.options(() => {
+      if (client === this.client) {
+        this.closed();
+      }
+    });
+    const client: LanguageClient = new LanguageClient("mercury", "Mercury", executable, options);
+    client.registerFeature(statusCapability);
+    client.onNotification("mercury/status", (params: { state: State; message: string }) => {
+      if (client === this.client) {
+        this.report(params.state, params.message);
+      }
+    });
+    this.client = client;
+    try {
+      await client.start();
+    } catch (error) {
+      this.log.error(`the server did not start: ${String(error)}`);
+      if (client === this.client) {
+        this.closed(); // a program that cannot be run closes no connection
+      }
+    }
+  }
+
+  /** Start again, whatever happened before. */
+  async restart(): Promise<void> {
+    await this.stop();
+    this.crashes = 0;
+    await this.start();
+  }
+
+  async stop(): Promise<void> {
+    const client = this.client;
+    this.client = undefined;
+    clearTimeout(this.waiting);
+    this.report("off");
+    if (client?.needsStop()) {
+      try {
+        await client.stop();
+      } catch (error) {
+        this.log.warn(`the server did not stop in time: ${String(error)}`);
+      }
+    }
+  }
+
+  private options(closed: () => void): LanguageClientOptions {
+    return {
+      documentSelector: SCHEMES.map((scheme) => ({ scheme })),
+      outputChannel: this.log,
+      initializationOptions: forServer(),
+      initializationFailedHandler: () => false, // it is told of and tried again as a crash
+      middleware: { provideInlineCompletionItems: this.provide, workspace: { configuration } },
+      errorHandler: {
+        error: () => ({ action: ErrorAction.Continue, handled: true }),
+        closed: (): CloseHandlerResult => {
+          closed();
+          return { action: CloseAction.DoNotRestart, handled: true };
+        },
+      },
+    };
+  }
+
+  /** A server that crashed is started again, three times with growing pauses; then it is left off. */
+  private closed(): void {
+    this.client = undefined;
+    const now = Date.now();
+    this.crashes = now - this.crashedAt > FORGIVEN_AFTER_MS ? 1 : this.crashes + 1;
+    this.crashedAt = now;
+    const wait = BACK_OFF_MS[this.crashes - 1];
+    if (wait === undefined) {
+      this.giveUp();
+      return;
+    }
+    this.log.warn(`the server stopped; it is started again in ${wait / 1_000} s`);
+    this.report("loading", "the server stopped; starting it again");
+    this.waiting = setTimeout(() => void this.start(), wait);
+  }
+
+  private giveUp(): void {
+    const said = `The Mercury server stopped ${this.crashes} times and is left off.`;
+    const restart = "Restart the Server";
+    const show = "Show the Log";
+    this.report("error", said);
+    this.log.error(said);
+    void vscode.window
+      .showErrorMessage(`${said} The log says why; mercury-lsp doctor may say more.`, restart, show)
+      .then((answer) => {
+        if (answer === restart) {
+          return this.restart();
+        }
+        return answer === show && this.log.show();
+      });
+  }
+}
+
+const statusCapability: StaticFeature = {
+  fillClientCapabilities: (capabilities) => {
+    capabilities.experimental = { ...capabilities.experimental, mercuryStatus: true };
+  },
+  initialize: () => undefined,
+  getState: () => ({ kind: "static" }),
+  clear: () => undefined,
+};

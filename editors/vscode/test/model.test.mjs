@@ -1,0 +1,164 @@
+// A person at a real editor with the extension, the real server and mini: what is seen and saved.
+//
+// What mini writes is nobody's business here: it is read off the screen. What is shown must fit the
+// text around it, be what accepting inserts, and come and go as the keys say.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, test } from "node:test";
+import { Editor } from "./editor.mjs";
+
+const CIRCLE = "import math\n\n\ndef area(radius):\n    return math\n";
+const LAST = "    return math.";
+const SERVER = process.env.MERCURY_SERVER;
+const PATIENT = { "mercury.deadlineMs": 60_000, "mercury.invokedDeadlineMs": 60_000 };
+
+let editor;
+before(async () => (editor = await Editor.start()));
+afterEach(() => editor.closeWindows());
+after(() => editor?.stop());
+
+/** A window with the real server, ready, and the cursor behind `at`. */
+async function open(text, { at, settings, ...options } = {}) {
+  const all = { ...PATIENT, ...settings };
+  const window = await editor.open(text, { command: [SERVER], settings: all, ...options });
+  await window.until("mini is ready", (frame) => frame.mercury.includes("ready"));
+  await window.goTo(at);
+  return window;
+}
+
+/** A window in which a ghost stands behind the last line. */
+async function openCircle() {
+  const window = await open(CIRCLE);
+  await window.type(".");
+  await window.untilGhost();
+  await window.untilAnswered();
+  return window;
+}
+
+const lineOf = (frame, start) => frame.lines.find((line) => line.startsWith(start));
+
+test("ghost text appears for a real gap and is not in the document", async () => {
+  const window = await openCircle();
+  assert.match(window.frame.ghost, /radius/);
+  assert.equal(lineOf(window.frame, LAST), LAST + window.frame.ghost);
+  assert.equal(window.frame.place, `Ln 5, Col ${LAST.length + 1}`, "the cursor is before it");
+  assert.deepEqual(window.frame.messages, [], "nothing is complained about");
+  assert.equal(await window.save(), CIRCLE.replace("math\n", "math.\n").replace("    return math\n", `${LAST}\n`).replace("import math.", "import math"));
+});
+
+test("Tab writes what was shown", async () => {
+  const window = await openCircle();
+  const { ghost } = window.frame;
+  await window.press("Tab");
+  await window.until("no ghost", (frame) => frame.ghost === "");
+  assert.equal(await window.save(), CIRCLE.replace("    return math\n", `${LAST}${ghost}\n`));
+});
+
+test("accepting a word leaves the rest as ghost, without a flicker", async () => {
+  const window = await openCircle();
+  const first = window.frame;
+  const seen = window.frames.length - 1;
+  const { changes } = window.wire;
+  await window.press("Control+ArrowRight");
+  await window.until("a word is taken", (frame) => frame.ghost !== first.ghost);
+  await window.wire.until("the word", (wire) => wire.changes > changes);
+  const frame = await window.untilAnswered();
+  const word = first.ghost.slice(0, first.ghost.length - frame.ghost.length);
+  assert.match(word, /^\w+$/);
+  assert.equal(frame.ghost, first.ghost.slice(word.length));
+  assert.deepEqual(shown(window, seen), [LAST + first.ghost]);
+  assert.match(await window.save(), new RegExp(`return math\\.${word}\n`));
+});
+
+test("typing through keeps the ghost without a flicker", async () => {
+  const window = await openCircle();
+  const first = window.frame;
+  const seen = window.frames.length - 1;
+  for (const key of first.ghost.slice(0, 5)) {
+    await window.type(key);
+    await window.untilAnswered();
+  }
+  assert.deepEqual(shown(window, seen), [LAST + first.ghost]);
+  assert.equal(window.frame.ghost, first.ghost.slice(5));
+});
+
+test("dismissed text does not come back unasked", async () => {
+  const window = await openCircle();
+  const { ghost } = window.frame;
+  await window.press("Escape");
+  await window.until("no ghost", (frame) => frame.ghost === "");
+  const seen = window.frames.length - 1;
+  for (const key of ghost.slice(0, 3)) {
+    await window.type(key);
+    await window.untilAnswered();
+  }
+  const ghosts = new Set(window.frames.slice(seen).map((frame) => frame.ghost));
+  assert.deepEqual([...ghosts], [""]);
+  await window.run("Trigger Inline Suggestion");
+  await window.untilGhost();
+});
+
+test("columns are right behind characters of any width", async () => {
+  const start = "    naïve, 高さ = '😀é', math";
+  const behind = "  # 😀";
+  const text = `import math\n\n\ndef area(radius):\n${start}${behind}\n`;
+  const window = await open(text, { at: start });
+  await window.type(".");
+  const { ghost } = await window.untilGhost();
+  assert.equal(lineOf(window.frame, "    naïve"), `${start}.${ghost}${behind}`);
+  await window.press("Tab");
+  await window.until("no ghost", (frame) => frame.ghost === "");
+  assert.equal(await window.save(), text.replace(start, `${start}.${ghost}`));
+});
+
+test("a bracket that was closed automatically is not doubled", async () => {
+  const text = "import math\n\n\ndef root(radius):\n    return math.sqrt\n";
+  const window = await open(text);
+  await window.type("(");
+  await window.untilGhost();
+  await window.untilAnswered();
+  const line = lineOf(window.frame, "    return");
+  assert.equal(line.split("(").length, line.split(")").length, line);
+  await window.press("Tab");
+  await window.until("no ghost", (frame) => frame.ghost === "");
+  assert.equal((await window.save()).split("\n")[4], line);
+});
+
+test("undo takes back what was accepted", async () => {
+  const window = await openCircle();
+  await window.press("Tab");
+  await window.until("no ghost", (frame) => frame.ghost === "");
+  await window.press("Control+z");
+  await window.until("it is gone", (frame) => frame.lines.includes(LAST));
+});
+
+test("the command turns suggestions off, lets go of the model, and on again", async () => {
+  const window = await openCircle();
+  await window.run("Mercury: Toggle Suggestions");
+  await window.until("it is off", (frame) => frame.mercury.includes("off"));
+  assert.equal((await editor.settings())["mercury.enable"], false);
+  const seen = window.frames.length - 1;
+  await window.press("Backspace");
+  await window.type(".");
+  await window.wire.untilAnswered();
+  await window.wire.status("off", "still");
+  await window.until("the answer is dealt with", (frame) => frame.mercury.includes("still"));
+  assert.deepEqual([...new Set(window.frames.slice(seen).map((frame) => frame.ghost))], [""]);
+  await window.run("Mercury: Toggle Suggestions");
+  await window.until("it is ready", (frame) => frame.mercury.includes("ready"));
+  await window.press("Backspace");
+  await window.type(".");
+  await window.untilGhost();
+});
+
+test("a language that was turned off is left alone, the others are not", async () => {
+  const window = await openCircle();
+  await window.run("Mercury: Toggle Suggestions for This Language");
+  await window.until("the ghost is gone", (frame) => frame.ghost === "");
+  assert.deepEqual((await editor.settings())["mercury.disabledLanguages"], ["python"]);
+});
+
+/** What the line with the cursor looked like, ghost and all, since a frame. */
+function shown(window, seen) {
+  return [...new Set(window.frames.slice(seen).map((frame) => lineOf(frame, "    return")))];
+}
