@@ -2,11 +2,13 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { readFileSync, watch } from "node:fs";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
+import { patiently } from "./patience.mjs";
 import { Window } from "./window.mjs";
 import { Wire } from "./wire.mjs";
 
@@ -81,9 +83,17 @@ export class Editor {
     return window;
   }
 
-  /** The settings of the user. */
-  async settings() {
-    return JSON.parse(await readFile(this.settingsFile, "utf8"));
+  /** Wait until the user's settings are as `seen` says. */
+  async untilSettings(what, seen) {
+    const changes = watch(dirname(this.settingsFile));
+    let found = {};
+    const read = () => {
+      const text = readFileSync(this.settingsFile, "utf8");
+      found = text === "" ? {} : JSON.parse(text); // an empty one is being written
+      return seen(found);
+    };
+    await patiently(changes, "change", what, read, () => JSON.stringify(found));
+    changes.close();
   }
 
   /** Close the windows of a test, and put the settings back. */
