@@ -4,6 +4,8 @@
 import * as vscode from "vscode";
 import type { Middleware } from "vscode-languageclient/node";
 
+type Next = Parameters<NonNullable<Middleware["provideInlineCompletionItems"]>>[4];
+
 const KEPT = 200;
 
 export class Dismissed {
@@ -12,13 +14,13 @@ export class Dismissed {
   private readonly unwanted = new WeakMap<vscode.TextDocument, Set<string>>();
 
   /** Passes on what was not dismissed; who asks by key or command gets all of it. */
-  readonly provide: Middleware["provideInlineCompletionItems"] = async (
-    document,
-    position,
-    context,
-    token,
-    next,
-  ) => {
+  async provide(
+    document: vscode.TextDocument,
+    position: vscode.Position,
+    context: vscode.InlineCompletionContext,
+    token: vscode.CancellationToken,
+    next: Next,
+  ): Promise<vscode.InlineCompletionItem[]> {
     const found = (await next(document, position, context, token)) ?? [];
     if (token.isCancellationRequested) {
       return [];
@@ -32,7 +34,7 @@ export class Dismissed {
     const wanted = items.filter((item) => !unwanted?.has(outcome(item)));
     this.offered.set(document, wanted.map(outcome));
     return wanted;
-  };
+  }
 
   /** Hide what is shown, and do not offer it again. */
   async dismiss(): Promise<void> {

@@ -1,8 +1,8 @@
 // Starts the language server and shows what it is doing. No logic of completion lives here.
 
 import * as vscode from "vscode";
-import { Again } from "./again";
 import { Dismissed } from "./dismissed";
+import { Readiness } from "./readiness";
 import { findServer, offerRemedy } from "./server";
 import { change, settings } from "./settings";
 import { Status } from "./status";
@@ -13,15 +13,18 @@ let supervisor: Supervisor | undefined;
 export async function activate(context: vscode.ExtensionContext): Promise<void> {
   const log = vscode.window.createOutputChannel("Mercury", { log: true });
   const status = new Status();
-  const again = new Again();
+  const readiness = new Readiness();
   const dismissed = new Dismissed();
   const server = new Supervisor(
     log,
     (state, message) => {
       status.become(state, message);
-      again.become(state === "ready");
+      readiness.become(state);
     },
-    dismissed.provide,
+    async (document, position, context, token, next) => {
+      await readiness.loaded(token);
+      return dismissed.provide(document, position, context, token, next);
+    },
   );
   supervisor = server;
   const commands: Record<string, () => unknown> = {
@@ -36,7 +39,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   context.subscriptions.push(
     log,
     status,
-    again,
+    readiness,
     ...Object.entries(commands).map(([name, run]) => vscode.commands.registerCommand(name, run)),
     vscode.workspace.onDidChangeConfiguration((event) => {
       if (event.affectsConfiguration("mercury.server.path")) {

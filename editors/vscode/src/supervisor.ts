@@ -22,7 +22,7 @@ const FORGIVEN_AFTER_MS = 180_000;
 const SCHEMES = ["file", "untitled", "vscode-remote", "vscode-notebook-cell"];
 
 export class Supervisor {
-  private client: LanguageClient | undefined;
+  private client: Client | undefined;
   private crashes = 0;
   private crashedAt = 0;
   private waiting: NodeJS.Timeout | undefined;
@@ -49,7 +49,7 @@ export class Supervisor {
         this.closed();
       }
     });
-    const client: LanguageClient = new LanguageClient("mercury", "Mercury", executable, options);
+    const client: Client = new Client("mercury", "Mercury", executable, options);
     client.registerFeature(statusCapability);
     client.onNotification("mercury/status", (params: { state: State; message: string }) => {
       if (client === this.client) {
@@ -135,6 +135,13 @@ export class Supervisor {
         }
         return answer === show && this.log.show();
       });
+  }
+}
+
+/** Its complaints go to the log: what a user can mend is said by the supervisor. */
+class Client extends LanguageClient {
+  override error(message: string, data?: unknown): void {
+    super.error(message, data, false);
   }
 }
 

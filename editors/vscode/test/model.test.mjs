@@ -5,6 +5,7 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { Editor } from "./editor.mjs";
 
 const CIRCLE = "import math\n\n\ndef area(radius):\n    return math\n";
@@ -152,16 +153,19 @@ test("the command turns suggestions off, lets go of the model, and on again", as
 
 test("a language that was turned off is left alone", async () => {
   const window = await openCircle();
-  const off = (settings) => settings["mercury.disabledLanguages"]?.includes("python");
-  await window.run("Mercury: Toggle Suggestions for This Language");
-  await editor.untilSettings("Python is off", off);
+  const toggle = async (languages) => {
+    await window.run("Mercury: Toggle Suggestions for This Language");
+    await window.wire.until(`${languages} is off`, ({ settings }) =>
+      isDeepStrictEqual(settings?.disabledLanguages, languages),
+    );
+  };
+  await toggle(["python"]);
   const seen = window.frames.length;
   await window.press("Backspace");
   await window.type(".");
   await window.untilAnswered();
   assert.deepEqual([...new Set(window.frames.slice(seen).map((frame) => frame.ghost))], [""]);
-  await window.run("Mercury: Toggle Suggestions for This Language");
-  await editor.untilSettings("Python is on", (settings) => !off(settings));
+  await toggle([]);
   await window.press("Backspace");
   await window.type(".");
   await window.untilGhost();

@@ -23,11 +23,15 @@ async function open(text = SCRIPT, options) {
   return window;
 }
 
-/** Wait for the server's `life`, and let it say that it is ready. */
-async function begin(window, life) {
+async function initialized(window, life) {
   await window.wire.until(`server ${life}`, (wire) =>
     wire.said.some((entry) => entry.life === life && entry.message.method === "initialized"),
   );
+}
+
+/** Wait for the server's `life`, and let it say that it is ready. */
+async function begin(window, life) {
+  await initialized(window, life);
   window.wire.status("ready", `life ${life}`);
   await window.until("it is ready", (frame) => frame.mercury.includes(`ready\nlife ${life}`));
 }
@@ -92,18 +96,15 @@ test("a key without a suggestion does what it always did", async () => {
   await window.until("it is indented", (frame) => frame.lines[0] === "    total =");
 });
 
-test("who typed before the model was ready is served when it is", async () => {
+test("who typed while the model was loading is served when it is ready", async () => {
   const window = await editor.open(SCRIPT);
-  await window.wire.until("a server", (wire) =>
-    wire.said.some(({ message }) => message.method === "initialized"),
-  );
+  await initialized(window, 1);
   window.wire.status("loading", "mini");
   await window.goTo();
-  await ask(window, " ");
-  window.wire.open.forEach(({ message }) => window.wire.send({ id: message.id, result: [] }));
-  const { asked } = window.wire;
+  await window.type(" ");
+  await window.wire.until("the change", (wire) => wire.changes === 1);
   window.wire.status("ready");
-  await window.wire.until("a request", (wire) => wire.asked > asked);
+  await window.wire.until("a request", (wire) => wire.open.length > 0);
   assert.equal(window.wire.open[0].message.params.context.triggerKind, 2, "it was not a key");
   window.wire.answer("sum(values)");
   await window.untilGhost("sum(values)");
@@ -145,7 +146,7 @@ test("a server that crashes is started again later and later, and then left off"
   await window.untilGhost("sum(values)");
 });
 
-test("a server that was never there is told with the remedy, and found once it is", async () => {
+test("a server that was never there is told with the remedy", async () => {
   const program = join(editor.home, "away", "mercury-lsp");
   const window = await editor.open(SCRIPT, { settings: { "mercury.server.path": program } });
   await window.until("a message", (frame) => frame.messages.length > 0);

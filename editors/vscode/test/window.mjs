@@ -77,9 +77,9 @@ export class Window extends EventEmitter {
     await this.page.keyboard.press("F1");
     await this.until("the palette is open", (frame) => frame.picks.length > 0);
     await this.page.keyboard.type(name);
-    await this.until(`${name} is found`, (frame) => frame.picks[0]?.includes(name));
-    await this.page.keyboard.press("Enter");
-    await this.until("the palette is closed", (frame) => frame.picks.length === 0);
+    await this.until(`${name} is found`, (frame) => frame.picks.includes(name));
+    await this.page.locator(".quick-input-list .label-name", { hasText: exactly(name) }).click();
+    await this.until("the palette is closed", (frame) => !frame.palette);
   }
 
   /** The first frame with ghost text, of now or later. */
@@ -117,4 +117,8 @@ export class Window extends EventEmitter {
   #story() {
     return this.frames.slice(-3).map((frame) => JSON.stringify(frame, null, 1)).join("\n");
   }
+}
+
+function exactly(text) {
+  return new RegExp(`^${text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}$`);
 }

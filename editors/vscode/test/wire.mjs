@@ -43,6 +43,15 @@ export class Wire extends EventEmitter {
     return this.#requests().length;
   }
 
+  /** What the server was last told when it asked for its settings. */
+  get settings() {
+    const asked = this.said.filter(({ message }) => message.method === "workspace/configuration");
+    const answers = this.said.filter(({ from, message }) => from === "editor" && !message.method);
+    return answers.findLast((answer) =>
+      asked.some(({ life, message }) => life === answer.life && message.id === answer.message.id),
+    )?.message.result[0];
+  }
+
   /** Wait until `seen(this)` is true. */
   async until(what, seen) {
     await patiently(this, "said", what, () => seen(this), () => this.#tail());
