@@ -2,10 +2,10 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, watch } from "node:fs";
+import { existsSync, readFileSync, watch } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 import { patiently } from "./patience.mjs";
@@ -29,6 +29,10 @@ const QUIET = {
   "workbench.secondarySideBar.defaultVisibility": "hidden",
   "workbench.startupEditor": "none",
 };
+/** Where programs are, without a mercury-lsp of the machine. */
+const PATH = process.env.PATH.split(delimiter)
+  .filter((folder) => !existsSync(join(folder, "mercury-lsp")))
+  .join(delimiter);
 const BROWSER = [
   "--no-sandbox",
   "--disable-gpu",
@@ -120,7 +124,7 @@ export class Editor {
     places.push("--extensions-dir", join(this.home, "extensions"));
     return spawn(program, [...places, ...args], {
       detached: true,
-      env: { ...process.env, HOME: this.home, XDG_CONFIG_HOME: "", XDG_DATA_HOME: "" },
+      env: { ...process.env, PATH, HOME: this.home, XDG_CONFIG_HOME: "", XDG_DATA_HOME: "" },
       stdio: ["ignore", "pipe", "pipe"],
     });
   }
