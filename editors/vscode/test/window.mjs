@@ -95,10 +95,10 @@ export class Window extends EventEmitter {
     return this.untilCaughtUp();
   }
 
-  /** The frame once the editor has acted upon all that the server sent so far. */
-  async untilCaughtUp() {
+  /** The frame once the editor has acted upon all that the server, in a `state`, sent so far. */
+  async untilCaughtUp(state = "ready") {
     const barrier = `barrier ${++this.#barriers}`;
-    this.wire.status("ready", barrier);
+    this.wire.status(state, barrier);
     await this.until(barrier, (frame) => frame.mercury.includes(barrier));
     await this.page.evaluate(
       () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))),
