@@ -126,7 +126,8 @@ def test_a_plan_shows_every_precision_and_the_one_it_chose(
 def test_a_training_plan_names_the_command_that_follows_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = call(capsys, "models", "plan", "--train", "--memory", "800MB", "--batch", "4")[1]
+    some = ("--memory", "800MB", "--batch", "4", "--tokens", "378")
+    out = call(capsys, "models", "plan", "--train", *some)[1]
     assert "train adapt --model mini --examples 4" in out
     assert "--recompute" in out
 
