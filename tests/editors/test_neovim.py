@@ -132,11 +132,11 @@ async def test_columns_are_right_behind_characters_of_any_width(
 async def test_a_bracket_that_was_closed_automatically_is_not_doubled(
     edit: Open, tmp_path: Path
 ) -> None:
-    path = tmp_path / "root.py"
-    path.write_text("import math\n\n\ndef root(radius):\n    return math.sqrt\n", encoding="utf-8")
+    path = tmp_path / "count.py"
+    path.write_text("def count(values):\n    return len\n", encoding="utf-8")
     nvim = await edit(path, extra='vim.keymap.set("i", "(", "()<Left>")')
     await nvim.keys("GA(")
-    frame = await nvim.until(lambda frame: "sqrt(" in frame.line and frame.ghost)
+    frame = await nvim.until(lambda frame: "len(" in frame.line and frame.ghost)
     assert frame.line.count("(") == frame.line.count(")")
     await nvim.keys("<Tab>")
     await nvim.until(lambda frame: not frame.ghost)

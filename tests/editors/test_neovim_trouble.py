@@ -73,7 +73,7 @@ async def test_late_answers_never_show(edit_with: Open, script: Path) -> None:
 
 
 async def test_an_answer_for_another_buffer_shows_nowhere(edit_with: Open, script: Path) -> None:
-    other = script.with_name("other.py")
+    other = script.with_name("other.txt")  # where nothing is asked
     other.write_text("count = \n", encoding="utf-8")
     nvim = await edit_with(script, *STANDIN, "ready")
     await ready(nvim)

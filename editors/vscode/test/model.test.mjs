@@ -11,7 +11,11 @@ import { Editor } from "./editor.mjs";
 const CIRCLE = "import math\n\n\ndef area(radius):\n    return math\n";
 const LAST = "    return math.";
 const SERVER = process.env.MERCURY_SERVER;
-const PATIENT = { "mercury.deadlineMs": 60_000, "mercury.invokedDeadlineMs": 60_000 };
+const PATIENT = {
+  "mercury.deadlineMs": 60_000,
+  "mercury.invokedDeadlineMs": 60_000,
+  "mercury.minConfidence": 0,
+};
 
 let editor;
 before(async () => (editor = await Editor.start()));
