@@ -5,7 +5,7 @@ before may follow again (prompt lookup: Yang et al. 2023, arXiv:2304.04487; Saxe
 ids, no network and no text.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,40 +41,26 @@ class Guesses:
         return self.first(int(np.searchsorted(-together, -chance, side="right")))
 
 
-class Lookup:
-    """Tokens in order, and where each of them stands."""
+def looked_up(ids: Sequence[int], most: int) -> Guesses:
+    """Up to `most` tokens, those behind the longest earlier match of the tokens at the end.
 
-    def __init__(self, ids: Iterable[int]) -> None:
-        self._ids: list[int] = []
-        self._places: dict[int, list[int]] = {}
-        for token in ids:
-            self.add(token)
+    Of several the latest counts; without any nothing is guessed.
+    """
+    best = after = 0
+    for place in range(len(ids) - 2, -1, -1):
+        length = _matching(ids, place)
+        if length > best:
+            best, after = length, place + 1
+        if best == len(CHANCES):
+            break
+    found = list(ids[after : after + most]) if best else []
+    known = [CHANCES[min(best + i, len(CHANCES)) - 1] for i in range(len(found))]
+    return Guesses(found, np.array(known))
 
-    def add(self, token: int) -> None:
-        """Append a token."""
-        self._places.setdefault(token, []).append(len(self._ids))
-        self._ids.append(token)
 
-    def guesses(self, most: int) -> Guesses:
-        """Up to `most` tokens, those behind the longest earlier match of the tokens at the end.
-
-        Of several the latest counts; without any nothing is guessed.
-        """
-        length, after = self._match()
-        found = self._ids[after : after + most] if length else []
-        known = [CHANCES[min(length + i, len(CHANCES)) - 1] for i in range(len(found))]
-        return Guesses(found, np.array(known))
-
-    def _match(self) -> tuple[int, int]:
-        """How many tokens match, up to what CHANCES tells apart, and where they are followed."""
-        ids = self._ids
-        best, after = 0, 0
-        for place in reversed(self._places[ids[-1]][:-1] if ids else []):
-            length = 1
-            while length < min(len(CHANCES), place + 1) and ids[place - length] == ids[-1 - length]:
-                length += 1
-            if length > best:
-                best, after = length, place + 1
-            if best == len(CHANCES):
-                break
-        return best, after
+def _matching(ids: Sequence[int], place: int) -> int:
+    """How many tokens up to `place` are those at the end, as far as CHANCES tells them apart."""
+    length = 0
+    while length < min(len(CHANCES), place + 1) and ids[place - length] == ids[-1 - length]:
+        length += 1
+    return length

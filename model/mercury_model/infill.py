@@ -17,7 +17,7 @@ from mercury_model import unmask
 from mercury_model.choose import Choices, Chooser
 from mercury_model.config import InfillFormat, ModelCard
 from mercury_model.contexts import Context, Contexts
-from mercury_model.guesses import Guesses, Lookup
+from mercury_model.guesses import Guesses, looked_up
 from mercury_model.middle import Draft, Middle, Rules
 from mercury_model.runtime import CHUNK_TOKENS, Predictions, Runtime
 
@@ -202,7 +202,7 @@ class _Run:
         self._steps = 0
         self._guesses = 0
         self._drafting = True
-        self._written = Lookup(token for token in context.ids if token != format.middle_id)
+        self._before = context.ids[:-1]  # the last id is the mark of the middle
         self._block = min(format.block_length, CHUNK_TOKENS)
         limit = min(sampling.max_tokens, format.middle_tokens)
         self.middle = Middle(Rules(format.end_id, format.mask_id, limit, sampling.stop, decode))
@@ -267,16 +267,17 @@ class _Run:
         self.middle.cut(start + 1)
         for row in range(agreed + 1):
             self._add(choices, row)
+        drafted = Guesses()
         if agreed == len(guesses):
-            drafted = slice(agreed + 1, None)
-            self.guess(Guesses(choices.ids[drafted].tolist(), choices.confidence[drafted]))
-        else:
-            self.guess(Guesses())
+            behind = slice(agreed + 1, None)
+            drafted = Guesses(choices.ids[behind].tolist(), choices.confidence[behind])
+        self.guess(drafted)
 
     def guess(self, drafted: Guesses) -> None:
         """Guess on: what was drafted by denoising, or looked up, whichever gets further."""
         most = max(0, min(self._block - 1, self.middle.remaining))
-        chosen = max(drafted, self._written.guesses(most), key=Guesses.expected)
+        found = looked_up([*self._before, *self.middle.ids(0)], most)
+        chosen = max(drafted, found, key=Guesses.expected)
         chosen = chosen.first(most).likely(GUESS_CHANCE)
         for token, chance in zip(chosen.ids, chosen.chances, strict=True):
             self.middle.add_guess(token, float(chance))
@@ -284,9 +285,7 @@ class _Run:
         self._drafting = chosen.all_right() >= DRAFT_CHANCE
 
     def _add(self, choices: Choices, row: int) -> None:
-        token = int(choices.ids[row])
-        self.middle.add(token, float(choices.confidence[row]))
-        self._written.add(token)
+        self.middle.add(int(choices.ids[row]), float(choices.confidence[row]))
 
     def extend(self, runtime: Runtime, ids: Sequence[int]) -> None:
         """Append settled ids to the causal context."""
