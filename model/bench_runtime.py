@@ -240,8 +240,7 @@ def floor(rows: int, context: int, rates: dict[str, float]) -> Floor:
 
 def parameters(config: ModelConfig) -> int:
     """Weights of all matrices that a row is multiplied by, the head included."""
-    queries, shared = config.heads * config.head_width, config.kv_heads * config.head_width
-    layer = config.width * (2 * queries + 2 * shared + 3 * config.mlp_width)
+    layer = sum(outputs * inputs for outputs, inputs in config.projections.values())
     return config.layers * layer + config.vocab_size * config.width
 
 

@@ -46,23 +46,13 @@ def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
     """Weights by the names of a checkpoint."""
     draw = np.random.default_rng(seed)
     c = CONFIG
-    q, kv = c.heads * c.head_width, c.kv_heads * c.head_width
-    shapes = {
-        "q": (q, c.width),
-        "k": (kv, c.width),
-        "v": (kv, c.width),
-        "o": (c.width, q),
-        "g": (c.mlp_width, c.width),
-        "u": (c.mlp_width, c.width),
-        "d": (c.width, c.mlp_width),
-    }
 
     def matrix(rows: int, columns: int) -> np.ndarray:
         return (draw.standard_normal((rows, columns)) / columns**0.5).astype(np.float32)
 
     tensors = {"embedding": matrix(c.vocab_size, c.width), "norm": np.ones(c.width, np.float32)}
     for i in range(c.layers):
-        tensors |= {f"layers.{i}.{part}": matrix(*shape) for part, shape in shapes.items()}
+        tensors |= {f"layers.{i}.{part}": matrix(*shape) for part, shape in c.projections.items()}
         for norm in ("attention_norm", "mlp_norm"):
             tensors[f"layers.{i}.{norm}"] = 1 + 0.1 * draw.standard_normal(c.width, np.float32)
     return tensors

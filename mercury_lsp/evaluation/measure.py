@@ -1,5 +1,6 @@
 """Fills cases with a model and keeps what came of it. The clock is an argument."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -56,16 +57,13 @@ def fill(
 
 
 def _outcome(case: Case, last: Draft, seconds: float) -> Outcome:
-    confidence = 1.0
-    for probability in last.confidences:
-        confidence *= probability
     return Outcome(
         exact=scores.exact(last.text, case.truth),
         similarity=round(scores.similarity(last.text, case.truth), 4),
         length_error=len(last.text.rstrip()) - len(case.truth.rstrip()),
         parses=_parses(case, last.text),
         ended=last.reason == "end",
-        confidence=round(confidence, 5),
+        confidence=round(math.prod(last.confidences), 5),
         tokens=len(last.ids),
         steps=last.steps,
         seconds=round(seconds, 4),

@@ -25,6 +25,20 @@ class ModelConfig:
     qk_norm: bool = False
 
     @property
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """[out, in] of the matrices of a layer: query, key, value, output; gate, up, down."""
+        queries, keys = self.heads * self.head_width, self.kv_heads * self.head_width
+        return {
+            "q": (queries, self.width),
+            "k": (keys, self.width),
+            "v": (keys, self.width),
+            "o": (self.width, queries),
+            "g": (self.mlp_width, self.width),
+            "u": (self.mlp_width, self.width),
+            "d": (self.width, self.mlp_width),
+        }
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """Keys and values of one token over all layers, in fp32."""
         return self.layers * 2 * self.kv_heads * self.head_width * 4

@@ -16,9 +16,6 @@ from torch import Tensor, nn
 
 from mercury_model.config import ModelConfig
 
-PROJECTIONS = ("q", "k", "v", "o", "g", "u", "d")
-"""The matrices of a layer: query, key, value, output; gate, up, down."""
-
 
 class Memory(Protocol):
     """Where keys and values of earlier rows are, and where those of new rows go."""
@@ -84,18 +81,15 @@ class Layer(nn.Module):
         super().__init__()
         self.index = index
         self.config = config
-        width, mlp = config.width, config.mlp_width
-        queries = config.heads * config.head_width
-        shared = config.kv_heads * config.head_width
-        self.q = Linear(width, queries, mask_rank, bias=config.qkv_bias)
-        self.k = Linear(width, shared, mask_rank, bias=config.qkv_bias)
-        self.v = Linear(width, shared, mask_rank, bias=config.qkv_bias)
-        self.o = Linear(queries, width, mask_rank)
-        self.g = Linear(width, mlp, mask_rank)
-        self.u = Linear(width, mlp, mask_rank)
-        self.d = Linear(mlp, width, mask_rank)
-        self.attention_norm = RMSNorm(width, config.norm_eps)
-        self.mlp_norm = RMSNorm(width, config.norm_eps)
+
+        def linear(part: str) -> Linear:
+            outputs, inputs = config.projections[part]
+            return Linear(inputs, outputs, mask_rank, bias=config.qkv_bias and part in "qkv")
+
+        self.q, self.k, self.v, self.o = (linear(part) for part in "qkvo")
+        self.g, self.u, self.d = (linear(part) for part in "gud")
+        self.attention_norm = RMSNorm(config.width, config.norm_eps)
+        self.mlp_norm = RMSNorm(config.width, config.norm_eps)
         self.q_norm = RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None
         self.k_norm = RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None
 

@@ -24,7 +24,7 @@ from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.train.adapt import Plan, Run
 from mercury_model.train.collate import Blocks, Branch, Example, Packed, pack
 from mercury_model.train.feed import CURSORS
-from mercury_model.train.network import Frozen, FrozenLayer
+from mercury_model.train.network import GROUPS, Frozen, FrozenLayer
 from mercury_model.transformer import Denoiser
 
 MASK = 5
@@ -100,14 +100,12 @@ def base(config: ModelConfig, dtype: torch.dtype) -> Frozen:
     def made(*shape: int) -> Tensor:
         return torch.full(shape, 0.01, dtype=dtype)
 
-    queries, keys = (heads * config.head_width for heads in (config.heads, config.kv_heads))
+    sizes = config.projections
     layers = tuple(
         FrozenLayer(
             {
-                "qkv": made(queries + 2 * keys, config.width),
-                "o": made(config.width, queries),
-                "gu": made(2 * config.mlp_width, config.width),
-                "d": made(config.width, config.mlp_width),
+                group: made(sum(sizes[part][0] for part in group), sizes[group[0]][1])
+                for group in GROUPS
             },
             made(config.width),
             made(config.width),

@@ -17,7 +17,7 @@ from mercury_model.memory import PRESETS, Configuration, MemoryEfficientDiffusio
 from mercury_model.memory import inference as counts
 from mercury_model.memory.footprint import GB, MB, readable
 from mercury_model.memory.free import free_memory
-from mercury_model.memory.inference import CPU, CUDA, Device, Load, matrices, weight_bytes
+from mercury_model.memory.inference import CPU, CUDA, Device, Load, weight_bytes
 from mercury_model.memory.shape import find
 from mercury_model.runtime import onnx
 from mercury_model.runtime.torch import TorchRuntime
@@ -194,7 +194,7 @@ def test_weights_are_counted_as_the_network_has_them(
 def test_matrices_are_those_that_the_roofline_counts(known: object) -> None:
     architecture = next(a for a in ARCHITECTURES if a == known)
     c = PRESETS[architecture.name].config
-    each = sum(rows * columns for rows, columns in matrices(c).values())
+    each = sum(rows * columns for rows, columns in c.projections.values())
     assert c.layers * each + c.vocab_size * c.width == architecture.matrix_parameters
 
 
@@ -214,7 +214,7 @@ def test_adapters_are_counted_as_training_has_them() -> None:
     c = shape.config
     zeros = {"embedding": torch.zeros(c.vocab_size, c.width), "norm": torch.zeros(c.width)}
     for i in range(c.layers):
-        sizes = matrices(c)
+        sizes = c.projections
         zeros |= {f"layers.{i}.{part}": torch.zeros(size) for part, size in sizes.items()}
         zeros |= {f"layers.{i}.{norm}_norm": torch.zeros(c.width) for norm in ("attention", "mlp")}
     tensors = {name: values.numpy() for name, values in zeros.items()}

@@ -186,17 +186,13 @@ def random_network(config: ModelConfig) -> Tensors:
     tensors["embedding"] *= 2 / c.width**0.5
     if not c.tied_head:
         tensors["head"] = some(c.vocab_size, c.width) / c.width**0.5
-    queries, shared = c.heads * c.head_width, c.kv_heads * c.head_width
-    shapes = {"q": (queries, c.width), "k": (shared, c.width), "v": (shared, c.width),
-              "o": (c.width, queries), "g": (c.mlp_width, c.width), "u": (c.mlp_width, c.width),
-              "d": (c.width, c.mlp_width)}  # fmt: skip
     for layer in range(c.layers):
-        for part, (rows, columns) in shapes.items():
+        for part, (rows, columns) in c.projections.items():
             tensors[f"layers.{layer}.{part}"] = some(rows, columns) / columns**0.5
         for norm in ("attention_norm", "mlp_norm"):
             tensors[f"layers.{layer}.{norm}"] = 1 + 0.2 * some(c.width)
         for part in "qkv" if c.qkv_bias else "":
-            tensors[f"layers.{layer}.{part}.bias"] = 0.3 * some(shapes[part][0])
+            tensors[f"layers.{layer}.{part}.bias"] = 0.3 * some(c.projections[part][0])
     return tensors
 
 

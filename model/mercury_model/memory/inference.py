@@ -78,27 +78,13 @@ class Load:
     block: int
 
 
-def matrices(c: ModelConfig) -> dict[str, tuple[int, int]]:
-    """[out, in] of the matrices of a layer, by the names of `transformer.PROJECTIONS`."""
-    queries, keys = c.heads * c.head_width, c.kv_heads * c.head_width
-    return {
-        "q": (queries, c.width),
-        "k": (keys, c.width),
-        "v": (keys, c.width),
-        "o": (c.width, queries),
-        "g": (c.mlp_width, c.width),
-        "u": (c.mlp_width, c.width),
-        "d": (c.width, c.mlp_width),
-    }
-
-
 def weight_bytes(shape: Shape, precision: Precision) -> int:
     """The network's parameters. A tied head is there twice if matrices are narrower than the rest.
 
     ONNX Runtime maps the embedding from its file and reads the few rows it needs: not counted.
     """
     c, p = shape.config, precision
-    shapes = matrices(c)
+    shapes = c.projections
     layer = sum(rows * (columns * p.matrix + p.scale) for rows, columns in shapes.values())
     layer += 2 * c.width * p.other
     if c.qkv_bias:
@@ -126,7 +112,7 @@ def _gated_bytes(shape: Shape, p: Precision) -> int:
     """The adapters at masks, of one layer. ONNX Runtime has their outer halves in fp32, and those
     of queries, keys and values as one matrix with zeros beside its diagonal.
     """
-    rank, sizes = shape.gated_rank, matrices(shape.config)
+    rank, sizes = shape.gated_rank, shape.config.projections
     if p.runtime != "onnx":
         return sum(rank * (out + width) for out, width in sizes.values()) * p.other
     inner = sum(rank * width for _, width in sizes.values()) * p.matrix

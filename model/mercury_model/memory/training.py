@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from mercury_model.config import ModelConfig
 from mercury_model.memory.footprint import Footprint
-from mercury_model.memory.inference import LIBRARIES, Precision, matrices, weight_bytes
+from mercury_model.memory.inference import LIBRARIES, Precision, weight_bytes
 from mercury_model.memory.shape import Shape
 from mercury_model.train.adapt import Plan
 from mercury_model.train.collate import SPAN_ROWS, Blocks
@@ -85,7 +85,7 @@ def footprint(shape: Shape, precision: Precision, training: Training) -> Footpri
 
 def _adapter_width(c: ModelConfig) -> int:
     """Numbers that one rank costs in one layer: a group shares its inner half."""
-    sizes = matrices(c)
+    sizes = c.projections
     return sum(sizes[g[0]][1] + sum(sizes[part][0] for part in g) for g in GROUPS.values())
 
 

@@ -54,15 +54,6 @@ def delta(config: ModelConfig, parameters: Mapping[str, Tensor]) -> dict[str, ND
     `parameters` are those of a `Network` by name; others are passed over. Layers without adapters
     are left out.
     """
-    rows = {
-        "q": config.heads * config.head_width,
-        "k": config.kv_heads * config.head_width,
-        "v": config.kv_heads * config.head_width,
-        "o": config.width,
-        "g": config.mlp_width,
-        "u": config.mlp_width,
-        "d": config.width,
-    }
     result: dict[str, NDArray[Any]] = {}
     for name, values in parameters.items():
         found = _PARAMETER.fullmatch(name)
@@ -70,7 +61,11 @@ def delta(config: ModelConfig, parameters: Mapping[str, Tensor]) -> dict[str, ND
             continue
         kind, layer, group, half = found.groups()
         parts = GROUPS[group]
-        shares = torch.split(values, [rows[p] for p in parts]) if half == "b" else [values] * 3
+        shares = (
+            torch.split(values, [config.projections[p][0] for p in parts])
+            if half == "b"
+            else [values] * 3
+        )
         for part, share in zip(parts, shares, strict=False):
             key = f"layers.{layer}.{part}.{'mask_' if kind == 'gated' else ''}{half}"
             result[key], result[f"{key}.scale"] = quantised(share)
