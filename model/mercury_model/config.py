@@ -25,6 +25,11 @@ class ModelConfig:
     qk_norm: bool = False
 
     @property
+    def can_be_adapted(self) -> bool:
+        """Whether training covers it: a tied head, no biases, heads that are not normed."""
+        return self.tied_head and not self.qkv_bias and not self.qk_norm
+
+    @property
     def projections(self) -> dict[str, tuple[int, int]]:
         """[out, in] of the matrices of a layer: query, key, value, output; gate, up, down."""
         queries, keys = self.heads * self.head_width, self.kv_heads * self.head_width

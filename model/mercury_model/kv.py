@@ -4,9 +4,7 @@ import torch
 from torch import Tensor
 
 from mercury_model.config import ModelConfig
-
-FIRST_CAPACITY = 128
-"""Tokens that a context has room for at first; it doubles from there."""
+from mercury_model.runtime import FIRST_CAPACITY
 
 
 class TorchKV:

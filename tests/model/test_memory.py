@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from mercury_kernels import paged
 from mercury_kernels.architecture import ARCHITECTURES
-from mercury_model import kv
 from mercury_model.config import ModelConfig
 from mercury_model.errors import MemoryShort, RuntimeUnavailable, WeightsUnknown
 from mercury_model.memory import PRESETS, Configuration, MemoryEfficientDiffusion, Plan, Shape
@@ -19,7 +18,6 @@ from mercury_model.memory.footprint import GB, MB, readable
 from mercury_model.memory.free import free_memory
 from mercury_model.memory.inference import CPU, CUDA, Device, Load, weight_bytes
 from mercury_model.memory.shape import find
-from mercury_model.runtime import onnx
 from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.train.adapt import Plan as Settings
 from mercury_model.train.adapt import Run
@@ -225,10 +223,8 @@ def test_adapters_are_counted_as_training_has_them() -> None:
     assert parts["optimiser"] == 2 * held
 
 
-def test_numbers_that_are_written_twice_are_the_same() -> None:
-    assert kv.FIRST_CAPACITY == onnx.FIRST_CAPACITY == counts.FIRST_CAPACITY
+def test_a_page_has_the_size_that_is_counted() -> None:
     assert paged.PAGE == counts.PAGE
-    assert onnx.POSITIONS == counts.ROTARY_ROWS
 
 
 @pytest.mark.parametrize(

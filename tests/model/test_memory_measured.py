@@ -19,7 +19,7 @@ import pytest
 from mercury_model.memory import inference, training
 from mercury_model.memory.footprint import MB
 from mercury_model.memory.inference import CPU, Load
-from mercury_model.memory.shape import find
+from mercury_model.memory.shape import Shape, find
 from mercury_model.memory.training import Training
 from mercury_model.train.adapt import Plan
 
@@ -59,7 +59,8 @@ def check(predicted: int, measured: int) -> None:
     assert abs(error) <= TOLERANCE, said
 
 
-def probe(**case: object) -> int:
+def probe(kind: str, shape: Shape, precision: str, **case: object) -> int:
+    case |= {"kind": kind, "config": asdict(shape.config), "dtype": DTYPES[precision]}
     file = str(Path(__file__).with_name("memory_probe.py"))
     return int(alone(file, json.dumps(case), allocator=THRIFTY))
 
@@ -83,9 +84,9 @@ def test_filling_gaps_takes_what_is_predicted(
 ) -> None:
     shape, load = find(name), Load(batch, tokens, block)
     measured = probe(
-        kind="infer",
-        config=asdict(shape.config),
-        dtype=DTYPES[precision],
+        "infer",
+        shape,
+        precision,
         batch=batch,
         tokens=tokens,
         block=block,
@@ -112,9 +113,9 @@ def test_a_training_step_takes_what_is_predicted(
     shape = find(name)
     plan = Plan(first_layer=8 if name == "mini" else 0, recompute=recompute)
     measured = probe(
-        kind="train",
-        config=asdict(shape.config),
-        dtype=DTYPES[precision],
+        "train",
+        shape,
+        precision,
         batch=batch,
         tokens=tokens,
         first_layer=plan.first_layer,

@@ -12,15 +12,12 @@ from typing import Literal, TypeAlias
 from mercury_model.config import ModelConfig
 from mercury_model.memory.footprint import MB, Footprint
 from mercury_model.memory.shape import Shape
-from mercury_model.runtime import CHUNK_TOKENS, TOP_K
+from mercury_model.runtime import CHUNK_TOKENS, FIRST_CAPACITY, POSITIONS, TOP_K, has_graph
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 
-FIRST_CAPACITY, PAGE = 128, 64
-"""As in `kv` and `mercury_kernels.paged`, which import torch."""
-
-ROTARY_ROWS = 8192
-"""As in `runtime.onnx`."""
+PAGE = 64
+"""As in `mercury_kernels.paged`, which imports torch."""
 
 LIBRARIES: Mapping[str, int] = MappingProxyType(
     {"onnx": 75 * MB, "torch": 250 * MB, "kernels": 500 * MB}
@@ -61,12 +58,10 @@ int8 does and keep less of it."""
 
 
 def precisions(shape: Shape, device: Device) -> tuple[Precision, ...]:
-    """Those in which a network can run, best first; see `runtime.graph.write`."""
+    """Those in which a network can run, best first."""
     if device == "cuda":
         return CUDA
-    c = shape.config
-    has_graph = not c.qk_norm and c.head_width % 16 == 0
-    return CPU if has_graph else tuple(p for p in CPU if p.runtime != "onnx")
+    return CPU if has_graph(shape.config) else tuple(p for p in CPU if p.runtime != "onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,7 @@ def weight_bytes(shape: Shape, precision: Precision) -> int:
         head = 0
     total = c.layers * (layer + _gated_bytes(shape, p)) + c.width * p.other + embedding + head
     if p.runtime == "onnx":
-        total += ROTARY_ROWS * c.head_width * 4 - embedding
+        total += POSITIONS * c.head_width * 4 - embedding
     return total
 
 

@@ -110,8 +110,7 @@ class MemoryEfficientDiffusion:
         Needs torch. Raises MemoryShort when nothing fits, and WeightsUnknown for networks that
         training does not cover.
         """
-        c = self.shape.config
-        if c.qkv_bias or c.qk_norm or not c.tied_head:
+        if not self.shape.config.can_be_adapted:
             raise WeightsUnknown(
                 f"{self.shape.name} cannot be adapted: biases, normed heads or its own head.",
                 "Plan for mini or tiny, or without --train.",
@@ -143,8 +142,8 @@ class MemoryEfficientDiffusion:
                 for recompute in (False, True):
                     settings = Settings(examples=examples, recompute=recompute)
                     work = training.Training(examples, tokens, settings)
-                    needs = Footprint(
-                        libraries, training.footprint(self.shape, precision, work).parts
+                    needs = replace(
+                        training.footprint(self.shape, precision, work), libraries=libraries
                     )
                     yield Configuration(
                         precision, examples, tokens, needs, micro_batch=1, recompute=recompute

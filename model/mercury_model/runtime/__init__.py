@@ -18,6 +18,17 @@ CHUNK_TOKENS = 64
 TOP_K = 16
 """How many candidates a prediction carries for each row."""
 
+FIRST_CAPACITY = 128
+"""Tokens that a context on a CPU has room for at first; it doubles from there."""
+
+POSITIONS = 8192
+"""Rows of the rotary tables of a graph: no context is longer."""
+
+
+def has_graph(config: ModelConfig) -> bool:
+    """Whether ONNX Runtime has an attention for a network: without norms, of a width of 16s."""
+    return not config.qk_norm and config.head_width % 16 == 0
+
 
 @dataclass(frozen=True, slots=True)
 class Predictions:

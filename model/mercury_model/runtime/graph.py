@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 
 from mercury_model.config import ModelConfig
 from mercury_model.errors import RuntimeUnavailable
-from mercury_model.runtime import TOP_K
+from mercury_model.runtime import POSITIONS, TOP_K, has_graph
 from mercury_model.runtime.arithmetic import (
     CONTRIB,
     Arithmetic,
@@ -32,7 +32,6 @@ from mercury_model.runtime.arithmetic import (
     Rows,
     Tensors,
 )
-from mercury_model.runtime.onnx import POSITIONS
 
 OPSET = 21
 IR_VERSION = 10
@@ -51,7 +50,7 @@ def write(
     `tensors` are named as in `checkpoint`. Gated adapters act on rows with `mask_id`. Raises
     RuntimeUnavailable for networks that ONNX Runtime has no attention for.
     """
-    if config.qk_norm or config.head_width % 16:
+    if not has_graph(config):
         raise RuntimeUnavailable(
             "ONNX Runtime has no attention for this network: "
             "its heads are normed, or their width is not a multiple of 16.",

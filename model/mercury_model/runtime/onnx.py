@@ -13,13 +13,14 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mercury_model.config import ModelConfig
-from mercury_model.runtime import CHUNK_TOKENS, KV, TOP_K, Predictions
-
-FIRST_CAPACITY = 128
-"""Tokens that a context has room for at first; it doubles from there."""
-
-POSITIONS = 8192
-"""Rows of the rotary tables: no context is longer."""
+from mercury_model.runtime import (
+    CHUNK_TOKENS,
+    FIRST_CAPACITY,
+    KV,
+    POSITIONS,
+    TOP_K,
+    Predictions,
+)
 
 SPIN_US = 20
 """How long a thread without work looks for more before it sleeps, in microseconds. Sleeping at once

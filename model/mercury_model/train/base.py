@@ -23,7 +23,7 @@ def frozen(
 
     Raises ValueError for architectures that training does not cover.
     """
-    if config.qkv_bias or config.qk_norm or not config.tied_head:
+    if not config.can_be_adapted:
         raise ValueError("only tied Llama-shaped networks without biases can be adapted")
 
     def moved(values: NDArray[np.float32]) -> Tensor:
