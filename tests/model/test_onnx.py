@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -143,23 +144,32 @@ def test_chunks_and_contexts_that_are_too_long_are_refused(onnx: Runtime) -> Non
         onnx.extend(ScriptedKV(), [5])
 
 
-def adapted() -> Tensors:
-    """The weights with gated adapters in all layers but the first."""
+INNER = {"k": "q", "v": "q", "u": "g"}
+"""Which matrix of those that read the same rows comes first."""
+
+
+def adapted(shared: Mapping[str, str]) -> Tensors:
+    """The weights with gated adapters in all layers but the first; `shared` have another's a."""
     rng = np.random.default_rng(3)
     added: Tensors = {}
-    for name, matrix in WEIGHTS.items():
-        layered = name.startswith("layers.") and not name.startswith("layers.0.")
-        if layered and matrix.ndim == 2:
-            rows, columns = matrix.shape
-            added[f"{name}.mask_a"] = rng.standard_normal((4, columns), np.float32) / columns**0.5
-            added[f"{name}.mask_b"] = rng.standard_normal((rows, 4), np.float32)
+    for layer in range(1, CARD.architecture.layers):
+        for part, (rows, columns) in CARD.architecture.projections.items():
+            inner = rng.standard_normal((4, columns), np.float32) / columns**0.5
+            first = added.get(f"layers.{layer}.{shared.get(part)}.mask_a", inner)
+            added[f"layers.{layer}.{part}.mask_a"] = first
+            added[f"layers.{layer}.{part}.mask_b"] = rng.standard_normal((rows, 4), np.float32)
     return merge(WEIGHTS, [added])
 
 
+@pytest.mark.parametrize("shared", [{}, INNER], ids=["apart", "shared"])
 def test_gated_adapters_act_at_masks_alone(
-    reference: Runtime, onnx: Runtime, precision: Precision, tmp_path: Path
+    shared: Mapping[str, str],
+    reference: Runtime,
+    onnx: Runtime,
+    precision: Precision,
+    tmp_path: Path,
 ) -> None:
-    weights, ids = adapted(), real_ids(100)
+    weights, ids = adapted(shared), real_ids(100)
     graph.write(tmp_path / "adapted.onnx", CARD.architecture, weights, precision, MASK)
     ours = OnnxRuntime(tmp_path / "adapted.onnx", CARD.architecture, MASK, "", session_options(1))
     theirs = TorchRuntime(denoiser(CARD.architecture, weights, MASK), dtype=torch.float32)

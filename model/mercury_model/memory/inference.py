@@ -104,15 +104,14 @@ def first_load_bytes(shape: Shape, precision: Precision) -> int:
 
 
 def _gated_bytes(shape: Shape, p: Precision) -> int:
-    """The adapters at masks, of one layer. ONNX Runtime has their outer halves in fp32, and those
-    of queries, keys and values as one matrix with zeros beside its diagonal.
+    """The adapters at masks, of one layer. ONNX Runtime has their outer halves in fp32, and one
+    inner half for the matrices that read the same rows.
     """
     rank, sizes = shape.gated_rank, shape.config.projections
     if p.runtime != "onnx":
         return sum(rank * (out + width) for out, width in sizes.values()) * p.other
-    inner = sum(rank * width for _, width in sizes.values()) * p.matrix
-    outer = sum(out * rank * (3 if part in "qkv" else 1) for part, (out, _) in sizes.items())
-    return inner + outer * 4
+    inner = sum(rank * sizes[part][1] for part in "qogd") * p.matrix
+    return inner + sum(out * rank for out, _ in sizes.values()) * 4
 
 
 def kv_bytes(shape: Shape, precision: Precision, load: Load) -> int:

@@ -126,8 +126,8 @@ class _Builder:
             nodes.constant(start + norm, layer[norm]) for norm in ("attention_norm", "mlp_norm")
         ]
 
-        def left(rows: Rows, part: str) -> str:
-            return self._product(start, layer, rows, [part], masks_left)
+        def left(rows: Rows, *parts: str) -> str:
+            return self._product(start, layer, rows, parts, masks_left)
 
         rows = self._arithmetic.normed(x, norms[0])
         y = self._product(start, layer, rows, ["q", "k", "v"], masks)
@@ -136,8 +136,9 @@ class _Builder:
             x, y = (nodes.add("Gather", [rows, "predicted"], axis=1) for rows in (x, y))
         x = self._arithmetic.added(x, y, "o", lambda rows: left(rows, "o"))
         rows = self._arithmetic.normed(x, norms[1])
-        opened = nodes.add("QuickGelu", [left(rows, "g")], alpha=1.0)
-        hidden = nodes.add("Mul", [opened, left(rows, "u")])
+        gate, up = f"{start}gate", f"{start}up"
+        nodes.add("Split", [left(rows, "g", "u")], [gate, up], axis=-1, num_outputs=2)
+        hidden = nodes.add("Mul", [nodes.add("QuickGelu", [gate], alpha=1.0), up])
         return self._arithmetic.added(x, hidden, "d", lambda rows: left(rows, "d"))
 
     def _product(
@@ -157,8 +158,11 @@ class _Builder:
         masked = f"{rows.name}.masked"
         if masked not in self._taken:
             self._taken.add(nodes.add("GatherND", [rows.name, masks], [masked]))
-        down = np.concatenate([layer[f"{part}.mask_a"] for part in parts])
-        up = _diagonal([layer[f"{part}.mask_b"] for part in parts])
+        downs, ups = ([layer[f"{part}.mask_{half}"] for part in parts] for half in "ab")
+        if all(np.array_equal(down, downs[0]) for down in downs):
+            down, up = downs[0], np.concatenate(ups)
+        else:
+            down, up = np.concatenate(downs), _diagonal(ups)
         narrow = self._arithmetic.product(Rows(masked, rows.grid), f"{name}.mask_a", down, "")
         wide = nodes.add("MatMul", [narrow, nodes.constant(f"{name}.mask_b", up.T)])
         return nodes.add("ScatterND", [y, masks, wide], reduction="add")

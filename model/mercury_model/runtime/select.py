@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal["onnx", "torch"]
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the graph changes, so that graphs of earlier releases are not used."""
 
 _EXACT = ("avx512_vnni", "avx_vnni", "asimddp")
