@@ -19,6 +19,9 @@ AUTOCLOSED = ")]}\"'`"
 AUTOCLOSED_DEPTH = 3
 """How many such additions are looked past to find what is being typed through."""
 
+TO_COME = 1.2
+"""The chance of a line that has begun falls to about this power of itself until the line ends."""
+
 Mark = Callable[[str], None]
 """Called at the end of each stage of a request, for those who keep the time: "context"; "hit"
 (the cache answers); "prefill" or "denoise", once a step; "tidy"."""
@@ -159,12 +162,13 @@ def _best(
 
 
 def first_line_chance(draft: Draft) -> float:
-    """The chance that a draft is right up to the end of its first line that is not empty.
+    """The chance that a draft's first line that is not empty will be right to its end.
 
-    As the draft grows it only falls, until that line ends.
+    Until that line ends, what is still to come counts by TO_COME.
     """
     empty = len(draft.text) - len(draft.text.lstrip("\n"))
-    return (*draft.line_confidences[empty:], draft.confidence)[0]
+    ended = (*draft.line_confidences[empty:], *([draft.confidence] if draft.finished else []))
+    return ended[0] if ended else draft.confidence**TO_COME
 
 
 @contextmanager

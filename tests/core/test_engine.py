@@ -159,8 +159,14 @@ def test_drawing_ends_when_the_first_line_is_known_to_be_unlikely() -> None:
 def test_the_first_line_that_is_not_empty_counts(
     text: str, chances: tuple[float, ...], expected: float
 ) -> None:
-    draft = Draft(text, 0.1, finished=False, line_confidences=chances)
+    draft = Draft(text, 0.1, finished=True, line_confidences=chances)
     assert engine.first_line_chance(draft) == expected
+
+
+def test_a_line_that_has_only_begun_is_less_likely_than_its_beginning() -> None:
+    begun, ended = (Draft("f(", 0.5, finished) for finished in (False, True))
+    assert 0 < engine.first_line_chance(begun) < engine.first_line_chance(ended) == 0.5
+    assert engine.first_line_chance(Draft("", 1.0, finished=False)) == 1
 
 
 def test_a_completion_is_as_certain_as_the_lines_it_keeps() -> None:
