@@ -70,6 +70,9 @@ class ScriptedKV:
     def nbytes(self) -> int:
         return 10 * len(self.ids)
 
+    def reserve(self, rows: int) -> None:
+        assert rows >= 0
+
     def truncate(self, length: int) -> None:
         assert length <= len(self.ids)
         del self.ids[length:]

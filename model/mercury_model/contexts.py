@@ -27,6 +27,7 @@ class Context:
 
         Yields how many tokens are still to do.
         """
+        self.kv.reserve(len(wanted) - len(self.ids))
         while len(self.ids) < len(wanted):
             chunk = wanted[len(self.ids) : len(self.ids) + CHUNK_TOKENS]
             self.next = runtime.extend(self.kv, chunk)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mercury_model.config import ModelConfig
-from mercury_model.runtime import FIRST_CAPACITY
+from mercury_model.runtime import room
 
 
 class TorchKV:
@@ -16,7 +16,7 @@ class TorchKV:
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
         self._buffer = torch.empty(
-            (config.layers, 2, config.kv_heads, FIRST_CAPACITY, config.head_width),
+            (config.layers, 2, config.kv_heads, room(0), config.head_width),
             dtype=dtype,
             device=device,
         )
@@ -45,12 +45,11 @@ class TorchKV:
 
     def reserve(self, rows: int) -> None:
         """Make room for `rows` more tokens."""
-        capacity = self._buffer.shape[3]
-        needed = self._length + rows
-        if needed <= capacity:
-            return
         shape = list(self._buffer.shape)
-        shape[3] = max(needed, 2 * capacity)
+        needed = self._length + rows
+        if needed <= shape[3]:
+            return
+        shape[3] = room(needed)
         grown = self._buffer.new_empty(shape)
         grown[..., : self._length, :] = self._buffer[..., : self._length, :]
         self._buffer = grown

@@ -66,6 +66,7 @@ def infer(config: ModelConfig, case: dict[str, Any]) -> None:
     batch, tokens, block = case["batch"], case["tokens"] - case["block"], case["block"]
     if batch == 1:
         kv = runtime.new_kv()
+        kv.reserve(tokens + block)
         for start in range(0, tokens, CHUNK_TOKENS):
             runtime.extend(kv, [7] * min(CHUNK_TOKENS, tokens - start))
         runtime.denoise(kv, [MASK] * block)

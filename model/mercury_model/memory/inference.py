@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from mercury_model.config import ModelConfig
 from mercury_model.memory.footprint import MB, Footprint
 from mercury_model.memory.shape import Shape
-from mercury_model.runtime import CHUNK_TOKENS, FIRST_CAPACITY, POSITIONS, TOP_K, has_graph
+from mercury_model.runtime import CHUNK_TOKENS, POSITIONS, TOP_K, has_graph, room
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 
@@ -115,16 +115,12 @@ def _gated_bytes(shape: Shape, p: Precision) -> int:
 
 
 def kv_bytes(shape: Shape, precision: Precision, load: Load) -> int:
-    """Room for keys and values of the whole batch: doubled when full on a CPU, in pages on CUDA."""
+    """Keys and values of the whole batch, with the room to grow that contexts have."""
     c = shape.config
-    if precision.runtime == "kernels":
-        room = -(-load.tokens // PAGE) * PAGE
-    else:
-        room = FIRST_CAPACITY
-        while room < load.tokens:
-            room *= 2
+    cuda = precision.runtime == "kernels"
+    tokens = -(-load.tokens // PAGE) * PAGE if cuda else room(load.tokens)
     each = c.kv_bytes_per_token // 4 * precision.kv
-    return load.batch * room * each
+    return load.batch * tokens * each
 
 
 def workspace_bytes(shape: Shape, precision: Precision, load: Load) -> int:

@@ -18,11 +18,16 @@ CHUNK_TOKENS = 64
 TOP_K = 16
 """How many candidates a prediction carries for each row."""
 
-FIRST_CAPACITY = 128
-"""Tokens that a context on a CPU has room for at first; it doubles from there."""
+ROOM_TOKENS = 256
+"""A context on a CPU has room for a multiple of so many tokens."""
 
 POSITIONS = 8192
 """Rows of the rotary tables of a graph: no context is longer."""
+
+
+def room(tokens: int) -> int:
+    """For how many tokens a context that holds `tokens` has room."""
+    return max(1, -(-tokens // ROOM_TOKENS)) * ROOM_TOKENS
 
 
 def has_graph(config: ModelConfig) -> bool:
@@ -53,6 +58,9 @@ class KV(Protocol):
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
+
+    def reserve(self, rows: int) -> None:
+        """Make room for `rows` more tokens at once, which spares growing by steps."""
 
     def truncate(self, length: int) -> None:
         """Forget every token from position `length` on."""

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from mercury_model.config import ModelConfig
 from mercury_model.runtime import (
     CHUNK_TOKENS,
-    FIRST_CAPACITY,
     KV,
     POSITIONS,
     TOP_K,
     Predictions,
+    room,
 )
 
 SPIN_US = 20
@@ -33,10 +33,10 @@ HIDDEN = np.float32(-1e9)
 class OnnxKV:
     """Keys and values of all layers, each in a buffer [1, G, capacity, W] of its own."""
 
-    def __init__(self, config: ModelConfig, capacity: int = FIRST_CAPACITY) -> None:
+    def __init__(self, config: ModelConfig, tokens: int = 0) -> None:
         self._config = config
         self._length = 0
-        self._rows = self._buffers(capacity)
+        self._rows = self._buffers(tokens)
         self._binding: Any = None
 
     @property
@@ -55,8 +55,9 @@ class OnnxKV:
 
     def fork(self, length: int) -> "OnnxKV":
         """An independent copy of the first `length` tokens."""
-        copy = OnnxKV(self._config, self._rows.shape[3])
-        copy._length = min(self._length, length)
+        kept = min(self._length, length)
+        copy = OnnxKV(self._config, kept)
+        copy._length = kept
         copy._rows[:, :, :, : copy._length] = self._rows[:, :, :, : copy._length]
         return copy
 
@@ -65,7 +66,7 @@ class OnnxKV:
         old = self._rows
         needed = self._length + rows
         if needed > old.shape[3]:
-            self._rows = self._buffers(max(needed, 2 * old.shape[3]))
+            self._rows = self._buffers(needed)
             self._binding = None
             self._rows[:, :, :, : self._length] = old[:, :, :, : self._length]
 
@@ -84,9 +85,9 @@ class OnnxKV:
                 self._binding.bind_ortvalue_output(f"present.{name}", value)
         return self._binding
 
-    def _buffers(self, capacity: int) -> NDArray[np.float32]:
+    def _buffers(self, tokens: int) -> NDArray[np.float32]:
         c = self._config
-        return np.zeros((2 * c.layers, 1, c.kv_heads, capacity, c.head_width), np.float32)
+        return np.zeros((2 * c.layers, 1, c.kv_heads, room(tokens), c.head_width), np.float32)
 
 
 class OnnxRuntime:
