@@ -77,8 +77,7 @@ def adapt(  # noqa: PLR0913  the options are what the command is
     from mercury_model.train.loop import Pace, drive
     from mercury_model.train.start import start
 
-    if not (corpus / "train.jsonl").exists():
-        raise SettingsError(f"There is no corpus in {corpus}.", "Run: mercury-lsp train data.")
+    _require(corpus)
     if threads:
         torch.set_num_threads(threads)
     plan = Plan(steps=steps, examples=examples, recompute=recompute)
@@ -116,6 +115,7 @@ def curves(
 def export(
     run: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run.")],
     out: Annotated[Path, typer.Argument(metavar="FILE", help="The safetensors file to write.")],
+    corpus: Folder = Path("runs/corpus"),
     model: Annotated[str, typer.Option(help="The model the run started from.")] = "mini",
 ) -> None:
     """Write what a run has learnt as a delta: int8, a few megabytes."""
@@ -124,8 +124,15 @@ def export(
 
     if not (run / CHECKPOINT).exists():
         raise SettingsError(f"{run} has no checkpoint.", "Name the folder given to adapt --out.")
-    exported(model, run / CHECKPOINT, out)
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    _require(corpus)
+    tokens = exported(model, run / CHECKPOINT, corpus, out)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {tokens} tokens are written")
+
+
+def _require(corpus: Path) -> None:
+    """Raise SettingsError without a corpus."""
+    if not (corpus / "train.jsonl").exists():
+        raise SettingsError(f"There is no corpus in {corpus}.", "Run: mercury-lsp train data.")
 
 
 def _line(values: dict[str, object], seconds_left: float) -> str:

@@ -27,6 +27,12 @@ def test_training_without_a_corpus_says_how_to_get_one(tmp_path: Path) -> None:
     assert "mercury-lsp train data" in refused("adapt", "--corpus", str(tmp_path))
 
 
+def test_a_run_is_not_exported_without_its_corpus(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").touch()
+    arguments = ("export", str(tmp_path), str(tmp_path / "d.safetensors"), "--corpus")
+    assert "mercury-lsp train data" in refused(*arguments, str(tmp_path))
+
+
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     assert str(tmp_path) in refused("curves", str(tmp_path), str(tmp_path / "c.png"))
     assert str(tmp_path) in refused("export", str(tmp_path), str(tmp_path / "d.safetensors"))

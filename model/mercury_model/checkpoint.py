@@ -2,7 +2,8 @@
 
 Every architecture ends up under the same names: `embedding`, `norm`, `head` (if it is not tied),
 and for each layer i `layers.{i}.{q|k|v|o|g|u|d}`, `.attention_norm`, `.mlp_norm`, where the family
-has them `.{q|k|v}.bias` and `.{q|k}_norm`, and gated adapters `.{q|…|d}.mask_a` and `.mask_b`.
+has them `.{q|k|v}.bias` and `.{q|k}_norm`, and gated adapters `.{q|…|d}.mask_a` and `.mask_b`;
+`vocabulary`, ascending ids in int32, if these alone are ever predicted.
 Matrices are [out, in], as torch and safetensors have them. No torch, no network, no pickles.
 """
 
@@ -106,7 +107,7 @@ def _untangle(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
 
 
 def read_delta(path: Path) -> Tensors:
-    """The tensors of a delta in fp32.
+    """The tensors of a delta in fp32, ids apart.
 
     int8 tensors have their scales beside them: `x` [rows, columns] and `x.scale` [rows].
     """
@@ -115,7 +116,7 @@ def read_delta(path: Path) -> Tensors:
     for name, values in stored.items():
         if name.endswith(".scale"):
             continue
-        wide = values.astype(np.float32)
+        wide = values if values.dtype == np.int32 else values.astype(np.float32)
         if values.dtype == np.int8:
             wide *= stored[f"{name}.scale"].astype(np.float32)[:, None]
         result[name] = wide
@@ -126,8 +127,8 @@ def merge(base: Tensors, deltas: Iterable[Mapping[str, NDArray[np.float32]]]) ->
     """`base` with each delta added in turn; `base` itself is left alone.
 
     A delta holds low-rank pairs `x.a` [rank, in] and `x.b` [out, rank], which add b a to matrix x;
-    `special` [n, width], which is added to the first n rows of the embedding; and gated adapters,
-    which are taken over as they are, the last delta's in place of those before.
+    `special` [n, width], which is added to the first n rows of the embedding; gated adapters and
+    a vocabulary, which are taken over as they are, the last delta's in place of those before.
     """
     merged = dict(base)
     for delta in deltas:
@@ -136,7 +137,7 @@ def merge(base: Tensors, deltas: Iterable[Mapping[str, NDArray[np.float32]]]) ->
                 embedding = merged["embedding"].copy()
                 embedding[: len(values)] += values
                 merged["embedding"] = embedding
-            elif name.endswith((".mask_a", ".mask_b")):
+            elif name == "vocabulary" or name.endswith((".mask_a", ".mask_b")):
                 merged[name] = values
             elif name.endswith(".b"):
                 target = name.removesuffix(".b")

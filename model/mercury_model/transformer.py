@@ -124,7 +124,10 @@ class Denoiser(nn.Module):
     """The whole network. `mask_rank` is the rank of the gated adapters, 0 for none.
 
     `mask_id` is needed only where there are gated adapters: rows with this id are gated.
+    `vocabulary` [ids], if there is one, are the only tokens that are predicted; `logits` has all.
     """
+
+    vocabulary: Tensor | None
 
     def __init__(self, config: ModelConfig, mask_rank: int = 0, mask_id: int = -1) -> None:
         super().__init__()
@@ -136,6 +139,7 @@ class Denoiser(nn.Module):
             Layer(config, index, mask_rank) for index in range(config.layers)
         )
         self.norm = RMSNorm(config.width, config.norm_eps)
+        self.register_buffer("vocabulary", None, persistent=False)
         self.head = None if config.tied_head else nn.Linear(config.width, config.vocab_size, False)
 
     def forward(

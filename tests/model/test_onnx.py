@@ -185,6 +185,22 @@ def test_gated_adapters_act_at_masks_alone(
     np.testing.assert_allclose(found.probs[:, 0], expected.probs[:, 0], atol=TOLERANCE[precision])
 
 
+def test_tokens_outside_the_vocabulary_are_never_predicted(
+    precision: Precision, tmp_path: Path
+) -> None:
+    vocabulary, ids = np.arange(1, 2048, 3, np.int32), real_ids(100)
+    weights = {**WEIGHTS, "vocabulary": vocabulary}
+    graph.write(tmp_path / "some.onnx", CARD.architecture, weights, precision, MASK)
+    ours = OnnxRuntime(tmp_path / "some.onnx", CARD.architecture, MASK, "", session_options(1))
+    theirs = TorchRuntime(denoiser(CARD.architecture, weights, MASK), dtype=torch.float32)
+    found, expected = (r.verify(context(r, ids[:90]), ids[90:]) for r in (ours, theirs))
+    assert np.isin(found.ids, vocabulary).all()
+    np.testing.assert_allclose(found.probs[:, 0], expected.probs[:, 0], atol=TOLERANCE[precision])
+    sure = expected.probs[:, 0] > expected.probs[:, 1] + 2 * TOLERANCE[precision]
+    assert sure.any()
+    np.testing.assert_array_equal(found.ids[sure, 0], expected.ids[sure, 0])
+
+
 def random_network(config: ModelConfig) -> Tensors:
     rng = np.random.default_rng(4)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from mercury_model.config import ModelConfig
 from mercury_model.memory.footprint import MB, Footprint
 from mercury_model.memory.shape import Shape
 from mercury_model.runtime import CHUNK_TOKENS, POSITIONS, TOP_K, has_graph, room
@@ -87,7 +86,7 @@ def weight_bytes(shape: Shape, precision: Precision) -> int:
     if c.qk_norm:
         layer += 2 * c.head_width * p.other
     embedding = c.vocab_size * c.width * p.other
-    head = c.vocab_size * (c.width * p.matrix + p.scale)
+    head = _predicted(shape, p) * (c.width * p.matrix + p.scale)
     if c.tied_head and p.matrix == p.other:
         head = 0
     total = c.layers * (layer + _gated_bytes(shape, p)) + c.width * p.other + embedding + head
@@ -137,17 +136,23 @@ def workspace_bytes(shape: Shape, precision: Precision, load: Load) -> int:
     mlp = most * (wide * c.mlp_width + 3 * c.width + 2 * queries) * e
     mask = chunk * load.tokens * (1 + e)
     attention = most * (3 * c.width + 4 * queries) * e + mask
-    return max(mlp, attention, _head_bytes(c, precision, rows))
+    return max(mlp, attention, _head_bytes(shape, precision, rows))
 
 
-def _head_bytes(c: ModelConfig, precision: Precision, rows: int) -> int:
+def _predicted(shape: Shape, p: Precision) -> int:
+    """How many rows the head has: a graph has those of the vocabulary alone."""
+    return shape.vocabulary if shape.vocabulary and p.runtime == "onnx" else shape.config.vocab_size
+
+
+def _head_bytes(shape: Shape, precision: Precision, rows: int) -> int:
     """Log-probabilities, probabilities and their product, all in fp32; the kernels' head keeps no
     logits, only the likeliest of each tile of the vocabulary.
     """
+    c, predicted = shape.config, _predicted(shape, precision)
     if precision.runtime == "kernels":
-        tiles = -(-c.vocab_size // 128)
+        tiles = -(-predicted // 128)
         return rows * (tiles * (TOP_K + 1) * 8 + 2 * c.width * precision.activation)
-    return rows * (3 * c.vocab_size * 4 + 2 * c.width * precision.activation)
+    return rows * (3 * predicted * 4 + 2 * c.width * precision.activation)
 
 
 def footprint(shape: Shape, precision: Precision, load: Load) -> Footprint:

@@ -15,7 +15,8 @@ BLOCK, TOKENS = 32, 2048
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What memory depends on: the architecture, the rank of gated adapters, and as they were
-    taught the block and how many tokens a sequence has. `merged`: from a base and deltas.
+    taught the block and how many tokens a sequence has. `merged`: from a base and deltas;
+    `vocabulary`: how many tokens are ever predicted, 0 for all.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Shape:
     block: int = BLOCK
     tokens: int = TOKENS
     merged: bool = False
+    vocabulary: int = 0
 
 
 def _shape(known: Architecture, *, tied_head: bool) -> Shape:
@@ -65,19 +67,19 @@ def find(name: str) -> Shape:
         shapes = f"Known shapes: {', '.join(PRESETS)}."
         raise WeightsUnknown(error.what, f"{error.remedy} {shapes}") from None
     card = models.card(entry.name)
-    ranks = [
-        len(values)
+    lengths = {
+        tensor.rpartition(".")[2]: len(values)
         for weights in entry.weights
         for tensor, values in tensors.read(models.BUNDLED / weights.file).tensors.items()
-        if tensor.endswith(".mask_a")
-    ]
+    }
     taught = card.infill
     tokens = taught.prefix_tokens + taught.suffix_tokens + taught.file_tokens + taught.middle_tokens
     return Shape(
         entry.name,
         card.architecture,
-        max(ranks, default=0),
+        lengths.get("mask_a", 0),
         taught.block_length,
         tokens,
         entry.base is not None,
+        lengths.get("vocabulary", 0),
     )

@@ -13,6 +13,7 @@ outputs   top [1, P, K] · probs [1, P, K] · entropy [1, P] · present.{layer}.
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -95,7 +96,10 @@ class _Builder:
             x = self._layer(index, x, masks, masks)
         x = self._layer(config.layers - 1, x, masks, masks_left)
         rows = self._arithmetic.normed(x, nodes.constant("norm", ends["norm"]))
-        self._predict(self._arithmetic.product(rows, "head", ends["head"], ""))
+        head, vocabulary = ends["head"], self._tensors.get("vocabulary")
+        if vocabulary is not None:
+            head = head[vocabulary]
+        self._predict(self._arithmetic.product(rows, "head", head, ""), vocabulary)
         graph = helper.make_graph(
             nodes.nodes, "denoiser", *_interface(config), initializer=nodes.constants
         )
@@ -188,14 +192,21 @@ class _Builder:
             causal=0,
         )
 
-    def _predict(self, logits: str) -> None:
-        """The K likeliest tokens, their probabilities, and the entropy Σ -p log p of all."""
+    def _predict(self, logits: str, vocabulary: NDArray[Any] | None) -> None:
+        """The K likeliest tokens, their probabilities, and the entropy Σ -p log p of all.
+
+        `vocabulary` says which token each logit stands for, if not its own place.
+        """
         nodes = self._nodes
         count = nodes.constant("count", np.array([min(TOP_K, self._config.vocab_size)]))
         axis = nodes.constant("last_axis", np.array([-1]))
-        largest = nodes.add("TopK", [logits, count], ["largest", "top"])
+        places = "top" if vocabulary is None else "places"
+        largest = nodes.add("TopK", [logits, count], ["largest", places])
+        if vocabulary is not None:
+            ids = nodes.constant("vocabulary", vocabulary.astype(np.int64))
+            nodes.add("Gather", [ids, places], ["top"])
         chances = nodes.add("Softmax", [logits], axis=-1)
-        probs = nodes.add("GatherElements", [chances, "top"], ["probs"], axis=-1)
+        probs = nodes.add("GatherElements", [chances, places], ["probs"], axis=-1)
         peak = nodes.add("ReduceMax", [largest, axis], keepdims=0)
         share = nodes.add("Log", [nodes.add("ReduceMax", [probs, axis], keepdims=0)])
         total = nodes.add("Sub", [peak, share])  # log Σ exp(logits)

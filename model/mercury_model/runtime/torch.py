@@ -104,8 +104,13 @@ class TorchRuntime:
 
     def _predict(self, hidden: Tensor) -> Predictions:
         with torch.inference_mode():
-            log_probs = torch.log_softmax(self._model.logits(hidden[0]).float(), -1)
+            logits, vocabulary = self._model.logits(hidden[0]), self._model.vocabulary
+            if vocabulary is not None:
+                logits = logits[:, vocabulary]
+            log_probs = torch.log_softmax(logits.float(), -1)
             top, ids = log_probs.topk(min(TOP_K, log_probs.shape[-1]))
+            if vocabulary is not None:
+                ids = vocabulary[ids]
             entropy = -(log_probs.exp() * log_probs).sum(-1)
             return Predictions(ids.cpu().numpy(), top.exp().cpu().numpy(), entropy.cpu().numpy())
 
@@ -126,7 +131,9 @@ def denoiser(
     with torch.device("meta"):
         model = Denoiser(config, 0 if adapter is None else len(adapter), mask_id)
     named = {_parameter(name): torch.from_numpy(value) for name, value in tensors.items()}
+    vocabulary = named.pop("vocabulary.weight", None)
     model.load_state_dict(named, strict=True, assign=True)
+    model.vocabulary = None if vocabulary is None else vocabulary.long()
     return model
 
 

@@ -14,6 +14,7 @@ from mercury_model.train.adapt import Plan, Run, saved_plan
 from mercury_model.train.base import delta, frozen, inherit, training_dtype
 from mercury_model.train.collate import Blocks
 from mercury_model.train.feed import Feed, by_language
+from mercury_model.train.vocabulary import written
 
 TRAIN = "train.jsonl"
 HELD_OUT = "held-out.jsonl"
@@ -54,13 +55,20 @@ def start(
     return Start(run, (feed(TRAIN, str(plan.seed)), feed(HELD_OUT, "probe")))
 
 
-def exported(name: str, checkpoint: Path, out: Path) -> None:
-    """Write the adapters of a checkpoint as a delta on top of model `name`."""
+def exported(name: str, checkpoint: Path, corpus: Path, out: Path) -> int:
+    """Write the adapters of a checkpoint as a delta on top of model `name`.
+
+    Of its tokens those that `corpus` needs will be predicted; returns how many these are.
+    """
     card, entry = models.card(name), models.find(name)
+    encode = Tokenizer(models.BUNDLED / entry.tokenizer, card.infill).encode
     stored = load_file(checkpoint)
     plan = saved_plan(checkpoint)
     notes = {
         "on": " ".join(weights.sha256 for weights in entry.weights),
         "plan": json.dumps(asdict(plan)),
     }
-    tensors.write(out, delta(card.architecture, stored), notes)
+    vocabulary = written(data.read(corpus / TRAIN), encode, [card.infill.end_id], plan.seed)
+    learnt = delta(card.architecture, stored)
+    tensors.write(out, {**learnt, "vocabulary": vocabulary}, notes)
+    return len(vocabulary)
