@@ -80,14 +80,14 @@ def _summary(pairs: Pairs) -> dict[str, Any]:
         "length_error": round(sum(abs(o.length_error) for o in outcomes) / count, 2),
         "too_long": round(sum(o.length_error > 0 for o in outcomes) / count, 4),
         "ended": round(sum(o.ended for o in outcomes) / count, 4),
+        "expected_calibration_error": scores.calibration_error(scores.reliability(*_known(pairs))),
         "milliseconds": round(1000 * sum(o.seconds for o in outcomes) / count, 1),
     }
 
 
 def calibration(pairs: Pairs) -> dict[str, Any]:
     """How well the product of the tokens' probabilities tells what is right."""
-    confidences = [outcome.confidence for _, outcome in pairs]
-    right = [outcome.exact for _, outcome in pairs]
+    confidences, right = _known(pairs)
     bins = scores.reliability(confidences, right)
     return {
         "bins": [asdict(b) for b in bins],
@@ -95,3 +95,8 @@ def calibration(pairs: Pairs) -> dict[str, Any]:
         "silence": [asdict(scores.silence(least, confidences, right)) for least in SILENCE],
         f"right_of_surest_{SHOWN:.0%}": scores.precision_at(SHOWN, confidences, right),
     }
+
+
+def _known(pairs: Pairs) -> tuple[list[float], list[bool]]:
+    """How sure the model was, and whether it was right."""
+    return [o.confidence for _, o in pairs], [o.exact for _, o in pairs]

@@ -64,6 +64,15 @@ def test_a_report_compares_each_setting_with_autoregressive_decoding() -> None:
     assert set(settings["verified"]["by_kind"]) == {"rest of line", "block"}
 
 
+def test_each_kind_of_gap_says_how_far_its_confidence_is_off() -> None:
+    cases = [case("b, c"), case("d", Kind.BLOCK)]
+    right, wrong = filled("b, c", cases)
+    kinds = report.document(cases, {"": [right, wrong]})["settings"][""]["by_kind"]
+    off = {kind: values["expected_calibration_error"] for kind, values in kinds.items()}
+    assert off["rest of line"] == pytest.approx(1 - right.confidence, abs=1e-3)
+    assert off["block"] == pytest.approx(wrong.confidence, abs=1e-3)
+
+
 def test_the_same_case_is_filled_with_each_setting_before_the_next() -> None:
     ticks = count()
     samplings = {"a": Sampling(mode="autoregressive"), "b": Sampling(mode="verified")}
