@@ -73,7 +73,6 @@ def loaded(base: Path, threads: int, context: int, *, logits_all: bool = False) 
         n_ctx=context,
         n_threads=threads,
         n_threads_batch=threads,
-        n_batch=CHUNK_TOKENS,
         logits_all=logits_all,
         verbose=False,
     )

@@ -26,7 +26,7 @@ from onnx import TensorProto, helper
 from mercury_lsp import machine
 from mercury_lsp.config import surroundings
 from mercury_model import models
-from mercury_model.config import ModelConfig
+from mercury_model.memory.shape import Shape, find
 from mercury_model.runtime import CHUNK_TOKENS, KV, Runtime, graph, select
 from mercury_model.runtime.arithmetic import CONTRIB, Int8, Nodes, Precision, Tensors
 from mercury_model.runtime.onnx import SPIN_US, OnnxRuntime, session_options
@@ -229,7 +229,7 @@ def int8_rate(folder: Path, threads: int) -> float:
 def floor(rows: int, context: int, rates: dict[str, float]) -> Floor:
     """Every weight once, in int8, and every key and value; whichever takes longer."""
     config = models.card("mini").architecture
-    weights = parameters(config)
+    weights = parameters(find("mini"))
     keys = context + rows
     attention = 4 * config.heads * config.head_width * keys * config.layers
     moved = weights + keys * config.kv_bytes_per_token
@@ -238,10 +238,11 @@ def floor(rows: int, context: int, rates: dict[str, float]) -> Floor:
     return Floor(rows, moved, operations, 1e3 * seconds)
 
 
-def parameters(config: ModelConfig) -> int:
+def parameters(shape: Shape) -> int:
     """Weights of all matrices that a row is multiplied by, the head included."""
+    config = shape.config
     layer = sum(outputs * inputs for outputs, inputs in config.projections.values())
-    return config.layers * layer + config.vocab_size * config.width
+    return config.layers * layer + (shape.vocabulary or config.vocab_size) * config.width
 
 
 if __name__ == "__main__":
