@@ -1,12 +1,13 @@
-"""Writes the settings into the editors' files, from their one source: `python editors/generate.py`.
+"""Writes the version and the settings into the editors' files, from their one source.
 
-With `--check` it writes nothing and fails if a file is stale.
+`python editors/generate.py`; with `--check` it writes nothing and fails if a file is stale.
 """
 
 import json
 import sys
 from pathlib import Path
 
+from mercury_lsp import __version__
 from mercury_lsp.config import SECTION
 from mercury_lsp.schema import schema, settings
 
@@ -19,8 +20,9 @@ BEGIN, END = "SETTINGS OF THE SERVER", "=" * 78
 
 
 def manifest() -> str:
-    """VS Code's package.json with its section of settings; the extension's own ones stay."""
+    """VS Code's package.json with our version and settings; the extension's own ones stay."""
     found = json.loads(MANIFEST.read_text("utf-8"))
+    found["version"] = __version__
     section = found["contributes"]["configuration"]
     own = {
         name: value

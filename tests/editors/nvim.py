@@ -16,7 +16,7 @@ from typing import Any
 import msgpack
 from editors.screen import Frame, Screen
 
-PLUGIN = Path(__file__).parents[2] / "editors" / "neovim"
+PLUGIN = Path(os.environ.get("MERCURY_PLUGIN", Path(__file__).parents[2] / "editors" / "neovim"))
 PATIENCE_SECONDS = 60.0
 COLUMNS, ROWS = 80, 24
 

@@ -50,9 +50,14 @@ def tools() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def surroundings(tools: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of the suites, with the extension as it is now and this checkout's server."""
+    """The environment of the suites, with this checkout's server.
+
+    The extension is MERCURY_VSIX, or else what is packaged from this checkout.
+    """
     folder = tmp_path_factory.mktemp("vscode")
-    run(["npm", "run", "package"], os.environ)
+    extension = os.environ.get("MERCURY_VSIX", str(EXTENSION / "mercury-lsp.vsix"))
+    if "MERCURY_VSIX" not in os.environ:
+        run(["npm", "run", "package"], os.environ)
     server = folder / "mercury-lsp"
     path = os.pathsep.join(str(REPOSITORY / part) for part in (".", "model", "kernels"))
     server.write_text(SERVER.format(path=path, python=sys.executable), encoding="utf-8")
@@ -60,7 +65,7 @@ def surroundings(tools: dict[str, str], tmp_path_factory: pytest.TempPathFactory
     return {
         **os.environ,
         **tools,
-        "MERCURY_VSIX": str(EXTENSION / "mercury-lsp.vsix"),
+        "MERCURY_VSIX": extension,
         "MERCURY_SERVER": str(server),
     }
 

@@ -1,0 +1,134 @@
+"""Builds everything that is released, and tries each file as whoever downloads it would.
+
+`python editors/release.py` leaves in `dist/` a wheel, an sdist, the VS Code extension and the
+Neovim plugin. It needs the `dev` extra, npm, mini's weights, and the editors that `pytest -m
+editors` drives. A file that could not be tried is named, and fails the release unless `--untried`
+allows it.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+from mercury_lsp import __version__
+
+ROOT = Path(__file__).parents[1]
+EDITORS = ROOT / "editors"
+DIST = ROOT / "dist"
+PLUGIN = f"mercury.nvim-{__version__}"
+EXAMPLE = "import math\n\n\ndef area(radius):\n    return math."
+
+
+class Untried(Exception):
+    """A file was built, but what would try it is not here."""
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--untried", action="store_true", help="release what could not be tried")
+    given = parser.parse_args()
+    shutil.rmtree(DIST, ignore_errors=True)
+    DIST.mkdir()
+    build()
+    untried = []
+    with tempfile.TemporaryDirectory() as folder:
+        for file, attempt in attempts():
+            try:
+                attempt(file, Path(folder))
+                said = "works"
+            except Untried as reason:
+                untried.append(file.name)
+                said = f"NOT TRIED: {reason}"
+            size = file.stat().st_size / 1e6
+            sys.stdout.write(f"{file.relative_to(ROOT)}  {size:.1f} MB  {said}\n")
+    if untried and not given.untried:
+        raise SystemExit(f"Not tried: {', '.join(untried)}. Install what is missing, or --untried.")
+
+
+def build() -> None:
+    """Make all files."""
+    run([sys.executable, "-m", "build", "--outdir", str(DIST), str(ROOT)])
+    extension = EDITORS / "vscode"
+    run(["npm", "ci", "--no-audit", "--no-fund"], cwd=extension)
+    run(["npm", "run", "package"], cwd=extension)
+    shutil.copy(extension / "mercury-lsp.vsix", DIST / f"mercury-lsp-{__version__}.vsix")
+    with tarfile.open(DIST / f"{PLUGIN}.tar.gz", "w:gz") as archive:
+        archive.add(ROOT / "LICENSE", f"{PLUGIN}/LICENSE")
+        for part in ("doc", "lua", "plugin"):
+            archive.add(EDITORS / "neovim" / part, f"{PLUGIN}/{part}")
+
+
+def attempts() -> list[tuple[Path, Callable[[Path, Path], None]]]:
+    """Each file with what tries it, given a folder of its own for what it needs."""
+    kinds: dict[str, Callable[[Path, Path], None]] = {
+        f"mercury_lsp-{__version__}-py3-none-any.whl": try_package,
+        f"mercury_lsp-{__version__}.tar.gz": try_package,
+        f"mercury-lsp-{__version__}.vsix": try_extension,
+        f"{PLUGIN}.tar.gz": try_plugin,
+    }
+    return [(DIST / name, attempt) for name, attempt in kinds.items()]
+
+
+def try_package(file: Path, folder: Path) -> None:
+    """Install it into a new virtual environment, and fill a gap with the model that it brings."""
+    home = folder / f"{file.name}.home"
+    home.mkdir()
+    run([sys.executable, "-m", "venv", str(home / "venv")])
+    programs = home / "venv" / "bin"
+    constraints = str(ROOT / "constraints.txt")
+    run([str(programs / "pip"), "install", "-q", "-c", constraints, str(file)], cwd=home)
+    (home / "circle.py").write_text(EXAMPLE, "utf-8")
+    own = {**os.environ, "HOME": str(home), "MERCURY_CACHE": str(home / "cache")}
+    server = str(programs / "mercury-lsp")
+    said = run([server, "--version"], cwd=home, environment=own)
+    if said.split() != ["mercury-lsp", __version__]:
+        raise SystemExit(f"{file.name} says that it is {said.strip()}.")
+    if not run([server, "complete", "circle.py:5", "--model", "tiny"], home, own).strip():
+        raise SystemExit(f"{file.name} completes nothing.")
+
+
+def try_extension(file: Path, folder: Path) -> None:
+    """Run the suites in VS Code with this very file."""
+    suite("test_vscode.py", {"MERCURY_VSIX": str(file)}, folder)
+
+
+def try_plugin(file: Path, folder: Path) -> None:
+    """Run the suites in Neovim with what is in this archive."""
+    with tarfile.open(file) as archive:
+        archive.extractall(folder, filter="data")
+    suite("test_neovim.py", {"MERCURY_PLUGIN": str(folder / PLUGIN)}, folder)
+
+
+def suite(name: str, variables: Mapping[str, str], folder: Path) -> None:
+    """Run a file of tests. Raises Untried if any of them was skipped."""
+    report = folder / f"{name}.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "editors", f"--junitxml={report}"]
+    environment = {**os.environ, **variables}
+    run([*command, str(ROOT / "tests" / "editors" / name)], ROOT, environment)
+    skipped = {found.get("message", "") for found in ElementTree.parse(report).iter("skipped")}
+    if skipped:
+        raise Untried("; ".join(sorted(skipped)))
+
+
+def run(
+    command: Sequence[str], cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> str:
+    """What a command writes; ends the release with that if it fails."""
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, text=True, capture_output=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
