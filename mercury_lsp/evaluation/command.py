@@ -16,7 +16,6 @@ from mercury_lsp.errors import SettingsError
 if TYPE_CHECKING:
     from mercury_lsp.evaluation.cases import Case
     from mercury_lsp.evaluation.measure import Outcome
-    from mercury_model.infill import Sampling
     from mercury_model.models import LoadedModel
 
 OTHERS = ("javascript", "typescript", "cpp", "php", "rust", "go", "java", "shellscript")
@@ -32,8 +31,8 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
     setting: Annotated[
         list[str] | None,
         typer.Option(
-            help="autoregressive, verified, or a number from 0 to 1: diffusion at that dial."
-            " May be repeated."
+            help="autoregressive, verified, diffusion at a dial from 0 to 1, or with a policy:"
+            " threshold:P, entropy:NATS, top:COUNT, linear:STEPS, cosine:STEPS. May be repeated."
         ),
     ] = None,
     python: Annotated[int, typer.Option(min=0, help="How many gaps in Python.")] = 1_000,
@@ -55,9 +54,14 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
     plot_file: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the reliability as PNG.")
     ] = None,
+    pareto_file: Annotated[
+        Path | None,
+        typer.Option("--pareto", metavar="FILE", help="Draw quality against steps as PNG."),
+    ] = None,
 ) -> None:
     """Measure how often completions of held-out code are right, and whether the model knows."""
     from mercury_lsp.evaluation import measure, report
+    from mercury_lsp.evaluation.settings import sampling
 
     samplings = {
         name: sampling(name) for name in setting or ("autoregressive", "verified", "0", "0.5")
@@ -77,29 +81,13 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
         json_file.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     if texts:
         _write_texts(texts, cases, runs)
-    if plot_file:
+    if plot_file or pareto_file:
         from mercury_lsp.evaluation import plot
 
-        plot.save(plot_file, {n: v["calibration"]["bins"] for n, v in figures["settings"].items()})
-
-
-def sampling(name: str) -> "Sampling":
-    """A setting as the command line names it. Raises SettingsError."""
-    from mercury_model.infill import Sampling
-
-    if name == "autoregressive":
-        return Sampling(mode="autoregressive")
-    if name == "verified":
-        return Sampling(mode="verified")
-    try:
-        dial = float(name)
-    except ValueError:
-        dial = -1.0
-    if not 0 <= dial <= 1:
-        raise SettingsError(
-            f"There is no setting {name}.", "Use autoregressive, verified, or a number from 0 to 1."
-        )
-    return Sampling(quality_speed_tradeoff=dial)
+        if plot_file:
+            plot.reliability(plot_file, figures["settings"])
+        if pareto_file:
+            plot.pareto(pareto_file, figures["settings"])
 
 
 def held_out(corpus: Path, python: int, others: int, limit: int | None) -> "list[Case]":

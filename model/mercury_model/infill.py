@@ -62,10 +62,11 @@ class Gap:
 class Sampling:
     """How to fill a gap.
 
-    `quality_speed_tradeoff` in [0, 1] trades steps for quality in diffusion mode. The text ends
-    before any of the `stop` strings, and after `max_tokens` or what the weights were trained for.
-    `rank` begins with the rank-th likeliest token. `temperature` 0 takes the likeliest tokens;
-    above, the same `seed` gives the same drafts.
+    `quality_speed_tradeoff` in [0, 1] trades steps for quality in diffusion mode, as `unmask.dial`
+    does; a `policy` says itself what each step commits. The text ends before any of the `stop`
+    strings, and after `max_tokens` or what the weights were trained for. `rank` begins with the
+    rank-th likeliest token. `temperature` 0 takes the likeliest tokens; above, the same `seed`
+    gives the same drafts.
 
     `mode`: "diffusion" settles a block of tokens over several steps; "autoregressive" one token a
     step, left to right; "verified" checks guesses, drafted by denoising or looked up in the
@@ -79,13 +80,13 @@ class Sampling:
     temperature: float = 0.0
     seed: int = 0
     mode: Mode = "diffusion"
+    policy: unmask.Policy | None = None
 
 
 class Infiller:
     """Fills gaps with one model, one call at a time.
 
-    `context_bytes` bounds the keys and values kept between requests. `policy` maps
-    `quality_speed_tradeoff` to what diffusion mode commits at each step.
+    `context_bytes` bounds the keys and values kept between requests.
     """
 
     def __init__(
@@ -94,13 +95,11 @@ class Infiller:
         tokenizer: Tokens,
         runtime: Runtime,
         context_bytes: int = 128 << 20,
-        policy: Callable[[float], unmask.Policy] = unmask.dial,
     ) -> None:
         self._format = card.infill
         self._tokenizer = tokenizer
         self._runtime = runtime
         self._contexts = Contexts(runtime, context_bytes)
-        self._policy = policy
         self._modes: dict[Mode, Callable[[_Run], Iterator[None]]] = {
             "diffusion": self._diffuse,
             "autoregressive": self._decode,
@@ -148,7 +147,7 @@ class Infiller:
 
     def _diffuse(self, run: "_Run") -> Iterator[None]:
         """Settle block after block by denoising; then each extends the context causally."""
-        policy = self._policy(run.sampling.quality_speed_tradeoff)
+        policy = run.sampling.policy or unmask.dial(run.sampling.quality_speed_tradeoff)
         while True:
             start = run.open_block()
             if self._format.shift:

@@ -3,8 +3,7 @@ from itertools import count
 import pytest
 from fakes import LetterTokenizer, ScriptedRuntime, card, spell
 
-from mercury_lsp.errors import SettingsError
-from mercury_lsp.evaluation import command, measure, report
+from mercury_lsp.evaluation import measure, report
 from mercury_lsp.evaluation.cases import Case, draw
 from mercury_model.infill import Mode, Sampling
 from mercury_model.models import LoadedModel
@@ -100,9 +99,3 @@ def test_packages_take_turns_and_the_same_seed_draws_the_same_cases() -> None:
     assert 8 <= sum(c.package == "small" for c in cases) <= 12
     for found in cases:
         assert found.truth.strip()
-
-
-@pytest.mark.parametrize("name", ["fast", "1.5", "-0.1", "nan"])
-def test_unknown_settings_are_refused(name: str) -> None:
-    with pytest.raises(SettingsError):
-        command.sampling(name)

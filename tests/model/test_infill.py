@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mercury_model.config import InfillFormat
 from mercury_model.infill import DRAFT_CHANCE, Draft, Gap, Infiller, Mode, Sampling
 from mercury_model.runtime import KV, Predictions
+from mercury_model.unmask import TopK
 
 GAP = Gap("a = (", ")\nb")
 LONG = Gap("abc " * 60, "fg\n" * 30)
@@ -213,6 +214,15 @@ def test_the_dial_at_zero_settles_one_token_a_step() -> None:
     seen = list(infiller(runtime).drafts(GAP, Sampling(quality_speed_tradeoff=0)))
     settled = [sum(draft.settled) for draft in seen[:-1]]
     assert all(after - before == 1 for before, after in pairwise(settled))
+
+
+def test_a_policy_says_what_a_step_commits_whatever_the_dial() -> None:
+    seen = list(
+        infiller(ScriptedRuntime(spell("abcdefgh"))).drafts(GAP, Sampling(0.0, policy=TopK(2)))
+    )
+    settled = [sum(draft.settled) for draft in seen]
+    assert {after - before for before, after in pairwise(settled)} <= {0, 1, 2}
+    assert 2 in [after - before for before, after in pairwise(settled)]
 
 
 def test_the_dial_at_one_settles_a_block_a_step() -> None:

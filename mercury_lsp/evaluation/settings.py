@@ -1,0 +1,42 @@
+"""Settings of an evaluation, as the command line names them."""
+
+from collections.abc import Callable, Mapping
+
+from mercury_lsp.errors import SettingsError
+from mercury_model import noise, unmask
+from mercury_model.infill import Sampling
+
+POLICIES: Mapping[str, Callable[[float], unmask.Policy]] = {
+    "threshold": unmask.Threshold,
+    "entropy": unmask.EntropyBound,
+    "top": lambda count: unmask.TopK(int(count)),
+    "linear": lambda steps: unmask.Paced(int(steps), noise.Linear()),
+    "cosine": lambda steps: unmask.Paced(int(steps), noise.Cosine()),
+}
+"""What diffusion may commit at each step, given a number: a least confidence, nats that may be
+lost, tokens a step, or steps a block."""
+
+
+def sampling(name: str) -> Sampling:
+    """`autoregressive`, `verified`, a dial from 0 to 1, or a policy as `threshold:0.9`.
+
+    Raises SettingsError.
+    """
+    if name == "autoregressive":
+        return Sampling(mode="autoregressive")
+    if name == "verified":
+        return Sampling(mode="verified")
+    policy, colon, number = name.rpartition(":")
+    try:
+        value = float(number)
+        if policy in POLICIES and value > 0:
+            return Sampling(policy=POLICIES[policy](value))
+        if not colon and 0 <= value <= 1:
+            return Sampling(quality_speed_tradeoff=value)
+    except ValueError:
+        pass
+    known = ", ".join(f"{policy}:NUMBER" for policy in POLICIES)
+    raise SettingsError(
+        f"There is no setting {name}.",
+        f"Use autoregressive, verified, a number from 0 to 1, or {known}.",
+    )

@@ -1,0 +1,30 @@
+import pytest
+
+from mercury_lsp.errors import SettingsError
+from mercury_lsp.evaluation.settings import sampling
+from mercury_model import noise
+from mercury_model.infill import Sampling
+from mercury_model.unmask import EntropyBound, Paced, Threshold, TopK
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("autoregressive", Sampling(mode="autoregressive")),
+        ("verified", Sampling(mode="verified")),
+        ("0.25", Sampling(quality_speed_tradeoff=0.25)),
+        ("threshold:0.9", Sampling(policy=Threshold(0.9))),
+        ("entropy:0.5", Sampling(policy=EntropyBound(0.5))),
+        ("top:2", Sampling(policy=TopK(2))),
+        ("linear:4", Sampling(policy=Paced(4, noise.Linear()))),
+        ("cosine:4", Sampling(policy=Paced(4, noise.Cosine()))),
+    ],
+)
+def test_a_setting_is_named_in_a_word(name: str, expected: Sampling) -> None:
+    assert sampling(name) == expected
+
+
+@pytest.mark.parametrize("name", ["fast", "1.5", "-0.1", "nan", "top:0", "top:two", "best:3", ":1"])
+def test_unknown_settings_are_refused_and_known_ones_named(name: str) -> None:
+    with pytest.raises(SettingsError, match="threshold:NUMBER"):
+        sampling(name)
