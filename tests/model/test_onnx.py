@@ -233,6 +233,8 @@ def random_network(config: ModelConfig) -> Tensors:
 def test_networks_of_other_families_give_what_torch_gives(
     config: ModelConfig, precision: Precision, tmp_path: Path
 ) -> None:
+    if precision == Precision.INT8 and select.precision(select.flags()) != precision:
+        pytest.skip("sums of mixed 8-bit products saturate on this processor: it gets another")
     weights, ids = random_network(config), list(np.random.default_rng(5).integers(1, 83, 63))
     graph.write(tmp_path / "network.onnx", config, weights, precision, 0)
     ours = OnnxRuntime(tmp_path / "network.onnx", config, 0, "", session_options(1))
