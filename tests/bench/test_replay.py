@@ -10,7 +10,7 @@ from mercury_lsp.bench.client import Client, Pending
 from mercury_lsp.bench.editor import Editor
 from mercury_lsp.bench.gaps import Case, cases, source_text
 from mercury_lsp.bench.harness import fill_gaps, replay, serving
-from mercury_lsp.bench.replay import Typed, right_lines
+from mercury_lsp.bench.replay import Typed, right_part
 from mercury_lsp.bench.sources import sources
 from mercury_lsp.bench.trace import Key, Session, Trace, keystrokes, type_out
 from mercury_lsp.errors import ServerGone
@@ -144,14 +144,15 @@ def test_an_item_with_a_range_replaces_it() -> None:
         ("ab\ncx", 1, 1),
         ("ax", 1, 0),
         ("abc", 1, 0),
-        ("a", 0, 0),
+        ("a", 0, 1),
+        ("ab\nc", 1, 3),
         ("xb", 1, 0),
-        ("ab\n", 2, 0),
+        ("ab\n", 2, 1),
         ("", 0, 0),
     ],
 )
-def test_only_whole_right_lines_are_taken(offered: str, start: int, taken: int) -> None:
-    assert right_lines(offered, "ab\ncd", start) == taken
+def test_only_whole_right_part_are_taken(offered: str, start: int, taken: int) -> None:
+    assert right_part(offered, "ab\ncd", start) == taken
 
 
 async def test_the_oracle_fills_single_lines_exactly_and_blocks_not() -> None:

@@ -32,7 +32,12 @@ def nvim_binary() -> str:
 @pytest.fixture
 async def edit(nvim_binary: str, cache_dir: Path) -> AsyncIterator[Open]:
     """Opens a file in a Neovim with the real server and mini, which has all the time it needs."""
-    settings = {"deadlineMs": 60_000, "invokedDeadlineMs": 60_000, "minConfidence": 0}
+    settings = {
+        "deadlineMs": 60_000,
+        "invokedDeadlineMs": 60_000,
+        "minConfidence": 0,
+        "distraction": 0,
+    }
     async with AsyncExitStack() as stack:
 
         async def open_(path: Path, **others: str) -> Neovim:
