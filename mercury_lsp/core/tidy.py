@@ -100,7 +100,11 @@ def beginning(draft: Draft, context: Context, worth: Callable[[int], float]) -> 
     words = (word for word in _WORD_END.finditer(text) if not _UNFINISHED.fullmatch(word[0]))
     ends = [word.end() for word in words if word.end() <= last]
     ranked = sorted(((worth(end), end) for end in ends), reverse=True)
-    best = ((text[:end], 0) for value, end in ranked if value > 0)
+    best = (
+        (text[:end], 0)
+        for value, end in ranked
+        if value > 0 and not any(_overlaps(text[:end], place))
+    )
     chosen = _cleanest(islice(_fitting(best, place), PARSES), place, "")
     if chosen is None or not draft.text.startswith(chosen[0]):
         return None
@@ -175,9 +179,7 @@ def _before_rest(text: str, place: _Place) -> Iterator[_Proposal]:
 
 def _partial(text: str, place: _Place) -> Iterator[_Proposal]:
     """Where a draft that breaks off may be cut: at its last whole line, or its last whole words."""
-    if place.rest:
-        overlaps = (n for n in range(1, len(text)) if place.rest.startswith(text[n:]))
-        yield from ((text[:n], 0) for n in islice(overlaps, 1))
+    yield from ((text[:n], 0) for n in islice(_overlaps(text, place), 1))
     if place.context.gap in (Gap.STRING, Gap.COMMENT):
         yield text[: max(text.rfind(" "), 0)], 0
         return
@@ -191,6 +193,11 @@ def _partial(text: str, place: _Place) -> Iterator[_Proposal]:
     words = [found for found in _BOUNDARY.finditer(text) if not _UNFINISHED.fullmatch(found[0])]
     for found in words[: -BOUNDARIES - 1 : -1]:
         yield text[: found.end()], 0
+
+
+def _overlaps(text: str, place: _Place) -> Iterator[int]:
+    """Where the end of `text` begins to say what the rest of the line begins with, first first."""
+    return (n for n in range(1, len(text)) if place.rest and place.rest.startswith(text[n:]))
 
 
 def _without_following(text: str, place: _Place) -> str:
