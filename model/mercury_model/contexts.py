@@ -4,11 +4,12 @@ A context is lent to one generator at a time and comes back when that generator 
 is forgotten; what another holds is never touched. Knows token ids, no text and no documents.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from mercury_model.runtime import CHUNK_TOKENS, KV, Predictions, Runtime
+from mercury_model.runtime import CHUNK_TOKENS, KV, Call, Predictions, Runtime
+from mercury_model.script import Script
 
 TAIL_TOKENS = 16
 """A context that loses no more than this many tokens is handed over; otherwise it lends a copy."""
@@ -22,15 +23,15 @@ class Context:
     ids: list[int] = field(default_factory=list)
     next: Predictions | None = None
 
-    def fill(self, wanted: Sequence[int], runtime: Runtime) -> Iterator[int]:
-        """Extend to `wanted`, of which `ids` is a beginning; one chunk and call a `next`.
+    def fill(self, wanted: Sequence[int]) -> Script[int]:
+        """Extend to `wanted`, of which `ids` is a beginning; a call for each chunk.
 
-        Yields how many tokens are still to do.
+        Yields after each how many tokens are still to do.
         """
         self.kv.reserve(len(wanted) - len(self.ids))
         while len(self.ids) < len(wanted):
             chunk = wanted[len(self.ids) : len(self.ids) + CHUNK_TOKENS]
-            self.next = runtime.extend(self.kv, chunk)
+            self.next = yield Call("extend", self.kv, chunk)
             self.ids.extend(chunk)
             yield len(wanted) - len(self.ids)
 

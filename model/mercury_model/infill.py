@@ -1,13 +1,13 @@
-"""Filling a gap: a generator of ever better drafts, each at the price of one network call.
+"""Filling a gap: a script of network calls with ever better drafts between them.
 
 The context `[suffix] [prefix]` is causal and its keys and values are kept between requests. The
 middle is written block after block: masks are denoised until the block is settled, then the block
 is run once more causally to extend the keys and values (Arriola et al. 2025, arXiv:2503.09573).
-Not asking for the next draft is cancelling; closing a generator, or forgetting it, frees its
-context for the next request. Knows no clock, no threads and no device.
+Not asking for the next draft is cancelling; closing a script, or forgetting it, frees its context
+for the next request. Knows no clock, no threads and no device.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -19,7 +19,8 @@ from mercury_model.config import InfillFormat, ModelCard
 from mercury_model.contexts import Context, Contexts
 from mercury_model.guesses import Guesses, looked_up
 from mercury_model.middle import Draft, Middle, Rules
-from mercury_model.runtime import CHUNK_TOKENS, Predictions, Runtime
+from mercury_model.runtime import CHUNK_TOKENS, Call, Predictions, Runtime
+from mercury_model.script import Script, answered
 
 __all__ = ["Draft", "Gap", "Infiller", "Mode", "Sampling", "Tokens"]
 
@@ -84,7 +85,7 @@ class Sampling:
 
 
 class Infiller:
-    """Fills gaps with one model, one call at a time.
+    """Fills gaps with one model.
 
     `context_bytes` bounds the keys and values kept between requests.
     """
@@ -100,15 +101,10 @@ class Infiller:
         self._tokenizer = tokenizer
         self._runtime = runtime
         self._contexts = Contexts(runtime, context_bytes)
-        self._modes: dict[Mode, Callable[[_Run], Iterator[None]]] = {
-            "diffusion": self._diffuse,
-            "autoregressive": self._decode,
-            "verified": self._verify,
-        }
 
     @property
     def kept_bytes(self) -> int:
-        """Memory of the contexts that no generator holds."""
+        """Memory of the contexts that no script holds."""
         return self._contexts.nbytes
 
     def prefill(self, gap: Gap) -> Generator[int, None, None]:
@@ -116,69 +112,80 @@ class Infiller:
 
         One chunk a `next`; stopping early loses nothing.
         """
-        ids = self._context_ids(gap)
-        with self._contexts.lend(ids) as context:
-            yield from context.fill(ids, self._runtime)
+        return answered(self._prefill(gap), self._runtime)
 
     def drafts(self, gap: Gap, sampling: Sampling) -> Generator[Draft, None, None]:
-        """Ever longer drafts for `gap`, the last of them finished; at most one call a `next`.
+        """`script`, alone: at most one call a `next`."""
+        return answered(self.script(gap, sampling), self._runtime)
+
+    def script(self, gap: Gap, sampling: Sampling) -> Script[Draft]:
+        """Ever longer drafts for `gap`, the last of them finished; at most one call before each.
 
         Drafts have no text while the context is completed. Raises ValueError for a tradeoff
         outside [0, 1] and for a mode that the weights cannot do.
         """
         if sampling.mode != "diffusion" and not self._format.shift:
             raise ValueError(f"these weights have no autoregressive head for mode {sampling.mode}")
+        policy = sampling.policy or unmask.dial(sampling.quality_speed_tradeoff)
         ids = self._context_ids(gap)
         with self._contexts.lend(ids) as context:
             prefill = 0
-            for remaining in context.fill(ids, self._runtime):
+            reading = context.fill(ids)
+            step = next(reading, None)
+            while isinstance(step, Call):
                 prefill += 1
-                if remaining:
+                if reading.send((yield step)):
                     yield Draft((), (), (), "", False, None, 0, prefill)
+                step = next(reading, None)
             run = _Run(context, sampling, self._format, self._tokenizer.decode, prefill)
-            for _ in self._modes[sampling.mode](run):
-                draft = run.draft()
-                yield draft
-                if draft.finished:
-                    return
+            if sampling.mode == "diffusion":
+                yield from _diffuse(run, policy)
+            elif sampling.mode == "verified":
+                yield from _verify(run)
+            else:
+                yield from _decode(run)
+
+    def _prefill(self, gap: Gap) -> Script[int]:
+        ids = self._context_ids(gap)
+        with self._contexts.lend(ids) as context:
+            yield from context.fill(ids)
 
     def _context_ids(self, gap: Gap) -> list[int]:
         return self._tokenizer.context_ids(gap.prefix, gap.suffix, gap.others)
 
-    def _diffuse(self, run: "_Run") -> Iterator[None]:
-        """Settle block after block by denoising; then each extends the context causally."""
-        policy = run.sampling.policy or unmask.dial(run.sampling.quality_speed_tradeoff)
-        while True:
+
+def _diffuse(run: "_Run", policy: unmask.Policy) -> Script[Draft]:
+    """Settle block after block by denoising; then each extends the context causally."""
+    start = run.open_block()
+    while (yield from run.goes_on()):
+        block = run.middle.ids(start)
+        if any(run.middle.open(start)):
+            run.commit(policy, (yield Call("denoise", run.kv, block)), start)
+        else:
+            yield from run.extend(block)
             start = run.open_block()
-            if self._format.shift:
-                run.settle_next(start)
-            yield
-            while any(run.middle.open(start)):
-                run.commit(policy, self._runtime.denoise(run.kv, run.middle.ids(start)), start)
-                yield
-            run.extend(self._runtime, run.middle.ids(start))
 
-    def _decode(self, run: "_Run") -> Iterator[None]:
-        """One token after the other from the causal predictions."""
-        while True:
-            run.add_next()
-            yield
-            run.extend(self._runtime, run.middle.ids(len(run.middle) - 1))
 
-    def _verify(self, run: "_Run") -> Iterator[None]:
-        """Each call checks the guesses made after the one before, and drafts behind them.
-
-        The tokens of a block see no masks, so what they predict is the autoregressive head's;
-        the masks behind them are the next guesses (as in TiDAR, arXiv:2511.08923), unless the
-        text itself offers better ones.
-        """
+def _decode(run: "_Run") -> Script[Draft]:
+    """One token after the other from the causal predictions."""
+    run.add_next()
+    while (yield from run.goes_on()):
+        yield from run.extend(run.middle.ids(len(run.middle) - 1))
         run.add_next()
-        run.guess(Guesses())
-        yield
-        while True:
-            start = run.add_masks()
-            run.accept(self._runtime.verify(run.kv, run.middle.ids(start)), start)
-            yield
+
+
+def _verify(run: "_Run") -> Script[Draft]:
+    """Each call checks the guesses made after the one before, and drafts behind them.
+
+    The tokens of a block see no masks, so what they predict is the autoregressive head's; the
+    masks behind them are the next guesses (as in TiDAR, arXiv:2511.08923), unless the text itself
+    offers better ones.
+    """
+    run.add_next()
+    run.guess(Guesses())
+    while (yield from run.goes_on()):
+        start = run.add_masks()
+        run.accept((yield Call("verify", run.kv, run.middle.ids(start))), start)
 
 
 class _Run:
@@ -215,20 +222,23 @@ class _Run:
             sampling.seed,
         )
 
-    def draft(self) -> Draft:
-        """A snapshot."""
-        return self.middle.draft(self._steps, self._prefill)
+    def goes_on(self) -> Generator[Draft, Predictions, bool]:
+        """Show a snapshot; whether there is more to come."""
+        draft = self.middle.draft(self._steps, self._prefill)
+        yield draft
+        return not draft.finished
 
     def open_block(self) -> int:
-        """Open the positions of a block; where they start."""
+        """Open the positions of a block; where they start.
+
+        With a shift the first is settled as the causal context predicts it.
+        """
         start = len(self.middle)
         self.middle.add_masks(self._block)
+        if self._format.shift:
+            choices = self._chooser.choose(self._next, start)
+            self.middle.settle(start, int(choices.ids[0]), float(choices.confidence[0]))
         return start
-
-    def settle_next(self, start: int) -> None:
-        """Settle position `start` as the causal context predicts it."""
-        choices = self._chooser.choose(self._next, start)
-        self.middle.settle(start, int(choices.ids[0]), float(choices.confidence[0]))
 
     def add_next(self) -> None:
         """Add the token that the causal context predicts."""
@@ -289,10 +299,10 @@ class _Run:
         self.middle.add(int(choices.ids[row]), confidence)
         self._chance *= confidence
 
-    def extend(self, runtime: Runtime, ids: Sequence[int]) -> None:
+    def extend(self, ids: Sequence[int]) -> Generator[Call, Predictions, None]:
         """Append settled ids to the causal context."""
+        self._next = yield Call("extend", self.kv, ids)
         self._steps += 1
-        self._next = runtime.extend(self.kv, ids)
 
     def _denoised(self, predictions: Predictions, start: int) -> tuple[int, Choices]:
         """The position that the first row of a denoising step stands for, and what it chooses."""
