@@ -115,11 +115,13 @@ class Infiller:
         return answered(self._prefill(gap), self._runtime)
 
     def drafts(self, gap: Gap, sampling: Sampling) -> Generator[Draft, None, None]:
-        """`script`, alone: at most one call a `next`."""
-        return answered(self.script(gap, sampling), self._runtime)
+        """`script` for `gap`, alone: at most one call a `next`."""
+        return answered(self.script(self.context_ids(gap), sampling), self._runtime)
 
-    def script(self, gap: Gap, sampling: Sampling) -> Script[Draft]:
-        """Ever longer drafts for `gap`, the last of them finished; at most one call before each.
+    def script(self, ids: Sequence[int], sampling: Sampling) -> Script[Draft]:
+        """Ever longer drafts for the gap after `ids`, of which the last is finished.
+
+        There is at most one call before each.
 
         Drafts have no text while the context is completed. Raises ValueError for a tradeoff
         outside [0, 1] and for a mode that the weights cannot do.
@@ -127,7 +129,6 @@ class Infiller:
         if sampling.mode != "diffusion" and not self._format.shift:
             raise ValueError(f"these weights have no autoregressive head for mode {sampling.mode}")
         policy = sampling.policy or unmask.dial(sampling.quality_speed_tradeoff)
-        ids = self._context_ids(gap)
         with self._contexts.lend(ids) as context:
             prefill = 0
             reading = context.fill(ids)
@@ -145,13 +146,23 @@ class Infiller:
             else:
                 yield from _decode(run)
 
+    def context_ids(self, gap: Gap) -> list[int]:
+        """What the model sees of a gap."""
+        return self._tokenizer.context_ids(gap.prefix, gap.suffix, gap.others)
+
+    def most_tokens(self, ids: Sequence[int], sampling: Sampling) -> int:
+        """How many tokens the context of a script holds at most, those at work included."""
+        middle = min(sampling.max_tokens, self._format.middle_tokens)
+        return len(ids) + middle + min(self._format.block_length, CHUNK_TOKENS)
+
+    def bound(self, context_bytes: int, wanted: Sequence[int] = ()) -> None:
+        """Keep no more between requests from now on; what helps with `wanted` goes last."""
+        self._contexts.bound(context_bytes, wanted)
+
     def _prefill(self, gap: Gap) -> Script[int]:
-        ids = self._context_ids(gap)
+        ids = self.context_ids(gap)
         with self._contexts.lend(ids) as context:
             yield from context.fill(ids)
-
-    def _context_ids(self, gap: Gap) -> list[int]:
-        return self._tokenizer.context_ids(gap.prefix, gap.suffix, gap.others)
 
 
 def _diffuse(run: "_Run", policy: unmask.Policy) -> Script[Draft]:
