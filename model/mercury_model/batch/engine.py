@@ -203,7 +203,7 @@ class Engine:
         try:
             step = go_on(job.script, answer)
             while isinstance(step, Draft):
-                if sum(step.settled) >= sum(job.draft.settled):  # one put back begins again
+                if step.steps >= job.draft.steps:  # what was put back begins again
                     job.draft = step
                 if step.finished:
                     self._end(job, Outcome.FINISHED)
