@@ -88,8 +88,9 @@ class Contexts:
         return best
 
     def _best(self, wanted: Sequence[int]) -> Context | None:
-        """What is kept that begins as `wanted` does, for the longest."""
-        best = max(self._kept, key=lambda kept: _common(kept.ids, wanted), default=None)
+        """What is kept that begins as `wanted` does, for the longest; of equals the last used."""
+        latest = reversed(self._kept)
+        best = max(latest, key=lambda kept: _common(kept.ids, wanted), default=None)
         return best if best is not None and _common(best.ids, wanted) else None
 
     def _drop(self, lent_bytes: int = 0) -> None:
