@@ -30,6 +30,9 @@ from mercury_model.runtime import select
 
 OUTPUT = Path(__file__).parent / "results" / "batch.json"
 CLIENTS = (1, 4, 16)
+BEFORE, BEHIND = 12, 4
+"""Lines around a gap: of a context in an editor most is known from the key before."""
+
 
 Fill = Callable[[int, Gap], str]
 """What a client, by its number, gets for a gap."""
@@ -98,8 +101,8 @@ def cut(count: int) -> list[Gap]:
         while not lines[place].strip():
             place = (place + 1) % len(lines)
         words, _, _ = lines[place].rstrip().rpartition(" ")
-        before = "".join(lines[:place]) + words
-        gaps.append(Gap(before, "\n" + "".join(lines[place + 1 :])))
+        before = "".join(lines[max(0, place - BEFORE) : place]) + words
+        gaps.append(Gap(before, "\n" + "".join(lines[place + 1 : place + 1 + BEHIND])))
     return gaps
 
 

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from mercury_model import unmask
-from mercury_model.choose import Choices, Chooser
+from mercury_model.choose import Choices, Chooser, moved
 from mercury_model.config import InfillFormat, ModelCard
 from mercury_model.contexts import Context, Contexts
 from mercury_model.guesses import Guesses, looked_up
@@ -36,6 +36,11 @@ DRAFTED = 2
 DRAFT_CHANCE = 0.5
 """Masks are for nothing when a guess before them is wrong, and cost a quarter of a call on a CPU:
 they stand there if the text so far and the guesses are all right with this chance."""
+
+NOTHING = Predictions(
+    np.empty((0, 1), np.int64), np.empty((0, 1), np.float32), np.empty(0, np.float32)
+)
+"""What was predicted for a block before its first step."""
 
 
 class Tokens(Protocol):
@@ -64,10 +69,10 @@ class Sampling:
     """How to fill a gap.
 
     `quality_speed_tradeoff` in [0, 1] trades steps for quality in diffusion mode, as `unmask.dial`
-    does; a `policy` says itself what each step commits. The text ends before any of the `stop`
-    strings, and after `max_tokens` or what the weights were trained for. `rank` begins with the
-    rank-th likeliest token. `temperature` 0 takes the likeliest tokens; above, the same `seed`
-    gives the same drafts.
+    does; a `policy` says itself what each step commits, and `remask` what of it is masked again.
+    The text ends before any of the `stop` strings, and after `max_tokens` or what the weights were
+    trained for. `rank` begins with the rank-th likeliest token. `temperature` 0 takes the likeliest
+    tokens; above, the same `seed` gives the same drafts.
 
     `mode`: "diffusion" settles a block of tokens over several steps; "autoregressive" one token a
     step, left to right; "verified" checks guesses, drafted by denoising or looked up in the
@@ -82,6 +87,7 @@ class Sampling:
     seed: int = 0
     mode: Mode = "diffusion"
     policy: unmask.Policy | None = None
+    remask: unmask.Remask | None = None
 
 
 class Infiller:
@@ -219,6 +225,7 @@ class _Run:
         self._steps = 0
         self._guesses = 0
         self._chance = 1.0
+        self._denoised = NOTHING
         self._drafting = True
         self._before = context.ids[:-1]  # the last id is the mark of the middle
         self._block = min(format.block_length, CHUNK_TOKENS)
@@ -245,6 +252,7 @@ class _Run:
         With a shift the first is settled as the causal context predicts it.
         """
         start = len(self.middle)
+        self._denoised = NOTHING
         self.middle.add_masks(self._block)
         if self._format.shift:
             choices = self._chooser.choose(self._next, start)
@@ -257,10 +265,21 @@ class _Run:
 
     def commit(self, policy: unmask.Policy, predictions: Predictions, start: int) -> None:
         """Settle what `policy` chooses after a denoising step over the block at `start`."""
-        first, choices = self._denoised(predictions, start)
+        self._steps += 1
+        first = start + 1 if self._format.shift else start
+        rows = _rows(predictions, 0, len(self.middle) - first)
+        choices = self._chooser.choose(rows, first)
         view = unmask.View(
-            np.array(self.middle.open(first), np.bool_), choices.confidence, choices.entropy
+            np.array(self.middle.open(first), np.bool_),
+            choices.confidence,
+            choices.entropy,
+            moved(rows, self._denoised),
+            np.array(self.middle.confidences(first), np.float32),
         )
+        self._denoised = rows
+        if self.sampling.remask is not None:
+            for row in np.flatnonzero(self.sampling.remask(view)):
+                self.middle.reopen(first + int(row))
         for row in np.flatnonzero(policy(view)):
             self.middle.settle(
                 first + int(row), int(choices.ids[row]), float(choices.confidence[row])
@@ -314,13 +333,6 @@ class _Run:
         """Append settled ids to the causal context."""
         self._next = yield Call("extend", self.kv, ids)
         self._steps += 1
-
-    def _denoised(self, predictions: Predictions, start: int) -> tuple[int, Choices]:
-        """The position that the first row of a denoising step stands for, and what it chooses."""
-        self._steps += 1
-        first = start + 1 if self._format.shift else start
-        rows = _rows(predictions, 0, len(self.middle) - first)
-        return first, self._chooser.choose(rows, first)
 
 
 def _rows(predictions: Predictions, start: int, stop: int) -> Predictions:
