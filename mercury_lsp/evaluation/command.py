@@ -32,7 +32,8 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
         list[str] | None,
         typer.Option(
             help="autoregressive, verified, diffusion at a dial from 0 to 1, or with a policy:"
-            " threshold:P, entropy:NATS, top:COUNT, linear:STEPS, cosine:STEPS. May be repeated."
+            " threshold:P, entropy:NATS, klass:P, top:COUNT, linear:STEPS, cosine:STEPS, each with"
+            " ,remask:P where weak tokens are to be masked again. May be repeated."
         ),
     ] = None,
     python: Annotated[int, typer.Option(min=0, help="How many gaps in Python.")] = 1_000,

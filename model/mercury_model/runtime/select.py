@@ -18,13 +18,13 @@ from mercury_model import tensors
 from mercury_model.checkpoint import Tensors
 from mercury_model.config import ModelCard
 from mercury_model.errors import RuntimeUnavailable
-from mercury_model.runtime import Runtime
+from mercury_model.runtime import Runtime, graph_files
 
 log = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal["onnx", "torch"]
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the graph changes, so that graphs of earlier releases are not used."""
 
 _EXACT = ("avx512_vnni", "avx_vnni", "asimddp")
@@ -102,8 +102,9 @@ def _build(path: Path, card: ModelCard, weights: Callable[[], Tensors], about: s
 
 
 def _hashes(path: Path) -> str:
-    files = (path, path.with_suffix(".weights"))
-    return " ".join(tensors.sha256(file) if file.exists() else "absent" for file in files)
+    return " ".join(
+        tensors.sha256(file) if file.exists() else "absent" for file in graph_files(path)
+    )
 
 
 def flags() -> frozenset[str]:
