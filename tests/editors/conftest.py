@@ -42,7 +42,11 @@ async def edit(nvim_binary: str, cache_dir: Path) -> AsyncIterator[Open]:
 
         async def open_(path: Path, **others: str) -> Neovim:
             options = {"cmd": SERVER, "settings": settings}
-            return await stack.enter_async_context(editing(nvim_binary, path, options, **others))
+            # Neovim has a cache folder of its own here, in which there are no weights.
+            weights = {"MERCURY_CACHE": str(cache_dir)}
+            return await stack.enter_async_context(
+                editing(nvim_binary, path, options, environment=weights, **others)
+            )
 
         yield open_
 
