@@ -51,12 +51,12 @@ class Operation:
     def sources(self, device: str, dtype: torch.dtype = torch.bfloat16) -> tuple[Source, ...]:
         """These activations with every type of weights, cached keys and rows that ships.
 
-        Narrow rows go with weights of their own type alone.
+        Narrow rows go with weights of their own type alone, and stand for bf16.
         """
         return tuple(
             Source(device, dtype, weights, cache, rows)
             for weights, cache, rows in product(self.weights, self.caches, self.rows)
-            if rows in (None, weights)
+            if rows is None or (rows == weights and dtype == torch.bfloat16)
         )
 
     def result(self, output: Any) -> Any:

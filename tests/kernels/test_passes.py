@@ -37,19 +37,6 @@ class Calls(TorchFunctionMode):
         return function(*given, **named)
 
 
-class Kept:
-    """A capture that runs nothing until it is asked to."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self.call = call
-
-    def start(self) -> None:
-        self.call()
-
-    def ready(self) -> bool:
-        return True
-
-
 PASSES = {"expectation": (4, None), "one step": (2, 1), "four steps": (2, 4)}
 
 
@@ -62,10 +49,10 @@ def test_a_pass_on_a_gpu_is_one_copy_in_the_same_launches_and_few_copies_out(
     """Under fake CUDA tensors, which raise where anything looks at what they hold."""
     real = network(denoiser())
     launches: list[Any] = []
-    kept: list[Kept] = []
+    kept: list[Eager] = []
 
-    def keep(call: Callable[[], None]) -> Kept:
-        kept.append(Kept(call))
+    def keep(call: Callable[[], None]) -> Eager:
+        kept.append(Eager(call))
         return kept[-1]
 
     with FakeTensorMode():
@@ -84,7 +71,7 @@ def test_a_pass_on_a_gpu_is_one_copy_in_the_same_launches_and_few_copies_out(
         for _ in range(2):
             launches.clear()
             with Calls() as calls:
-                kept[0].call()
+                kept[0].start()
             rounds.append((calls.names, [described(launch) for launch in launches]))
             assert calls.to_host == [False] + [True] * copies
     assert rounds[0] == rounds[1]
@@ -123,7 +110,7 @@ def test_the_host_buffers_of_a_pass_stay_where_they_are() -> None:
 
 
 def test_finishing_asks_until_the_work_is_ready() -> None:
-    class Slow(Kept):
+    class Slow(Eager):
         asked = 0
 
         def ready(self) -> bool:
