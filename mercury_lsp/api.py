@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 from mercury_lsp.config import Config, surroundings
 from mercury_lsp.core import engine
@@ -26,12 +26,26 @@ from mercury_lsp.core.types import Completion, Document, Request, Trigger
 
 if TYPE_CHECKING:
     from mercury_lsp.backend import Backend
+    from mercury_model.batch import DynamicBatcher, Limits
     from mercury_model.infill import Gap, Infiller, Sampling
     from mercury_model.models import LoadedModel
 
-__all__ = ["CompletionCache", "MercuryCodeCompletion", "MercuryCoder"]
+__all__ = [
+    "CompletionCache",
+    "MercuryCodeCompletion",
+    "MercuryCoder",
+    "MercuryInferenceEngine",
+    "Prompt",
+]
 
 T = TypeVar("T")
+
+Prompt: TypeAlias = str | tuple[str, str]
+"""What stands before a gap, or before and after it."""
+
+AT_ONCE = 32
+"""How many prompts of one call are under way at a time: enough to fill passes, and few enough to
+leave others room in the engine."""
 
 Stopped = Callable[[], bool]
 """Whether nobody waits for a result any more."""
@@ -93,19 +107,12 @@ class MercuryCoder(_Closed):
         `MercuryCodeCompletion` does. `quality_speed_tradeoff` in [0, 1] replaces the one of
         `config`. Raises ModelError without weights, ValueError for a tradeoff out of range.
         """
-        from mercury_model.infill import Gap, Sampling
+        from mercury_model.infill import Gap
 
         tradeoff = quality_speed_tradeoff
         if tradeoff is None:
             tradeoff = self.config.quality_speed_tradeoff
-        if not 0 <= tradeoff <= 1:
-            raise ValueError(f"quality_speed_tradeoff must lie between 0 and 1, not {tradeoff}")
-        sampling = Sampling(
-            quality_speed_tradeoff=tradeoff,
-            max_tokens=max_tokens,
-            stop=tuple(stop),
-            mode=self.config.mode,
-        )
+        sampling = _sampling(self.config, tradeoff, max_tokens, stop)
         return await self.run(lambda stopped: self._fill(Gap(prefix, suffix), sampling, stopped))
 
     async def run(self, job: Callable[[Stopped], T]) -> T:
@@ -124,11 +131,7 @@ class MercuryCoder(_Closed):
     def loaded(self) -> "LoadedModel":
         """The model, loaded if it is not yet. For jobs on the model's thread."""
         if isinstance(self._model, str):
-            from mercury_model import models
-
-            self._model = models.load(
-                self._model, cache_dir=surroundings().cache_dir, threads=self.config.threads
-            )
+            self._model = _load(self._model, self.config)
         return self._model
 
     def close(self) -> None:
@@ -150,6 +153,90 @@ class MercuryCoder(_Closed):
                 if stopped():
                     break
         return text
+
+
+class MercuryInferenceEngine(_Closed):
+    """A model that fills many gaps at once: their calls of the network share its passes.
+
+    `model` and `config` are as for `MercuryCoder`, `limits` how much is taken on at a time. What is
+    asked in several calls of `generate` shares passes, too, and each call has its turn. `close` it,
+    or use it in a `with` block, to give its thread and memory back.
+    """
+
+    def __init__(
+        self,
+        model: "str | LoadedModel" = "mini",
+        *,
+        config: Config | None = None,
+        limits: "Limits | None" = None,
+    ) -> None:
+        self.config = config or Config()
+        self._model = model
+        self._limits = limits
+        self._starting = threading.Lock()
+        self._batcher: DynamicBatcher | None = None
+        self._closed = False
+
+    async def load(self) -> None:
+        """Load the weights now. Raises WeightsMissing or another ModelError."""
+        await asyncio.to_thread(self._started)
+
+    async def generate(
+        self,
+        prompts: Sequence[Prompt],
+        quality_speed_tradeoff: float = 0.5,
+        *,
+        max_tokens: int = 60,
+        stop: Sequence[str] = (),
+    ) -> list[str]:
+        """What the model writes for each of `prompts`, in their order.
+
+        A prompt is the text before a gap, or a pair of the texts before and after it. The dial in
+        [0, 1] acts in diffusion mode. Cancelling the call stops all of it. Raises ModelError
+        without weights, Overloaded when too much is asked of the engine already, ValueError for a
+        dial out of range and TypeError for a prompt that is not in a list.
+        """
+        from mercury_model.batch import Order
+        from mercury_model.infill import Gap
+
+        if isinstance(prompts, str):
+            raise TypeError("prompts is a list of prompts: write [prompt] for a single one")
+        sampling = _sampling(self.config, quality_speed_tradeoff, max_tokens, stop)
+        gaps = [Gap(*((p, "") if isinstance(p, str) else p)) for p in prompts]
+        batcher = await asyncio.to_thread(self._started)
+        client, gate = object(), asyncio.Semaphore(AT_ONCE)
+
+        async def fill(gap: Gap) -> str:
+            async with gate:
+                order = Order(gap, sampling, client=client)
+                return (await asyncio.wrap_future(batcher.submit(order))).text
+
+        tasks = [asyncio.create_task(fill(gap)) for gap in gaps]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def close(self) -> None:
+        """Stop after the pass that runs. The engine cannot be used afterwards."""
+        with self._starting:
+            self._closed = True
+        if self._batcher is not None:
+            self._batcher.close()
+
+    def _started(self) -> "DynamicBatcher":
+        """The batcher, with the weights loaded."""
+        from mercury_model.batch import DynamicBatcher
+
+        with self._starting:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            if self._batcher is None:
+                model = self._model
+                loaded = _load(model, self.config) if isinstance(model, str) else model
+                self._batcher = DynamicBatcher(loaded, self._limits)
+            return self._batcher
 
 
 class MercuryCodeCompletion(_Closed):
@@ -205,3 +292,23 @@ class MercuryCodeCompletion(_Closed):
             Budget(deadline_ns, time.monotonic_ns, stopped),
             engine.Rules(limits(model.card)),
         )
+
+
+def _load(name: str, config: Config) -> "LoadedModel":
+    from mercury_model import models
+
+    return models.load(name, cache_dir=surroundings().cache_dir, threads=config.threads)
+
+
+def _sampling(config: Config, tradeoff: float, max_tokens: int, stop: Sequence[str]) -> "Sampling":
+    """Raises ValueError for a tradeoff out of range."""
+    from mercury_model.infill import Sampling
+
+    if not 0 <= tradeoff <= 1:
+        raise ValueError(f"quality_speed_tradeoff must lie between 0 and 1, not {tradeoff}")
+    return Sampling(
+        quality_speed_tradeoff=tradeoff,
+        max_tokens=max_tokens,
+        stop=tuple(stop),
+        mode=config.mode,
+    )

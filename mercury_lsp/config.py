@@ -61,6 +61,12 @@ class Config:
     min_confidence: float = _setting(
         0.1, "Less likely to be right than this, nothing is shown unless asked for.", 0, 1
     )
+    distraction: float = _setting(
+        2.5,
+        "How many keys a wrong suggestion costs: of a line, what saves most on average is shown.",
+        0,
+        1_000,
+    )
     alternatives: int = _setting(3, "How many completions an invoked request returns.", 1, 8)
     disabled_languages: tuple[str, ...] = _setting(
         (), "LSP language ids in which nothing is offered."

@@ -62,6 +62,9 @@ def adapt(  # noqa: PLR0913  the options are what the command is
     device: Annotated[str, typer.Option(help="cpu, or cuda for the first GPU.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
     examples: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 3,
+    rate: Annotated[
+        float, typer.Option(min=0.01, max=2.0, help="Share of the usual learning rates.")
+    ] = 1.0,
     precision: Annotated[
         Literal["auto", "bf16", "fp32"],
         typer.Option(help="Of the frozen weights; auto is what the device is fast at."),
@@ -80,7 +83,7 @@ def adapt(  # noqa: PLR0913  the options are what the command is
     _require(corpus)
     if threads:
         torch.set_num_threads(threads)
-    plan = Plan(steps=steps, examples=examples, recompute=recompute)
+    plan = Plan(steps=steps, examples=examples, recompute=recompute).paced(rate)
     dtype = {"auto": None, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     where = surroundings().cache_dir
     ready = start(model, plan, corpus, where, torch.device(device), dtype)

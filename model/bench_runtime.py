@@ -27,26 +27,34 @@ from mercury_lsp import machine
 from mercury_lsp.config import surroundings
 from mercury_model import models
 from mercury_model.memory.shape import Shape, find
-from mercury_model.runtime import CHUNK_TOKENS, KV, Runtime, graph, select
+from mercury_model.runtime import CHUNK_TOKENS, KV, LANES, Call, Runtime, graph, select
 from mercury_model.runtime.arithmetic import CONTRIB, Int8, Nodes, Precision, Tensors
 from mercury_model.runtime.onnx import SPIN_US, OnnxRuntime, session_options
 from mercury_model.runtime.torch import TorchRuntime, denoiser
 from mercury_model.tokenizer import Tokenizer
 
 ROWS = (1, 2, 4, 6, 8, 12, 16, 64)
+SHARED_ROWS = (1, 4)
 TEXT = Path(models.__file__)
 OUTPUT = Path(__file__).parent / "results" / "runtime.json"
 
 OFF = {"fp32": 0.002, "bf16": 0.03, "int8": 0.03}
 """How far the likeliest token's probability may be from the reference, on average."""
 
+SEEN = {"fp32": 1e-4, "bf16": 0.1, "int8": 1e-4}
+"""How far any probability may be from that of the same call alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One call, many times: `denoise` of a block of masks, `extend` by clean tokens."""
+    """One call, many times: `denoise` of a block of masks, `extend` by clean tokens.
+
+    Of `verify` as many `contexts` as said share a pass, each with so many rows.
+    """
 
     runtime: str
     call: str
+    contexts: int
     rows: int
     median_ms: float
     p95_ms: float
@@ -77,8 +85,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, runtime in checked(Path(folder), threads, given.spin, ids):
             for timing in timed(name, runtime, ids[: given.context], given.runs):
+                rows = f"{timing.contexts} x {timing.rows:2}"
                 sys.stdout.write(
-                    f"{timing.runtime:24} {timing.call:8} {timing.rows:3} rows "
+                    f"{timing.runtime:24} {timing.call:8} {rows} rows "
                     f"{timing.median_ms:8.2f} ms  p95 {timing.p95_ms:8.2f} ms\n"
                 )
                 timings.append(timing)
@@ -143,6 +152,11 @@ def checked(
         off = float(np.abs(found.probs[:, 0] - reference.probs[:, 0]).mean())
         if off > OFF[precision]:
             sys.exit(f"{name} is wrong by {off:.3f} on average; no times are taken.")
+        shared = runtime.together(
+            [Call("verify", read(runtime, ids[: -20 - n]), ids[-20 - n :]) for n in (0, 7)]
+        )
+        if np.abs(shared[0].probs - found.probs[:20]).max() > SEEN[precision]:
+            sys.exit(f"{name} sees what shares a pass; no times are taken.")
         yield name, runtime
 
 
@@ -171,12 +185,30 @@ def timed(name: str, runtime: Runtime, ids: Sequence[int], runs: int) -> Iterato
         block = [ids[0], *[mask] * (rows - 1)]
         return lambda: runtime.denoise(kv, block)
 
-    calls = [("extend", rows, extend(rows)) for rows in (1, CHUNK_TOKENS)]
-    calls += [("denoise", rows, denoise(rows)) for rows in ROWS]
-    for kind, rows, call in calls:
+    kvs = [kv, *(kv.fork(length) for _ in range(LANES - 1))]
+
+    def verify(contexts: int, rows: int) -> Callable[[], object]:
+        block = [ids[0], *[mask] * (rows - 1)]
+        calls = [Call("verify", kv, block) for kv in kvs[:contexts]]
+
+        def call() -> None:
+            runtime.together(calls)
+            for one in kvs[:contexts]:
+                one.truncate(length)
+
+        return call
+
+    calls = [("extend", 1, rows, extend(rows)) for rows in (1, CHUNK_TOKENS)]
+    calls += [("denoise", 1, rows, denoise(rows)) for rows in ROWS]
+    calls += [
+        ("verify", contexts, rows, verify(contexts, rows))
+        for rows in SHARED_ROWS
+        for contexts in range(1, LANES + 1)
+    ]
+    for kind, contexts, rows, call in calls:
         seconds = measured(call, runs)
         p95 = float(np.percentile(seconds, 95))
-        yield Timing(name, kind, rows, 1e3 * median(seconds), 1e3 * p95)
+        yield Timing(name, kind, contexts, rows, 1e3 * median(seconds), 1e3 * p95)
 
 
 def measured(call: Callable[[], object], runs: int) -> list[float]:

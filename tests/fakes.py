@@ -10,7 +10,7 @@ import numpy as np
 
 from mercury_lsp.core.types import Context, Draft
 from mercury_model.config import InfillFormat, ModelCard, ModelConfig
-from mercury_model.runtime import CHUNK_TOKENS, KV, Predictions
+from mercury_model.runtime import CHUNK_TOKENS, KV, Call, Predictions
 
 Script = Callable[[tuple[int, ...]], Mapping[int, float]]
 """The token probabilities after a sequence of ids."""
@@ -98,8 +98,20 @@ class ScriptedRuntime:
         self.config = card(infill).architecture
         self.calls: list[tuple[str, tuple[int, ...]]] = []
 
+    @property
+    def lanes(self) -> int:
+        return 3
+
     def new_kv(self) -> ScriptedKV:
         return ScriptedKV()
+
+    def kv_bytes(self, tokens: int) -> int:
+        return 10 * tokens
+
+    def together(self, calls: Sequence[Call]) -> list[Predictions]:
+        assert 1 <= len(calls) <= self.lanes
+        assert len({id(call.kv) for call in calls}) == len(calls)
+        return [call.on(self) for call in calls]
 
     def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
         assert isinstance(kv, ScriptedKV)

@@ -10,11 +10,17 @@ import pytest
 from fakes import LETTERS, LetterTokenizer, ScriptedRuntime, card, spell
 
 import mercury_lsp
-from mercury_lsp import CompletionCache, MercuryCodeCompletion, MercuryCoder
+from mercury_lsp import (
+    CompletionCache,
+    MercuryCodeCompletion,
+    MercuryCoder,
+    MercuryInferenceEngine,
+)
 from mercury_lsp.config import Config
-from mercury_model.errors import WeightsMissing, WeightsUnknown
+from mercury_model.batch import Limits
+from mercury_model.errors import Overloaded, WeightsMissing, WeightsUnknown
 from mercury_model.models import LoadedModel
-from mercury_model.runtime import KV, Predictions
+from mercury_model.runtime import KV, Call, Predictions
 
 
 def model(text: str, end: bool = True) -> LoadedModel:
@@ -124,6 +130,64 @@ async def test_closing_stops_what_runs() -> None:
     assert len(runtime.calls) == 1
 
 
+async def test_many_prompts_are_answered_in_their_order() -> None:
+    loaded = model("a b")
+    assert isinstance(loaded.runtime, ScriptedRuntime)
+    with MercuryInferenceEngine(loaded) as engine:
+        texts = await engine.generate(["c = ", ("d = ", "\n"), "e = "], max_tokens=2)
+    assert texts == ["a "] * 3
+
+
+@pytest.mark.parametrize("tradeoff", [0.0, 0.5, 1.0])
+async def test_the_dial_of_a_generation_is_taken(tradeoff: float) -> None:
+    config = Config(mode="diffusion")
+    with MercuryInferenceEngine(model("abc"), config=config) as engine:
+        assert await engine.generate(["c = "] * 40, tradeoff) == ["abc"] * 40
+
+
+async def test_what_no_engine_can_generate_is_refused() -> None:
+    with MercuryInferenceEngine(model("abc")) as engine:
+        assert await engine.generate([]) == []
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            await engine.generate(["a"], 1.5)
+        with pytest.raises(TypeError, match=r"write \[prompt\]"):
+            await engine.generate("a")
+    with pytest.raises(RuntimeError, match="closed"):
+        await engine.generate(["a"])
+
+
+async def test_more_than_the_engine_holds_is_refused_with_a_remedy() -> None:
+    with (
+        MercuryInferenceEngine(model("abc"), limits=Limits(requests=3)) as engine,
+        pytest.raises(Overloaded, match="Ask again"),
+    ):
+        await engine.generate(["a"] * 4)
+
+
+class GatedPasses(GatedRuntime):
+    """Every pass waits for a permit, too."""
+
+    def together(self, calls: Sequence[Call]) -> list[Predictions]:
+        self.waiting.release()
+        assert self.permits.acquire(timeout=30)
+        return [ScriptedRuntime.extend(self, call.kv, call.ids) for call in calls]
+
+
+async def test_a_cancelled_generation_takes_no_further_pass() -> None:
+    runtime = GatedPasses()
+    loaded = LoadedModel(card(), LetterTokenizer(), runtime)  # type: ignore[arg-type]
+    with MercuryInferenceEngine(loaded, config=Config(mode="autoregressive")) as engine:
+        task = asyncio.create_task(engine.generate(["a"] * 2))
+        await until_waiting(runtime)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        runtime.permits.release(1_000)
+        assert await engine.generate(["b"], max_tokens=1) == [LETTERS[0]]
+        # Both prompts in a pass or one, by when they came; and the one after them.
+        assert len(runtime.calls) <= 3
+
+
 async def test_a_completion_doubles_no_bracket_that_stands_there_already() -> None:
     before, after = "c = f(", ")\n"
     with MercuryCodeCompletion(MercuryCoder(model("a, b)"))) as completion:
@@ -171,7 +235,8 @@ async def test_missing_weights_and_unknown_names_come_with_their_remedy(
 
 
 def test_what_is_public_is_there_and_nothing_else_is() -> None:
-    assert {"CompletionCache", "MercuryCodeCompletion", "MercuryCoder"} <= set(mercury_lsp.__all__)
+    promised = {"CompletionCache", "DynamicBatcher", "MercuryCodeCompletion", "MercuryCoder"}
+    assert promised | {"MercuryInferenceEngine"} <= set(mercury_lsp.__all__)
     for name in mercury_lsp.__all__:
         assert getattr(mercury_lsp, name)
     with pytest.raises(AttributeError, match="nonsense"):

@@ -25,10 +25,12 @@ def test_the_chance_of_a_text_is_the_product_of_its_tokens(mode: Mode) -> None:
     assert last.confidence == pytest.approx(0.5**3)
 
 
-def test_each_line_has_a_chance_of_its_own() -> None:
+def test_each_beginning_has_a_chance_of_its_own() -> None:
     *_, last = drafts("bc\nd\n")
-    assert last.line_confidences == pytest.approx((0.5**2, 0.5**4))
-    assert last.confidence == pytest.approx(0.5**5)
+    ends, chances = zip(*last.chances, strict=True)
+    assert ends == (1, 2, 3, 4, 5)
+    assert chances == pytest.approx([0.5**n for n in ends])
+    assert last.confidence == chances[-1]
 
 
 @pytest.mark.parametrize("mode", ["verified", "autoregressive", "diffusion"])

@@ -18,7 +18,10 @@ PURE = {
     *("cachetools", "mercury_lsp", "tree_sitter"),
 }
 NETWORK = {"huggingface_hub", "httpx", "requests", "socket", "ssl", "http", "ftplib"}
-TORCH_FREE = ("noise", "unmask", "infill", "middle", "choose", "contexts", "tokenizer", "models")
+TORCH_FREE = (
+    *("noise", "unmask", "infill", "script", "middle", "choose", "contexts", "tokenizer", "models"),
+    *("batch", "batch.batcher", "batch.engine"),
+)
 
 
 def modules(folder: Path) -> Iterator[Path]:

@@ -15,6 +15,7 @@ from mercury_lsp.errors import SettingsError
 
 if TYPE_CHECKING:
     from mercury_lsp.bench.harness import Progress
+    from mercury_lsp.bench.trace import Trace
 
 MODES = {
     "ar": "autoregressive",
@@ -58,6 +59,10 @@ def bench(  # noqa: PLR0913  the options are what the command is
         float | None,
         typer.Option(min=0.1, help="Type only the beginnings, for so long at a person's speed."),
     ] = None,
+    editors: Annotated[
+        int,
+        typer.Option(min=1, help="Type into so many documents at once, each a text of its own."),
+    ] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="Fill only so many gaps.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")
@@ -76,16 +81,28 @@ def bench(  # noqa: PLR0913  the options are what the command is
     if gaps:
         _gaps(plan, limit, json_file)
     else:
-        _trace(plan, Typing(seed, speed, seconds), json_file, plot_file)
+        _trace(plan, Typing(seed, speed, seconds, editors), json_file, plot_file)
 
 
 @dataclass(frozen=True, slots=True)
 class Typing:
-    """Which trace, how fast, and how much of it."""
+    """Which trace, how fast, how much of it, and into how many documents at once."""
 
     seed: int | None
     speed: float
     seconds: float | None
+    editors: int
+
+    def traces(self) -> tuple["Trace", ...]:
+        """One for each document: the seed and those after it."""
+        from mercury_lsp.bench.sources import sources
+        from mercury_lsp.bench.trace import SEED, type_out
+
+        first = SEED if self.seed is None else self.seed
+        traces = [type_out(sources("trace"), first + editor) for editor in range(self.editors)]
+        if self.seconds is None:
+            return tuple(traces)
+        return tuple(trace.cut(self.seconds) for trace in traces)
 
 
 def planned(
@@ -130,18 +147,16 @@ def _trace(plan: Plan, typing: Typing, json_file: Path | None, plot_file: Path |
     from mercury_lsp.bench import document, plot, table
     from mercury_lsp.bench.harness import replay
     from mercury_lsp.bench.replay import Typed
-    from mercury_lsp.bench.sources import sources
-    from mercury_lsp.bench.trace import SEED, type_out
 
-    trace = type_out(sources("trace"), SEED if typing.seed is None else typing.seed)
-    if typing.seconds is not None:
-        trace = trace.cut(typing.seconds)
+    traces = typing.traces()
     where = document.setting(plan.settings)
     with _progress() as progress:
-        runs = asyncio.run(replay(trace, plan.modes, plan.settings, Typed(typing.speed), progress))
-    Console().print(table.of_trace(where, trace, typing.speed, runs))
+        runs = asyncio.run(
+            replay(traces, plan.modes, plan.settings, lambda: Typed(typing.speed), progress)
+        )
+    Console().print(table.of_trace(where, traces, typing.speed, runs))
     if json_file:
-        _write(json_file, document.of_trace(where, trace, typing.speed, runs))
+        _write(json_file, document.of_trace(where, traces, typing.speed, runs))
     if plot_file:
         plot.save(plot_file, where, runs, plan.config.deadline_ms)
 

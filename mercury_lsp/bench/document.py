@@ -34,8 +34,9 @@ def setting(settings: Mapping[str, Any]) -> Setting:
     )
 
 
-def of_trace(where: Setting, trace: Trace, speed: float, runs: Sequence[Run]) -> str:
-    """The report of a replayed trace, as JSON."""
+def of_trace(where: Setting, traces: Sequence[Trace], speed: float, runs: Sequence[Run]) -> str:
+    """The report of replayed traces, as JSON; what is said of the trace is so of the first."""
+    trace = traces[0]
     derived = ("tokens_per_step", "saved_share", "cpu_ms_per_key")
     return _dump(
         {
@@ -46,6 +47,7 @@ def of_trace(where: Setting, trace: Trace, speed: float, runs: Sequence[Run]) ->
                 "digest": trace.digest,
                 "seconds": round(trace.seconds, 3),
                 "speed": speed,
+                "editors": len(traces),
                 "files": [session.source for session in trace.sessions],
             },
             "runs": [

@@ -118,27 +118,45 @@ async def serving(
 
 
 async def replay(
-    trace: Trace,
+    traces: Sequence[Trace],
     modes: Sequence[str],
     settings: Mapping[str, Any],
-    pace: Pace,
+    pace: Callable[[], Pace],
     progress: Progress,
     command: Sequence[str] = SERVER,
 ) -> tuple[Run, ...]:
-    """Play the trace once for each mode, session by session in turn, so that all fare alike."""
+    """Play the traces once for each mode, session by session in turn, so that all fare alike.
+
+    Several are typed at once, each into documents of its own, and beside a session of one file
+    those of others.
+    """
     async with AsyncExitStack() as stack:
         servers = [
             await stack.enter_async_context(serving(mode, settings, command)) for mode in modes
         ]
-        total = len(trace.sessions) * len(servers)
-        for number, session in enumerate(trace.sessions):
+        count = len(traces[0].sessions)
+        total = count * len(servers)
+        for number in range(count):
+            sessions = [
+                trace.sessions[(number + editor) % count] for editor, trace in enumerate(traces)
+            ]
             # Whoever begins has the cooler processor; it is not always the same.
             order = servers if number % 2 == 0 else servers[::-1]
             for turn, server in enumerate(order):
-                progress(f"{server.mode}: {session.source}", number * len(servers) + turn, total)
-                uri = f"file:///bench/{number}/{session.source}"
+                source = sessions[0].source
+                progress(f"{server.mode}: {source}", number * len(servers) + turn, total)
                 before = (await server.statistics()).cpu_seconds
-                server.played.append(await play(session, Editor(server.client), uri, pace))
+                server.played += await asyncio.gather(
+                    *(
+                        play(
+                            session,
+                            Editor(server.client),
+                            f"file:///bench/{number}.{editor}/{session.source}",
+                            pace(),
+                        )
+                        for editor, session in enumerate(sessions)
+                    )
+                )
                 after = await server.statistics()
                 server.records.extend(after.records)
                 server.cpu_seconds += after.cpu_seconds - before

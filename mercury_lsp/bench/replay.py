@@ -1,8 +1,8 @@
 """A session of a trace, typed into an editor. Knows no figures, and time only as a `Pace`.
 
 As VS Code does, the editor asks after every key and cancels what it asked before. Whoever types
-accepts every offer whose first line, or first few lines, are right to their ends: what is saved
-that way is an upper bound.
+accepts every offer that is right to its end, or whose first line or first few lines are: what is
+saved that way is an upper bound.
 """
 
 import asyncio
@@ -136,23 +136,28 @@ class _Player:
         if self.right < 0 or not self.pending.answer.done():
             return 0
         ghosts = self.editor.ghosts(self.pending.answer.result())
-        taken = max((self._right_lines(ghost) for ghost in ghosts), default=0)
+        taken = max((self._right_part(ghost) for ghost in ghosts), default=0)
         saves = keystrokes(self.session.target[self.right : self.right + taken]) > 1
         return taken if saves else 0
 
-    def _right_lines(self, ghost: Ghost) -> int:
+    def _right_part(self, ghost: Ghost) -> int:
         before, after = self.session.before, self.session.after
         document = ghost.accepted(self.editor.text)
         if not document.endswith(after):
             return 0
         offered = document[len(before) : len(document) - len(after)]
-        return right_lines(offered, self.session.target, self.right)
+        return right_part(offered, self.session.target, self.right)
 
 
-def right_lines(offered: str, target: str, start: int) -> int:
-    """How much of `target[start:]`, in whole lines, `offered` has right; it begins as `target`."""
+def right_part(offered: str, target: str, start: int) -> int:
+    """How much of `target[start:]` `offered` has right, to its own end or else in whole lines.
+
+    It begins as `target`.
+    """
     if not offered.startswith(target[:start]):
         return 0
+    if target.startswith(offered):
+        return len(offered) - start
     ends = [at for at, character in enumerate(target) if character == "\n"] + [len(target)]
     taken = 0
     for end in ends:

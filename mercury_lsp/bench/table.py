@@ -43,11 +43,15 @@ _FIGURES: tuple[tuple[str, Callable[[Run], str]], ...] = (
 )
 
 
-def of_trace(where: Setting, trace: Trace, speed: float, runs: Sequence[Run]) -> RenderableType:
-    """The report of a replayed trace."""
+def of_trace(
+    where: Setting, traces: Sequence[Trace], speed: float, runs: Sequence[Run]
+) -> RenderableType:
+    """The report of replayed traces."""
+    trace, others = traces[0], len(traces) - 1
+    beside = f", {others} more beside each" if others else ""
     pace = "" if speed == 1 else f", {speed:g} times as fast as a person"
     heading = (
-        f"{len(trace.sessions)} sessions, {trace.seconds:,.0f} s of typing{pace}; "
+        f"{len(trace.sessions)} sessions{beside}, {trace.seconds:,.0f} s of typing{pace}; "
         f"trace {trace.digest}"
     )
     return Group(

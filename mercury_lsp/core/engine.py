@@ -8,19 +8,17 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from mercury_lsp.core import chance
 from mercury_lsp.core.budget import Budget
 from mercury_lsp.core.cache import CompletionCache
 from mercury_lsp.core.context import Limits, extract, worth_asking
-from mercury_lsp.core.tidy import settled, trim
+from mercury_lsp.core.tidy import beginning, settled, trim
 from mercury_lsp.core.types import Completion, Context, Draft, Infill, Request, Trigger
 
 AUTOCLOSED = ")]}\"'`"
 """What editors add behind the cursor when its counterpart is typed."""
 AUTOCLOSED_DEPTH = 3
 """How many such additions are looked past to find what is being typed through."""
-
-TO_COME = 1.2
-"""The chance of a line that has begun falls to about this power of itself until the line ends."""
 
 Mark = Callable[[str], None]
 """Called at the end of each stage of a request, for those who keep the time: "context"; "hit"
@@ -31,12 +29,14 @@ Mark = Callable[[str], None]
 class Rules:
     """What holds for every request until the settings or the model change.
 
-    Completions that nobody asked for and that are right with a chance below `min_confidence` stay
-    silent; `alternatives` is how many distinct ones an invoked request returns at most.
+    When nobody asked, what is shown is right with a chance of at least `min_confidence`, and saves
+    keys on average although a wrong completion costs `distraction` keys. `alternatives` is how many
+    distinct ones an invoked request returns at most.
     """
 
     limits: Limits
     min_confidence: float = 0.0
+    distraction: float = 0.0
     alternatives: int = 3
 
 
@@ -62,7 +62,13 @@ def complete(
         mark("hit")
         return hit
     least = rules.min_confidence if request.trigger is Trigger.AUTOMATIC else 0.0
-    completion = _best(infill(context), context, budget, mark, least)
+    draft = _drawn(infill(context), context, budget, mark, least)
+    if draft is None:
+        return None
+    completion = None if chance.of_first_line(draft) < least else trim(draft, context)
+    if request.trigger is Trigger.AUTOMATIC:
+        completion = _worthwhile(draft, context, completion, rules)
+    mark("tidy")
     if completion is not None:
         cache.put(context, completion)
     return completion
@@ -88,7 +94,9 @@ def alternatives(
     for rank in range(2 * rules.alternatives):
         if len(found) == rules.alternatives or not budget.more():
             break
-        completion = _best(infill(context, rank=rank), context, budget, mark)
+        draft = _drawn(infill(context, rank=rank), context, budget, mark, 0.0)
+        completion = trim(draft, context) if draft else None
+        mark("tidy")
         if completion is not None and (completion.finished or not found):
             found.setdefault(completion.text, completion)
     for first in list(found.values())[:1]:
@@ -133,12 +141,12 @@ def _cached(context: Context, cache: CompletionCache) -> Completion | None:
     return hit
 
 
-def _best(
-    drafts: Iterator[Draft], context: Context, budget: Budget, mark: Mark, least: float = 0.0
-) -> Completion | None:
-    """What the drafts come to within the budget; nothing when the request is stopped.
+def _drawn(
+    drafts: Iterator[Draft], context: Context, budget: Budget, mark: Mark, least: float
+) -> Draft | None:
+    """The best draft within the budget, if it says anything; none when the request is stopped.
 
-    Nothing either as soon as it is known that the chance of being right is below `least`.
+    Drawing ends as soon as it is known that the chance of the first line is below `least`.
     """
     best = None
     with _closing(drafts):
@@ -148,27 +156,27 @@ def _best(
                 break
             best = draft
             mark("denoise" if draft.steps else "prefill")
-            if first_line_chance(draft) < least:
-                return None
-            if draft.finished or settled(draft, context):
+            unlikely = chance.of_first_line(draft) < least
+            if unlikely or draft.finished or settled(draft, context):
                 break
-    if best is None or not best.text or budget.stopped():
-        return None
-    completion = trim(best, context)
-    mark("tidy")
-    if completion is None or completion.confidence < least:
-        return None
-    return completion
+    return best if best is not None and best.text and not budget.stopped() else None
 
 
-def first_line_chance(draft: Draft) -> float:
-    """The chance that a draft's first line that is not empty will be right to its end.
+def _worthwhile(
+    draft: Draft, context: Context, whole: Completion | None, rules: Rules
+) -> Completion | None:
+    """The whole completion or the beginning of the draft, whichever is expected to save more."""
 
-    Until that line ends, what is still to come counts by TO_COME.
-    """
-    empty = len(draft.text) - len(draft.text.lstrip("\n"))
-    ended = (*draft.line_confidences[empty:], *([draft.confidence] if draft.finished else []))
-    return ended[0] if ended else draft.confidence**TO_COME
+    def saved(confidence: float, characters: int) -> float:
+        if confidence < rules.min_confidence:
+            return -1.0
+        return chance.saved(confidence, characters, rules.distraction)
+
+    most = -1.0 if whole is None else saved(whole.confidence, len(whole.text))
+    begun = beginning(
+        draft, context, lambda length: saved(chance.of_first(draft, length), length) - max(0, most)
+    )
+    return begun or (whole if most >= 0 else None)
 
 
 @contextmanager

@@ -5,12 +5,13 @@ brackets, indentation and syntax hold. Bad drafts are input: nothing here raises
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from mercury_lsp.core import syntax
 from mercury_lsp.core.brackets import Scan, balance, close_blocks, closing, onward, opened
+from mercury_lsp.core.chance import of_first
 from mercury_lsp.core.layout import align, dedent
 from mercury_lsp.core.types import Completion, Context, Draft, Gap
 
@@ -33,6 +34,7 @@ _LAST_LINE = re.compile(r"\s*^[ \t]*(?:[)\]}][)\]};, ]*|fi|done|esac|end\w*)[ \t
 _ADDED = re.compile(r"[)\]}>\"'`:;, ]+")
 _BABBLE = re.compile(r"(?P<unit>[^\n]{0,40}?\w[^\n]{0,40}?|[^\n]*\w[^\n]*\n)(?P=unit){3,}")
 _BOUNDARY = re.compile(r"\w+(?=[^\w.:\\/(\[<@-])|[)\]}\"'`]|[;:](?=\s|\Z)")
+_WORD_END = re.compile(r"\w+|[)\]}\"'`]")
 _UNFINISHED = re.compile(
     r"(?:and|as|assert|async|await|case|catch|class|const|def|del|elif|else|except|extends|fn|for"
     r"|from|func|function|global|goto|if|implements|import|in|instanceof|interface|is|lambda|let"
@@ -87,12 +89,35 @@ def settled(draft: Draft, context: Context) -> bool:
     return _end_of_gap(_aligned(draft.text, place), place) is not None
 
 
+def beginning(draft: Draft, context: Context, worth: Callable[[int], float]) -> Completion | None:
+    """The first words of `draft` that are worth most and may stand by themselves.
+
+    `worth` says what so many of its first characters are worth; None if all that is 0 or less.
+    """
+    place = _place(context)
+    text = _aligned(draft.text, place)
+    last = len(text) if draft.finished else len(text) - 1  # a word at the end may go on
+    words = (word for word in _WORD_END.finditer(text) if not _UNFINISHED.fullmatch(word[0]))
+    ends = [word.end() for word in words if word.end() <= last]
+    ranked = sorted(((worth(end), end) for end in ends), reverse=True)
+    best = (
+        (text[:end], 0)
+        for value, end in ranked
+        if value > 0 and not any(_overlaps(text[:end], place))
+    )
+    chosen = _cleanest(islice(_fitting(best, place), PARSES), place, "")
+    if chosen is None or not draft.text.startswith(chosen[0]):
+        return None
+    inserted = (context.pending + chosen[0]).replace("\n", context.newline)
+    return Completion(inserted, 0, of_first(draft, len(chosen[0])), finished=False)
+
+
 def _confidence(draft: Draft, text: str) -> float:
-    """The chance of as many lines of the draft as are left of it."""
-    newlines = text.count("\n")
-    if newlines < len(draft.line_confidences):
-        return draft.line_confidences[newlines]
-    return draft.confidence
+    """The chance of what is left of the draft: of its beginning, or of as many of its lines."""
+    if draft.text.startswith(text):
+        return of_first(draft, len(text))
+    lines = draft.text.split("\n")[: text.count("\n") + 1]
+    return of_first(draft, len("\n".join(lines)))
 
 
 def _place(context: Context) -> _Place:
@@ -154,9 +179,7 @@ def _before_rest(text: str, place: _Place) -> Iterator[_Proposal]:
 
 def _partial(text: str, place: _Place) -> Iterator[_Proposal]:
     """Where a draft that breaks off may be cut: at its last whole line, or its last whole words."""
-    if place.rest:
-        overlaps = (n for n in range(1, len(text)) if place.rest.startswith(text[n:]))
-        yield from ((text[:n], 0) for n in islice(overlaps, 1))
+    yield from ((text[:n], 0) for n in islice(_overlaps(text, place), 1))
     if place.context.gap in (Gap.STRING, Gap.COMMENT):
         yield text[: max(text.rfind(" "), 0)], 0
         return
@@ -170,6 +193,11 @@ def _partial(text: str, place: _Place) -> Iterator[_Proposal]:
     words = [found for found in _BOUNDARY.finditer(text) if not _UNFINISHED.fullmatch(found[0])]
     for found in words[: -BOUNDARIES - 1 : -1]:
         yield text[: found.end()], 0
+
+
+def _overlaps(text: str, place: _Place) -> Iterator[int]:
+    """Where the end of `text` begins to say what the rest of the line begins with, first first."""
+    return (n for n in range(1, len(text)) if place.rest and place.rest.startswith(text[n:]))
 
 
 def _without_following(text: str, place: _Place) -> str:

@@ -100,16 +100,16 @@ class Context:
 class Draft:
     """The text of the gap as far as it is settled, left to right.
 
-    `confidence` is the chance that all of it is right, in [0, 1], and `line_confidences` the same
-    for what stands before its first newline, before its second, and so on. `finished` means that
-    the sampler has nothing to add; until then `text` is a prefix of what will come.
+    `confidence` is the chance that all of it is right, in [0, 1], and each (length, chance) of
+    `chances` the same for its first `length` characters, token by token. `finished` means that the
+    sampler has nothing to add; until then `text` is a prefix of what will come.
     """
 
     text: str
     confidence: float
     finished: bool
     steps: int = 0
-    line_confidences: tuple[float, ...] = ()
+    chances: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

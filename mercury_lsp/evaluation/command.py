@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mercury_lsp.config import surroundings
+from mercury_lsp.config import Config, surroundings
 from mercury_lsp.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
         list[str] | None,
         typer.Option(
             help="autoregressive, verified, diffusion at a dial from 0 to 1, or with a policy:"
-            " threshold:P, entropy:NATS, top:COUNT, linear:STEPS, cosine:STEPS. May be repeated."
+            " threshold:P, entropy:NATS, klass:P, top:COUNT, linear:STEPS, cosine:STEPS, each with"
+            " ,remask:P where weak tokens are to be masked again. May be repeated."
         ),
     ] = None,
     python: Annotated[int, typer.Option(min=0, help="How many gaps in Python.")] = 1_000,
@@ -155,13 +156,14 @@ def _where(loaded: "LoadedModel") -> dict[str, Any]:
 
 def _line(name: str, values: dict[str, Any]) -> str:
     single, python = values["single_line"]["exact"], values["single_line_python"]["exact"]
-    surest = next(v for k, v in values["calibration"].items() if k.startswith("right_of"))
+    offered = values["single_line"]["offered"]
+    default = next(row for row in offered if row["distraction"] == Config().distraction)
     return (
         f"{name:>16}: exact {values['all']['exact']['mean']:.1%}, single line {single['mean']:.1%}"
         f" [{single['low']:.1%}, {single['high']:.1%}], in Python {python['mean']:.1%};"
         f" {values['tokens_per_step']:.2f} tokens a step,"
         f" {values['tokens_per_second']:.0f} a second;"
-        f" of the surest 40 % of single lines {surest:.0%} right"
+        f" {default['shown']:.0%} of single lines offered, {default['right']['mean']:.0%} right"
     )
 
 

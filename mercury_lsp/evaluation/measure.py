@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mercury_lsp.backend import Drafts, limits
 from mercury_lsp.evaluation import scores
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
+from mercury_lsp.evaluation.offers import DISTRACTIONS, Offer, offer
 from mercury_model.infill import Draft, Gap, Infiller, Sampling
 from mercury_model.models import LoadedModel
 
@@ -17,7 +19,8 @@ class Outcome:
     """One case filled. `confidence` is the product of the tokens' probabilities.
 
     `ended`: the model ended the text by itself where the truth ends, or before the cut of a
-    single line. `parses` is None where the file does not parse with the truth either.
+    single line. `parses` is None where the file does not parse with the truth either. `offers`:
+    what an editor would be shown, for each of DISTRACTIONS.
     """
 
     exact: bool
@@ -30,6 +33,7 @@ class Outcome:
     steps: int
     seconds: float
     text: str
+    offers: tuple[Offer | None, ...] = ()
 
 
 def fill(
@@ -51,12 +55,15 @@ def fill(
             for _ in infiller.prefill(gap):
                 pass
             began = clock()
-            *_, last = infiller.drafts(gap, replace(sampling, max_tokens=MAX_TOKENS, stop=stop))
-            outcomes[name] = _outcome(case, last, clock() - began)
+            drafts = [*infiller.drafts(gap, replace(sampling, max_tokens=MAX_TOKENS, stop=stop))]
+            seconds = clock() - began
+            outcomes[name] = _outcome(case, drafts, seconds, model)
         yield outcomes
 
 
-def _outcome(case: Case, last: Draft, seconds: float) -> Outcome:
+def _outcome(case: Case, drafts: Sequence[Draft], seconds: float, model: LoadedModel) -> Outcome:
+    last = drafts[-1]
+    seen = [*map(Drafts(model.tokenizer.decode), drafts)]
     return Outcome(
         exact=scores.exact(last.text, case.truth),
         similarity=round(scores.similarity(last.text, case.truth), 4),
@@ -68,6 +75,7 @@ def _outcome(case: Case, last: Draft, seconds: float) -> Outcome:
         steps=last.steps,
         seconds=round(seconds, 4),
         text=last.text,
+        offers=tuple(offer(case, seen, limits(model.card), value) for value in DISTRACTIONS),
     )
 
 

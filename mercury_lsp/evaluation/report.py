@@ -7,6 +7,7 @@ from typing import Any
 from mercury_lsp.evaluation import scores
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
 from mercury_lsp.evaluation.measure import Outcome
+from mercury_lsp.evaluation.offers import DISTRACTIONS
 
 SHOWN = 0.4
 SILENCE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -81,6 +82,7 @@ def _summary(pairs: Pairs) -> dict[str, Any]:
         "too_long": round(sum(o.length_error > 0 for o in outcomes) / count, 4),
         "ended": round(sum(o.ended for o in outcomes) / count, 4),
         "expected_calibration_error": scores.calibration_error(scores.reliability(*_known(pairs))),
+        "offered": _offered(outcomes),
         "milliseconds": round(1000 * sum(o.seconds for o in outcomes) / count, 1),
     }
 
@@ -95,6 +97,23 @@ def calibration(pairs: Pairs) -> dict[str, Any]:
         "silence": [asdict(scores.silence(least, confidences, right)) for least in SILENCE],
         f"right_of_surest_{SHOWN:.0%}": scores.precision_at(SHOWN, confidences, right),
     }
+
+
+def _offered(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """What would be shown unasked, how often that is right, and the keys it saves a gap."""
+    rows = []
+    for index, distraction in enumerate(DISTRACTIONS):
+        offers = [outcome.offers[index] for outcome in outcomes]
+        shown = [offer for offer in offers if offer is not None]
+        rows.append(
+            {
+                "distraction": distraction,
+                "shown": round(len(shown) / max(1, len(offers)), 4),
+                "right": asdict(scores.interval([float(offer.right) for offer in shown])),
+                "saved": round(sum(offer.saved for offer in shown) / max(1, len(offers)), 2),
+            }
+        )
+    return rows
 
 
 def _known(pairs: Pairs) -> tuple[list[float], list[bool]]:

@@ -9,34 +9,40 @@ from mercury_model.infill import Sampling
 POLICIES: Mapping[str, Callable[[float], unmask.Policy]] = {
     "threshold": unmask.Threshold,
     "entropy": unmask.EntropyBound,
+    "klass": unmask.Klass,
     "top": lambda count: unmask.TopK(int(count)),
     "linear": lambda steps: unmask.Paced(int(steps), noise.Linear()),
     "cosine": lambda steps: unmask.Paced(int(steps), noise.Cosine()),
 }
 """What diffusion may commit at each step, given a number: a least confidence, nats that may be
-lost, tokens a step, or steps a block."""
+lost, a least confidence of what does not change any more, tokens a step, or steps a block."""
+
+REMASK = ",remask:"
 
 
 def sampling(name: str) -> Sampling:
     """`autoregressive`, `verified`, a dial from 0 to 1, or a policy as `threshold:0.9`.
 
-    Raises SettingsError.
+    `top:2,remask:0.5` masks again what was committed with less confidence. Raises SettingsError.
     """
     if name == "autoregressive":
         return Sampling(mode="autoregressive")
     if name == "verified":
         return Sampling(mode="verified")
-    policy, colon, number = name.rpartition(":")
+    head, again, least = name.partition(REMASK)
+    policy, colon, number = head.rpartition(":")
     try:
         value = float(number)
+        remask = unmask.Remask(float(least)) if again else None
         if policy in POLICIES and value > 0:
-            return Sampling(policy=POLICIES[policy](value))
-        if not colon and 0 <= value <= 1:
+            return Sampling(policy=POLICIES[policy](value), remask=remask)
+        if not colon and not again and 0 <= value <= 1:
             return Sampling(quality_speed_tradeoff=value)
     except ValueError:
         pass
     known = ", ".join(f"{policy}:NUMBER" for policy in POLICIES)
     raise SettingsError(
         f"There is no setting {name}.",
-        f"Use autoregressive, verified, a number from 0 to 1, or {known}.",
+        f"Use autoregressive, verified, a number from 0 to 1, or {known}; {REMASK}CONFIDENCE may"
+        " follow.",
     )

@@ -148,7 +148,12 @@ class Session:
     def _rules(self) -> engine.Rules:
         assert self._loaded is not None
         config = self.config
-        return engine.Rules(self._loaded.limits, config.min_confidence, config.alternatives)
+        return engine.Rules(
+            self._loaded.limits,
+            config.min_confidence,
+            config.distraction,
+            config.alternatives,
+        )
 
     def _take(self, loaded: LoadedModel, config: Config) -> None:
         backend, card = Backend(loaded, config, self._saw), loaded.card

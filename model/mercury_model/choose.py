@@ -77,3 +77,22 @@ class Chooser:
             noise = self._noise[position : position + rows, :candidates]
             scores = scores / self._temperature + noise
         return np.where(np.isin(predictions.ids, self._forbidden), -np.inf, scores)
+
+
+def moved(now: Predictions, before: Predictions) -> NDArray[np.float32]:
+    """How far each row of `now` is from that of `before`, in nats; infinite where there is none.
+
+    The Kullback-Leibler divergence over the candidates of `now` and, as one, all other tokens. What
+    was no candidate before is taken to have been as likely as the least of those that were.
+    """
+    rows = min(len(now.ids), len(before.ids))
+    result = np.full(len(now.ids), np.inf, np.float32)
+    least, one = np.finfo(np.float32).tiny, np.float64
+    p, known = now.probs[:rows].astype(one), before.probs[:rows].astype(one)
+    same = now.ids[:rows, :, None] == before.ids[:rows, None, :]
+    q = np.where(same.any(axis=2), (same * known[:, None, :]).sum(axis=2), known[:, -1:])
+    q = np.minimum(q, 1) / np.maximum(1, q.sum(axis=1, keepdims=True))
+    both = [np.append(x, np.maximum(0, 1 - x.sum(axis=1, keepdims=True)), axis=1) for x in (p, q)]
+    p, q = (np.maximum(x, least) for x in both)
+    result[:rows] = np.maximum(0, (p * np.log(p / q)).sum(axis=1))
+    return result

@@ -4,11 +4,12 @@ A context is lent to one generator at a time and comes back when that generator 
 is forgotten; what another holds is never touched. Knows token ids, no text and no documents.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from mercury_model.runtime import CHUNK_TOKENS, KV, Predictions, Runtime
+from mercury_model.runtime import CHUNK_TOKENS, KV, Call, Predictions, Runtime
+from mercury_model.script import Script
 
 TAIL_TOKENS = 16
 """A context that loses no more than this many tokens is handed over; otherwise it lends a copy."""
@@ -22,15 +23,15 @@ class Context:
     ids: list[int] = field(default_factory=list)
     next: Predictions | None = None
 
-    def fill(self, wanted: Sequence[int], runtime: Runtime) -> Iterator[int]:
-        """Extend to `wanted`, of which `ids` is a beginning; one chunk and call a `next`.
+    def fill(self, wanted: Sequence[int]) -> Script[int]:
+        """Extend to `wanted`, of which `ids` is a beginning; a call for each chunk.
 
-        Yields how many tokens are still to do.
+        Yields after each how many tokens are still to do.
         """
         self.kv.reserve(len(wanted) - len(self.ids))
         while len(self.ids) < len(wanted):
             chunk = wanted[len(self.ids) : len(self.ids) + CHUNK_TOKENS]
-            self.next = runtime.extend(self.kv, chunk)
+            self.next = yield Call("extend", self.kv, chunk)
             self.ids.extend(chunk)
             yield len(wanted) - len(self.ids)
 
@@ -55,6 +56,19 @@ class Contexts:
         """Memory of what is kept."""
         return sum(context.kv.nbytes for context in self._kept)
 
+    def bound(self, limit_bytes: int, wanted: Sequence[int] = ()) -> None:
+        """Keep no more than this from now on, and what helps with `wanted` the longest.
+
+        A context that `lend` would hand over for it is as good as lent, and does not count.
+        """
+        self._limit_bytes = limit_bytes
+        best, lent = self._best(wanted), 0
+        if best is not None:
+            self._kept.remove(best)
+            self._kept.append(best)
+            lent = best.kv.nbytes if _is_handed_over(best, wanted) else 0
+        self._drop(lent)
+
     def lend(self, wanted: Sequence[int]) -> "Loan":
         """A context that holds the longest known beginning of `wanted`, for one borrower.
 
@@ -63,17 +77,25 @@ class Contexts:
         return Loan(self, self._take(wanted))
 
     def _take(self, wanted: Sequence[int]) -> Context:
-        best = max(self._kept, key=lambda kept: _common(kept.ids, wanted), default=None)
+        best = self._best(wanted)
         if best is None:
             return Context(self._runtime.new_kv())
-        common = _common(best.ids, wanted)
-        if common == len(wanted) and (common < len(best.ids) or best.next is None):
-            common -= 1  # the prediction after the last token has to be made again
-        if len(best.ids) - common <= TAIL_TOKENS:
-            self._kept.remove(best)
-            best.rewind(common)
-            return best
-        return Context(best.kv.fork(common), best.ids[:common])
+        common = _usable(best, wanted)
+        if not _is_handed_over(best, wanted):
+            return Context(best.kv.fork(common), best.ids[:common])
+        self._kept.remove(best)
+        best.rewind(common)
+        return best
+
+    def _best(self, wanted: Sequence[int]) -> Context | None:
+        """What is kept that begins as `wanted` does, for the longest; of equals the last used."""
+        latest = reversed(self._kept)
+        best = max(latest, key=lambda kept: _common(kept.ids, wanted), default=None)
+        return best if best is not None and _common(best.ids, wanted) else None
+
+    def _drop(self, lent_bytes: int = 0) -> None:
+        while self.nbytes - lent_bytes > self._limit_bytes:
+            del self._kept[0]
 
     def give_back(self, context: Context) -> None:
         """Keep `context`, in place of all that are no more than a beginning of it."""
@@ -82,8 +104,7 @@ class Contexts:
         context.rewind(len(context.ids))
         self._kept = [kept for kept in self._kept if _common(kept.ids, context.ids) < len(kept.ids)]
         self._kept.append(context)
-        while self.nbytes > self._limit_bytes:
-            del self._kept[0]
+        self._drop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +129,19 @@ class Loan:
     ) -> None:
         if kind is None or issubclass(kind, GeneratorExit):
             self.store.give_back(self.context)
+
+
+def _usable(context: Context, wanted: Sequence[int]) -> int:
+    """How many tokens of a context are of use for `wanted`."""
+    common = _common(context.ids, wanted)
+    if common == len(wanted) and (common < len(context.ids) or context.next is None):
+        return common - 1  # the prediction after the last token has to be made again
+    return common
+
+
+def _is_handed_over(context: Context, wanted: Sequence[int]) -> bool:
+    """Whether a context is lent itself, since it loses little, and not a copy."""
+    return len(context.ids) - _usable(context, wanted) <= TAIL_TOKENS
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

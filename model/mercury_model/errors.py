@@ -7,7 +7,8 @@ Remedied
     ├── WeightsUnknown       a format or architecture that no family here describes
     ├── PullFailed           every source was tried; the message names each and what it said
     ├── RuntimeUnavailable   the chosen runtime cannot run on this machine
-    └── MemoryShort          no configuration of a network fits into what is free
+    ├── MemoryShort          no configuration of a network, or no context, fits into what is free
+    └── Overloaded           more is asked at once than is held
 """
 
 
@@ -51,4 +52,8 @@ class RuntimeUnavailable(ModelError):
 
 
 class MemoryShort(ModelError):
-    """No configuration of a network fits into what is free."""
+    """No configuration of a network fits into what is free, or no context into what is allowed."""
+
+
+class Overloaded(ModelError):
+    """More is asked at once than is held: nothing was begun, and nothing waits."""

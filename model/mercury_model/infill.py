@@ -1,25 +1,26 @@
-"""Filling a gap: a generator of ever better drafts, each at the price of one network call.
+"""Filling a gap: a script of network calls with ever better drafts between them.
 
 The context `[suffix] [prefix]` is causal and its keys and values are kept between requests. The
 middle is written block after block: masks are denoised until the block is settled, then the block
 is run once more causally to extend the keys and values (Arriola et al. 2025, arXiv:2503.09573).
-Not asking for the next draft is cancelling; closing a generator, or forgetting it, frees its
-context for the next request. Knows no clock, no threads and no device.
+Not asking for the next draft is cancelling; closing a script, or forgetting it, frees its context
+for the next request. Knows no clock, no threads and no device.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
 from mercury_model import unmask
-from mercury_model.choose import Choices, Chooser
+from mercury_model.choose import Choices, Chooser, moved
 from mercury_model.config import InfillFormat, ModelCard
 from mercury_model.contexts import Context, Contexts
 from mercury_model.guesses import Guesses, looked_up
 from mercury_model.middle import Draft, Middle, Rules
-from mercury_model.runtime import CHUNK_TOKENS, Predictions, Runtime
+from mercury_model.runtime import CHUNK_TOKENS, Call, Predictions, Runtime
+from mercury_model.script import Script, answered
 
 __all__ = ["Draft", "Gap", "Infiller", "Mode", "Sampling", "Tokens"]
 
@@ -35,6 +36,11 @@ DRAFTED = 2
 DRAFT_CHANCE = 0.5
 """Masks are for nothing when a guess before them is wrong, and cost a quarter of a call on a CPU:
 they stand there if the text so far and the guesses are all right with this chance."""
+
+NOTHING = Predictions(
+    np.empty((0, 1), np.int64), np.empty((0, 1), np.float32), np.empty(0, np.float32)
+)
+"""What was predicted for a block before its first step."""
 
 
 class Tokens(Protocol):
@@ -63,10 +69,10 @@ class Sampling:
     """How to fill a gap.
 
     `quality_speed_tradeoff` in [0, 1] trades steps for quality in diffusion mode, as `unmask.dial`
-    does; a `policy` says itself what each step commits. The text ends before any of the `stop`
-    strings, and after `max_tokens` or what the weights were trained for. `rank` begins with the
-    rank-th likeliest token. `temperature` 0 takes the likeliest tokens; above, the same `seed`
-    gives the same drafts.
+    does; a `policy` says itself what each step commits, and `remask` what of it is masked again.
+    The text ends before any of the `stop` strings, and after `max_tokens` or what the weights were
+    trained for. `rank` begins with the rank-th likeliest token. `temperature` 0 takes the likeliest
+    tokens; above, the same `seed` gives the same drafts.
 
     `mode`: "diffusion" settles a block of tokens over several steps; "autoregressive" one token a
     step, left to right; "verified" checks guesses, drafted by denoising or looked up in the
@@ -81,10 +87,11 @@ class Sampling:
     seed: int = 0
     mode: Mode = "diffusion"
     policy: unmask.Policy | None = None
+    remask: unmask.Remask | None = None
 
 
 class Infiller:
-    """Fills gaps with one model, one call at a time.
+    """Fills gaps with one model.
 
     `context_bytes` bounds the keys and values kept between requests.
     """
@@ -100,15 +107,10 @@ class Infiller:
         self._tokenizer = tokenizer
         self._runtime = runtime
         self._contexts = Contexts(runtime, context_bytes)
-        self._modes: dict[Mode, Callable[[_Run], Iterator[None]]] = {
-            "diffusion": self._diffuse,
-            "autoregressive": self._decode,
-            "verified": self._verify,
-        }
 
     @property
     def kept_bytes(self) -> int:
-        """Memory of the contexts that no generator holds."""
+        """Memory of the contexts that no script holds."""
         return self._contexts.nbytes
 
     def prefill(self, gap: Gap) -> Generator[int, None, None]:
@@ -116,69 +118,91 @@ class Infiller:
 
         One chunk a `next`; stopping early loses nothing.
         """
-        ids = self._context_ids(gap)
-        with self._contexts.lend(ids) as context:
-            yield from context.fill(ids, self._runtime)
+        return answered(self._prefill(gap), self._runtime)
 
     def drafts(self, gap: Gap, sampling: Sampling) -> Generator[Draft, None, None]:
-        """Ever longer drafts for `gap`, the last of them finished; at most one call a `next`.
+        """`script` for `gap`, alone: at most one call a `next`."""
+        return answered(self.script(self.context_ids(gap), sampling), self._runtime)
+
+    def script(self, ids: Sequence[int], sampling: Sampling) -> Script[Draft]:
+        """Ever longer drafts for the gap after `ids`, of which the last is finished.
+
+        There is at most one call before each.
 
         Drafts have no text while the context is completed. Raises ValueError for a tradeoff
         outside [0, 1] and for a mode that the weights cannot do.
         """
         if sampling.mode != "diffusion" and not self._format.shift:
             raise ValueError(f"these weights have no autoregressive head for mode {sampling.mode}")
-        ids = self._context_ids(gap)
+        policy = sampling.policy or unmask.dial(sampling.quality_speed_tradeoff)
         with self._contexts.lend(ids) as context:
             prefill = 0
-            for remaining in context.fill(ids, self._runtime):
+            reading = context.fill(ids)
+            step = next(reading, None)
+            while isinstance(step, Call):
                 prefill += 1
-                if remaining:
+                if reading.send((yield step)):
                     yield Draft((), (), (), "", False, None, 0, prefill)
+                step = next(reading, None)
             run = _Run(context, sampling, self._format, self._tokenizer.decode, prefill)
-            for _ in self._modes[sampling.mode](run):
-                draft = run.draft()
-                yield draft
-                if draft.finished:
-                    return
+            if sampling.mode == "diffusion":
+                yield from _diffuse(run, policy)
+            elif sampling.mode == "verified":
+                yield from _verify(run)
+            else:
+                yield from _decode(run)
 
-    def _context_ids(self, gap: Gap) -> list[int]:
+    def context_ids(self, gap: Gap) -> list[int]:
+        """What the model sees of a gap."""
         return self._tokenizer.context_ids(gap.prefix, gap.suffix, gap.others)
 
-    def _diffuse(self, run: "_Run") -> Iterator[None]:
-        """Settle block after block by denoising; then each extends the context causally."""
-        policy = run.sampling.policy or unmask.dial(run.sampling.quality_speed_tradeoff)
-        while True:
+    def most_tokens(self, ids: Sequence[int], sampling: Sampling) -> int:
+        """How many tokens the context of a script holds at most, those at work included."""
+        middle = min(sampling.max_tokens, self._format.middle_tokens)
+        return len(ids) + middle + min(self._format.block_length, CHUNK_TOKENS)
+
+    def bound(self, context_bytes: int, wanted: Sequence[int] = ()) -> None:
+        """Keep no more between requests from now on; what helps with `wanted` goes last."""
+        self._contexts.bound(context_bytes, wanted)
+
+    def _prefill(self, gap: Gap) -> Script[int]:
+        ids = self.context_ids(gap)
+        with self._contexts.lend(ids) as context:
+            yield from context.fill(ids)
+
+
+def _diffuse(run: "_Run", policy: unmask.Policy) -> Script[Draft]:
+    """Settle block after block by denoising; then each extends the context causally."""
+    start = run.open_block()
+    while (yield from run.goes_on()):
+        block = run.middle.ids(start)
+        if any(run.middle.open(start)):
+            run.commit(policy, (yield Call("denoise", run.kv, block)), start)
+        else:
+            yield from run.extend(block)
             start = run.open_block()
-            if self._format.shift:
-                run.settle_next(start)
-            yield
-            while any(run.middle.open(start)):
-                run.commit(policy, self._runtime.denoise(run.kv, run.middle.ids(start)), start)
-                yield
-            run.extend(self._runtime, run.middle.ids(start))
 
-    def _decode(self, run: "_Run") -> Iterator[None]:
-        """One token after the other from the causal predictions."""
-        while True:
-            run.add_next()
-            yield
-            run.extend(self._runtime, run.middle.ids(len(run.middle) - 1))
 
-    def _verify(self, run: "_Run") -> Iterator[None]:
-        """Each call checks the guesses made after the one before, and drafts behind them.
-
-        The tokens of a block see no masks, so what they predict is the autoregressive head's;
-        the masks behind them are the next guesses (as in TiDAR, arXiv:2511.08923), unless the
-        text itself offers better ones.
-        """
+def _decode(run: "_Run") -> Script[Draft]:
+    """One token after the other from the causal predictions."""
+    run.add_next()
+    while (yield from run.goes_on()):
+        yield from run.extend(run.middle.ids(len(run.middle) - 1))
         run.add_next()
-        run.guess(Guesses())
-        yield
-        while True:
-            start = run.add_masks()
-            run.accept(self._runtime.verify(run.kv, run.middle.ids(start)), start)
-            yield
+
+
+def _verify(run: "_Run") -> Script[Draft]:
+    """Each call checks the guesses made after the one before, and drafts behind them.
+
+    The tokens of a block see no masks, so what they predict is the autoregressive head's; the
+    masks behind them are the next guesses (as in TiDAR, arXiv:2511.08923), unless the text itself
+    offers better ones.
+    """
+    run.add_next()
+    run.guess(Guesses())
+    while (yield from run.goes_on()):
+        start = run.add_masks()
+        run.accept((yield Call("verify", run.kv, run.middle.ids(start))), start)
 
 
 class _Run:
@@ -201,6 +225,7 @@ class _Run:
         self._steps = 0
         self._guesses = 0
         self._chance = 1.0
+        self._denoised = NOTHING
         self._drafting = True
         self._before = context.ids[:-1]  # the last id is the mark of the middle
         self._block = min(format.block_length, CHUNK_TOKENS)
@@ -215,20 +240,24 @@ class _Run:
             sampling.seed,
         )
 
-    def draft(self) -> Draft:
-        """A snapshot."""
-        return self.middle.draft(self._steps, self._prefill)
+    def goes_on(self) -> Generator[Draft, Predictions, bool]:
+        """Show a snapshot; whether there is more to come."""
+        draft = self.middle.draft(self._steps, self._prefill)
+        yield draft
+        return not draft.finished
 
     def open_block(self) -> int:
-        """Open the positions of a block; where they start."""
-        start = len(self.middle)
-        self.middle.add_masks(self._block)
-        return start
+        """Open the positions of a block; where they start.
 
-    def settle_next(self, start: int) -> None:
-        """Settle position `start` as the causal context predicts it."""
-        choices = self._chooser.choose(self._next, start)
-        self.middle.settle(start, int(choices.ids[0]), float(choices.confidence[0]))
+        With a shift the first is settled as the causal context predicts it.
+        """
+        start = len(self.middle)
+        self._denoised = NOTHING
+        self.middle.add_masks(self._block)
+        if self._format.shift:
+            choices = self._chooser.choose(self._next, start)
+            self.middle.settle(start, int(choices.ids[0]), float(choices.confidence[0]))
+        return start
 
     def add_next(self) -> None:
         """Add the token that the causal context predicts."""
@@ -236,10 +265,21 @@ class _Run:
 
     def commit(self, policy: unmask.Policy, predictions: Predictions, start: int) -> None:
         """Settle what `policy` chooses after a denoising step over the block at `start`."""
-        first, choices = self._denoised(predictions, start)
+        self._steps += 1
+        first = start + 1 if self._format.shift else start
+        rows = _rows(predictions, 0, len(self.middle) - first)
+        choices = self._chooser.choose(rows, first)
         view = unmask.View(
-            np.array(self.middle.open(first), np.bool_), choices.confidence, choices.entropy
+            np.array(self.middle.open(first), np.bool_),
+            choices.confidence,
+            choices.entropy,
+            moved(rows, self._denoised),
+            np.array(self.middle.confidences(first), np.float32),
         )
+        self._denoised = rows
+        if self.sampling.remask is not None:
+            for row in np.flatnonzero(self.sampling.remask(view)):
+                self.middle.reopen(first + int(row))
         for row in np.flatnonzero(policy(view)):
             self.middle.settle(
                 first + int(row), int(choices.ids[row]), float(choices.confidence[row])
@@ -289,17 +329,10 @@ class _Run:
         self.middle.add(int(choices.ids[row]), confidence)
         self._chance *= confidence
 
-    def extend(self, runtime: Runtime, ids: Sequence[int]) -> None:
+    def extend(self, ids: Sequence[int]) -> Generator[Call, Predictions, None]:
         """Append settled ids to the causal context."""
+        self._next = yield Call("extend", self.kv, ids)
         self._steps += 1
-        self._next = runtime.extend(self.kv, ids)
-
-    def _denoised(self, predictions: Predictions, start: int) -> tuple[int, Choices]:
-        """The position that the first row of a denoising step stands for, and what it chooses."""
-        self._steps += 1
-        first = start + 1 if self._format.shift else start
-        rows = _rows(predictions, 0, len(self.middle) - first)
-        return first, self._chooser.choose(rows, first)
 
 
 def _rows(predictions: Predictions, start: int, stop: int) -> Predictions:

@@ -1,5 +1,7 @@
 """Exact keys and values of a causal context, in torch: grown, truncated, copied."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -65,3 +67,22 @@ class TorchKV:
     def advance(self, rows: int) -> None:
         """Make the last `rows` appended tokens part of the context."""
         self._length += rows
+
+
+class Beside:
+    """Several contexts as one `transformer.Memory`: their keys one after the other."""
+
+    def __init__(self, kvs: Sequence[TorchKV], rows: list[int]) -> None:
+        self._kvs = kvs
+        self._rows = rows
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """See `transformer.Memory`; of the new rows, each context gets its own."""
+        new = zip(
+            self._kvs,
+            torch.split(keys, self._rows, 2),
+            torch.split(values, self._rows, 2),
+            strict=True,
+        )
+        all_keys, all_values = zip(*(kv.append(layer, k, v) for kv, k, v in new), strict=True)
+        return torch.cat(all_keys, 2), torch.cat(all_values, 2)

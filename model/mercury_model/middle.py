@@ -93,6 +93,16 @@ class Middle:
         if token == self._rules.end_id:
             self.cut(position + 1)
 
+    def confidences(self, start: int) -> list[float]:
+        """How sure the tokens from position `start` on are, 0 where open."""
+        return self._confidences[start:]
+
+    def reopen(self, position: int) -> None:
+        """Put a mask in the place of a settled token."""
+        self._ids[position] = self._rules.mask_id
+        self._settled[position] = False
+        self._confidences[position] = 0.0
+
     def cut(self, length: int) -> None:
         """Drop every position from `length` on."""
         del self._ids[length:], self._settled[length:], self._confidences[length:]

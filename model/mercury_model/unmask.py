@@ -2,7 +2,8 @@
 
 Knows no tokens, no text, no time and no device; deterministic. A policy looks at one block at one
 step. Two things hold for every policy: only open positions commit, and the leftmost open position
-always does, so that text grows from the left and each step makes progress.
+always does, so that text grows from the left and each step makes progress. What was committed right
+of it may be masked again: no text has shown it yet.
 """
 
 import math
@@ -21,13 +22,17 @@ class View:
     """What a policy sees of a block of B positions.
 
     `open` [B] marks the masked positions; `confidence` [B] is the probability of the token that
-    would be committed; `entropy` [B] that of the whole prediction, in nats. What stands at
-    positions that are not open is ignored.
+    would be committed; `entropy` [B] that of the whole prediction, in nats; `moved` [B] how far the
+    prediction is from that of the step before, as a Kullback-Leibler divergence in nats, infinite
+    where there was none. Policies ignore what stands there at positions that are not open; of
+    these, `committed` [B] is the confidence with which they were.
     """
 
     open: NDArray[np.bool_]
     confidence: NDArray[np.float32]
     entropy: NDArray[np.float32]
+    moved: NDArray[np.float32]
+    committed: NDArray[np.float32]
 
 
 Policy: TypeAlias = Callable[[View], NDArray[np.bool_]]
@@ -66,6 +71,23 @@ class EntropyBound:
 
 
 @dataclass(frozen=True, slots=True)
+class Klass:
+    """Commit what is this sure and does not change any more (KLASS, arXiv:2511.05664).
+
+    A prediction that moved by less than `nats` since the step before counts as settled.
+    """
+
+    confidence: float
+    nats: float = 0.01
+
+    def __call__(self, view: View) -> NDArray[np.bool_]:
+        """See `Policy`."""
+        chosen = view.open & (view.confidence >= self.confidence) & (view.moved < self.nats)
+        chosen[_leftmost_first(view, -view.confidence)[:1]] = True
+        return chosen
+
+
+@dataclass(frozen=True, slots=True)
 class TopK:
     """Commit the `count` surest positions (LLaDA's low-confidence remasking with a fixed pace)."""
 
@@ -96,6 +118,25 @@ class Paced:
         # 5.9999999 stands for 6; rounding down otherwise, so that no step more is needed.
         count = remaining - int(round(target, 9))
         return TopK(count)(view)
+
+
+@dataclass(frozen=True, slots=True)
+class Remask:
+    """Mask again what was committed with less confidence than this (ReMDM, arXiv:2503.00307).
+
+    Only right of the leftmost open position: that one is committed now, so that every step settles
+    a position for good, and a block of B ends after B steps at most.
+    """
+
+    confidence: float
+
+    def __call__(self, view: View) -> NDArray[np.bool_]:
+        """Which of the committed positions [B] to open."""
+        weak = ~view.open & (view.committed < self.confidence)
+        if view.open.any():
+            weak[: int(np.argmax(view.open))] = False
+            return weak
+        return np.zeros_like(view.open)
 
 
 _EXPONENT = math.log2(10.0)

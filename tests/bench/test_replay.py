@@ -1,5 +1,6 @@
 """The replay and its client against a server that knows what will be typed."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from mercury_lsp.bench.client import Client, Pending
 from mercury_lsp.bench.editor import Editor
 from mercury_lsp.bench.gaps import Case, cases, source_text
 from mercury_lsp.bench.harness import fill_gaps, replay, serving
-from mercury_lsp.bench.replay import Typed, right_lines
+from mercury_lsp.bench.replay import Typed, right_part
 from mercury_lsp.bench.sources import sources
 from mercury_lsp.bench.trace import Key, Session, Trace, keystrokes, type_out
 from mercury_lsp.errors import ServerGone
@@ -52,7 +53,7 @@ def knowing(*sessions: Session, **more: Any) -> dict[str, Any]:
 
 async def test_who_knows_all_saves_every_key_but_the_first_and_the_accepting_ones() -> None:
     trace = Trace(0, (SHORT,))
-    (run,) = await replay(trace, ["m"], knowing(SHORT), Patient(), silent, ORACLE)
+    (run,) = await replay([trace], ["m"], knowing(SHORT), Patient, silent, ORACLE)
     # Accept the first line as the document opens, press Enter, accept the second.
     assert (run.keys, run.accepted) == (3, 2)
     assert run.saved == keystrokes(SHORT.target) - run.keys
@@ -64,7 +65,7 @@ async def test_who_knows_all_saves_every_key_but_the_first_and_the_accepting_one
 
 async def test_who_knows_nothing_saves_nothing_and_every_key_is_pressed_and_asked_about() -> None:
     trace = Trace(0, (SHORT, SHORT))
-    runs = await replay(trace, ["a", "b"], {"texts": []}, Patient(), silent, ORACLE)
+    runs = await replay([trace], ["a", "b"], {"texts": []}, Patient, silent, ORACLE)
     for run in runs:
         assert run.keys == 2 * len(SHORT.keys)
         assert run.saved == run.accepted == 0
@@ -74,9 +75,18 @@ async def test_who_knows_nothing_saves_nothing_and_every_key_is_pressed_and_aske
     assert [run.mode for run in runs] == ["a", "b"]
 
 
+async def test_several_editors_type_at_once_into_documents_of_their_own() -> None:
+    other = dataclasses.replace(SHORT, source="g.py", before="def g(x):\n    ")
+    traces = [Trace(0, (SHORT, other)), Trace(1, (SHORT, other)), Trace(2, (other, SHORT))]
+    settings = knowing(SHORT, other)
+    (run,) = await replay(traces, ["m"], settings, Patient, silent, ORACLE)
+    assert (run.sessions, run.keys, run.accepted) == (6, 6 * 3, 6 * 2)
+    assert run.first.count == 6
+
+
 async def test_a_whole_trace_of_real_files_ends_with_every_target_written() -> None:
     trace = type_out(sources("trace"))
-    (run,) = await replay(trace, ["m"], knowing(*trace.sessions), Patient(), silent, ORACLE)
+    (run,) = await replay([trace], ["m"], knowing(*trace.sessions), Patient, silent, ORACLE)
     assert run.sessions == len(trace.sessions)
     written = sum(keystrokes(session.target) for session in trace.sessions)
     assert 0.5 * written < run.saved < written
@@ -84,7 +94,9 @@ async def test_a_whole_trace_of_real_files_ends_with_every_target_written() -> N
 
 async def test_at_any_speed_every_request_is_counted_once() -> None:
     trace = type_out(sources("trace")).cut(20)
-    (run,) = await replay(trace, ["m"], knowing(*trace.sessions), Typed(speed=1e6), silent, ORACLE)
+    (run,) = await replay(
+        [trace], ["m"], knowing(*trace.sessions), lambda: Typed(speed=1e6), silent, ORACLE
+    )
     assert run.counts.requests == run.keys + len(trace.sessions)
     assert run.counts.requests == run.counts.shown + run.counts.nothing
 
@@ -92,13 +104,13 @@ async def test_at_any_speed_every_request_is_counted_once() -> None:
 async def test_a_server_that_dies_is_named_with_its_last_words() -> None:
     trace = Trace(0, (SHORT,))
     with pytest.raises(ServerGone, match="had enough"):
-        await replay(trace, ["m"], knowing(SHORT, die_at=2), Patient(), silent, ORACLE)
+        await replay([trace], ["m"], knowing(SHORT, die_at=2), Patient, silent, ORACLE)
 
 
 async def test_a_server_that_leaves_the_protocol_is_named() -> None:
     trace = Trace(0, (SHORT,))
     with pytest.raises(ServerGone, match="not the protocol"):
-        await replay(trace, ["m"], knowing(SHORT, garble_at=1), Patient(), silent, ORACLE)
+        await replay([trace], ["m"], knowing(SHORT, garble_at=1), Patient, silent, ORACLE)
 
 
 async def test_a_command_that_is_no_server_is_named() -> None:
@@ -144,14 +156,15 @@ def test_an_item_with_a_range_replaces_it() -> None:
         ("ab\ncx", 1, 1),
         ("ax", 1, 0),
         ("abc", 1, 0),
-        ("a", 0, 0),
+        ("a", 0, 1),
+        ("ab\nc", 1, 3),
         ("xb", 1, 0),
-        ("ab\n", 2, 0),
+        ("ab\n", 2, 1),
         ("", 0, 0),
     ],
 )
-def test_only_whole_right_lines_are_taken(offered: str, start: int, taken: int) -> None:
-    assert right_lines(offered, "ab\ncd", start) == taken
+def test_only_whole_right_part_are_taken(offered: str, start: int, taken: int) -> None:
+    assert right_part(offered, "ab\ncd", start) == taken
 
 
 async def test_the_oracle_fills_single_lines_exactly_and_blocks_not() -> None:

@@ -130,7 +130,7 @@ def test_a_run_without_requests_is_all_zeros() -> None:
     assert run.tokens_per_step == run.saved_share == run.cpu_ms_per_key == 0
     assert run.call == Spread.of([])
     assert run.curve == ()
-    assert "-" in shown(table.of_trace(HERE, type_out(sources("trace")), 1.0, [run]))
+    assert "-" in shown(table.of_trace(HERE, [type_out(sources("trace"))], 1.0, [run]))
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=63))
@@ -155,7 +155,7 @@ def test_the_curve_runs_from_the_fastest_to_the_slowest_call() -> None:
 
 def test_the_json_holds_what_the_table_shows_and_where_it_was_taken() -> None:
     trace = type_out(sources("trace"))
-    report = json.loads(document.of_trace(HERE, trace, 1.0, [everything()]))
+    report = json.loads(document.of_trace(HERE, [trace], 1.0, [everything()]))
     assert report["trace"]["digest"] == trace.digest
     assert report["machine"]["flags"] == ["avx2"]
     assert report["commit"] == "abc"
@@ -167,7 +167,7 @@ def test_the_json_holds_what_the_table_shows_and_where_it_was_taken() -> None:
 def test_the_table_names_machine_trace_modes_and_every_stage() -> None:
     runs = [everything(), run_of(CALL, mode="autoregressive")]
     trace = type_out(sources("trace"))
-    text = shown(table.of_trace(HERE, trace, 4.0, runs))
+    text = shown(table.of_trace(HERE, [trace], 4.0, runs))
     for words in ("A processor", "avx2", trace.digest, "autoregressive", "4 times", *STAGES):
         assert words in text
     assert "7 (70 %)" in text

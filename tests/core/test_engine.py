@@ -1,6 +1,7 @@
 """The whole way of a keystroke, on a clock that only the model moves."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from fakes import FakeClock, ScriptedInfill
@@ -145,37 +146,66 @@ def test_drawing_ends_when_the_first_line_is_known_to_be_unlikely() -> None:
     assert infill.log == ["step", "closed"]
 
 
-@pytest.mark.parametrize(
-    ("text", "chances", "expected"),
-    [
-        ("a", (), 0.1),
-        ("a\nb", (0.5,), 0.5),
-        ("a\nb\n", (0.5, 0.2), 0.5),
-        ("\n    a", (1.0,), 0.1),
-        ("\n    a\n", (1.0, 0.6), 0.6),
-        ("", (), 0.1),
-    ],
-)
-def test_the_first_line_that_is_not_empty_counts(
-    text: str, chances: tuple[float, ...], expected: float
-) -> None:
-    draft = Draft(text, 0.1, finished=True, line_confidences=chances)
-    assert engine.first_line_chance(draft) == expected
-
-
-def test_a_line_that_has_only_begun_is_less_likely_than_its_beginning() -> None:
-    begun, ended = (Draft("f(", 0.5, finished) for finished in (False, True))
-    assert 0 < engine.first_line_chance(begun) < engine.first_line_chance(ended) == 0.5
-    assert engine.first_line_chance(Draft("", 1.0, finished=False)) == 1
-
-
 def test_a_completion_is_as_certain_as_the_lines_it_keeps() -> None:
     def infill(_context: Context, *, rank: int = 0) -> Iterator[Draft]:
-        yield Draft("f(y)\nprint(x)", 0.1, finished=True, line_confidences=(0.7,))
+        yield Draft("f(y)\nprint(x)", 0.1, finished=True, chances=((4, 0.7), (13, 0.1)))
 
     budget = Budget(10**15, lambda: 0)
     found = engine.complete(request("x = ‸\n"), infill, CompletionCache(9), budget, RULES)
     assert found == Completion("f(y)", 0, 0.7)
+
+
+TIMID = replace(RULES, min_confidence=0.1, distraction=2.5)
+LIKELY_AT_FIRST = Draft(
+    "np.zeros(shape, 7)", 0.05, finished=True, chances=((2, 0.9), (8, 0.7), (9, 0.6), (18, 0.05))
+)
+
+
+def offered(draft: Draft, rules: engine.Rules, trigger: Trigger = Trigger.AUTOMATIC) -> str | None:
+    def infill(_context: Context, *, rank: int = 0) -> Iterator[Draft]:
+        yield draft
+
+    asked = replace(request("x = ‸\n"), trigger=trigger)
+    budget = Budget(10**15, lambda: 0)
+    found = engine.complete(asked, infill, CompletionCache(9), budget, rules)
+    return found.text if found else None
+
+
+@pytest.mark.parametrize(
+    ("distraction", "expected"), [(0, "np.zeros"), (10, "np.zeros"), (30, None)]
+)
+def test_of_an_unlikely_line_the_words_at_its_beginning_are_shown_if_they_save_keys(
+    distraction: float, expected: str | None
+) -> None:
+    assert offered(LIKELY_AT_FIRST, replace(TIMID, distraction=distraction)) == expected
+
+
+def test_a_line_that_is_likely_or_asked_for_is_shown_whole() -> None:
+    likely = replace(LIKELY_AT_FIRST, confidence=0.4, chances=((8, 0.7), (18, 0.4)))
+    assert offered(likely, TIMID) == "np.zeros(shape, 7)"
+    assert offered(LIKELY_AT_FIRST, TIMID, Trigger.INVOKED) == "np.zeros(shape, 7)"
+
+
+def test_a_word_that_may_go_on_is_no_beginning() -> None:
+    begun = Draft("np.zer", 0.09, finished=False, chances=((2, 0.9), (6, 0.9)))
+    assert offered(begun, TIMID) == "np"
+    assert offered(replace(begun, finished=True), TIMID) == "np.zer"
+
+
+def test_a_beginning_that_is_typed_through_is_not_asked_for_again() -> None:
+    asked = []
+
+    def infill(_context: Context, *, rank: int = 0) -> Iterator[Draft]:
+        asked.append(_context.prefix)
+        yield LIKELY_AT_FIRST
+
+    cache, budget = CompletionCache(9), Budget(10**15, lambda: 0)
+    shown = [
+        engine.complete(request(f"x = {typed}‸\n"), infill, cache, budget, TIMID)
+        for typed in ("", "np", "np.ze")
+    ]
+    assert [found and found.text for found in shown] == ["np.zeros", ".zeros", "ros"]
+    assert asked == ["x = "]
 
 
 def test_in_the_middle_of_a_word_the_model_is_not_asked() -> None:

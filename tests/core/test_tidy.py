@@ -1,6 +1,7 @@
 """What may be inserted of a draft. The rows are in tests/golden: ‸ is the cursor, … breaks off."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from mercury_lsp.core import syntax
 from mercury_lsp.core.context import Limits, extract
-from mercury_lsp.core.tidy import settled, trim
+from mercury_lsp.core.tidy import beginning, settled, trim
 from mercury_lsp.core.types import Completion, Context, Document, Draft, Request, Selected
 
 LIMITS = Limits(4_000, 2_000)
@@ -105,6 +106,15 @@ def contexts(draw: st.DrawFn) -> Context:
 DRAFTS = st.builds(Draft, CODE, st.just(0.5), st.booleans())
 
 
+def begin(draft: Draft, context: Context) -> Completion | None:
+    """The longest beginning."""
+    return beginning(draft, context, float)
+
+
+WAYS = st.sampled_from([trim, begin])
+Way = Callable[[Draft, Context], Completion | None]
+
+
 @given(DRAFTS, contexts())
 def test_trimming_twice_changes_nothing(draft: Draft, context: Context) -> None:
     once = trim(draft, context)
@@ -112,18 +122,20 @@ def test_trimming_twice_changes_nothing(draft: Draft, context: Context) -> None:
         assert trim(Draft(once.text, once.confidence, finished=True), context) == once
 
 
-@given(DRAFTS, contexts())
-def test_nothing_is_inserted_that_follows_already(draft: Draft, context: Context) -> None:
-    completion = trim(draft, context)
+@given(DRAFTS, contexts(), WAYS)
+def test_nothing_is_inserted_that_follows_already(draft: Draft, context: Context, way: Way) -> None:
+    completion = way(draft, context)
     if completion is not None:
         assert completion.text.strip()
         text = completion.text.replace("\r\n", "\n")
         assert not context.after.startswith(text)
 
 
-@given(DRAFTS, contexts())
-def test_what_is_replaced_is_of_this_line_and_said_again(draft: Draft, context: Context) -> None:
-    completion = trim(draft, context)
+@given(DRAFTS, contexts(), WAYS)
+def test_what_is_replaced_is_of_this_line_and_said_again(
+    draft: Draft, context: Context, way: Way
+) -> None:
+    completion = way(draft, context)
     if completion is not None:
         replaced = context.after[: completion.replaces]
         assert "\n" not in replaced
@@ -131,19 +143,21 @@ def test_what_is_replaced_is_of_this_line_and_said_again(draft: Draft, context: 
         assert all(letter in letters for letter in replaced)
 
 
-@given(DRAFTS, contexts())
-def test_line_endings_and_trailing_blanks_are_clean(draft: Draft, context: Context) -> None:
-    completion = trim(draft, context)
+@given(DRAFTS, contexts(), WAYS)
+def test_line_endings_and_trailing_blanks_are_clean(
+    draft: Draft, context: Context, way: Way
+) -> None:
+    completion = way(draft, context)
     if completion is not None:
         assert "\n" not in completion.text.replace(context.newline, "")
         lines = completion.text.split(context.newline)
         assert not any(line[-1:] in (" ", "\t") for line in lines[:-1])
 
 
-@given(DRAFTS, contexts())
-def test_what_parsed_before_parses_after(draft: Draft, context: Context) -> None:
+@given(DRAFTS, contexts(), WAYS)
+def test_what_parsed_before_parses_after(draft: Draft, context: Context, way: Way) -> None:
     assume(syntax.errors(context.language, context.before + context.after) == 0)
-    completion = trim(draft, context)
+    completion = way(draft, context)
     if completion is not None and context.gap not in ("string", "comment"):
         text = completion.text.replace("\r\n", "\n")
         rest = context.after[completion.replaces :]
@@ -155,5 +169,35 @@ def test_any_text_is_an_answer(before: str, after: str, draft: str) -> None:
     for language in ("python", "javascript", "text"):
         document = Document("file:///a", language, before + after)
         context = extract(Request(document, len(before)), LIMITS)
-        trim(Draft(draft, 0.5, finished=True), context)
-        trim(Draft(after, 0.5, finished=False), context)
+        for way in (trim, begin):
+            way(Draft(draft, 0.5, finished=True), context)
+            way(Draft(after, 0.5, finished=False), context)
+
+
+@given(DRAFTS, contexts())
+def test_a_beginning_is_how_the_draft_begins_and_ends_with_a_word(
+    draft: Draft, context: Context
+) -> None:
+    completion = begin(draft, context)
+    if completion is not None:
+        text = completion.text.replace("\r\n", "\n")
+        assert draft.text.startswith(text)
+        assert not completion.finished
+        assert re.match(r"\w\b|[^\w\s]", draft.text[len(text) - 1 :])
+
+
+@pytest.mark.parametrize(
+    ("document", "draft", "begun"),
+    [
+        ("x = ‸", "load(path, mode)", "load"),
+        ("x = load(‸)", "path, mode)", "path, mode"),
+        ("x = load(‸)", "path, mode=1, e", "path, mode=1"),
+        ("x = ‸ + b", "a + b", "a"),
+        ("x = ‸)", "(a", "(nothing)"),
+        ("x = 'a‸'", " word then mo", " word then"),
+        ("‸\nx = 1", "return", "(nothing)"),
+    ],
+)
+def test_a_beginning_may_stand_by_itself(document: str, draft: str, begun: str) -> None:
+    found = begin(Draft(draft, 0.5, finished=False), context_of(document))
+    assert (found.text if found else "(nothing)") == begun

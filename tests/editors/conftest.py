@@ -32,12 +32,21 @@ def nvim_binary() -> str:
 @pytest.fixture
 async def edit(nvim_binary: str, cache_dir: Path) -> AsyncIterator[Open]:
     """Opens a file in a Neovim with the real server and mini, which has all the time it needs."""
-    settings = {"deadlineMs": 60_000, "invokedDeadlineMs": 60_000, "minConfidence": 0}
+    settings = {
+        "deadlineMs": 60_000,
+        "invokedDeadlineMs": 60_000,
+        "minConfidence": 0,
+        "distraction": 0,
+    }
     async with AsyncExitStack() as stack:
 
         async def open_(path: Path, **others: str) -> Neovim:
             options = {"cmd": SERVER, "settings": settings}
-            return await stack.enter_async_context(editing(nvim_binary, path, options, **others))
+            # Neovim has a cache folder of its own here, in which there are no weights.
+            weights = {"MERCURY_CACHE": str(cache_dir)}
+            return await stack.enter_async_context(
+                editing(nvim_binary, path, options, environment=weights, **others)
+            )
 
         yield open_
 

@@ -12,11 +12,11 @@ from editors.conftest import Open
 pytestmark = [pytest.mark.editors, pytest.mark.mini]
 
 LAST = "    return math."
-UTF16_ONLY = """
+ONLY = """
 local make = vim.lsp.protocol.make_client_capabilities
 vim.lsp.protocol.make_client_capabilities = function()
   local capabilities = make()
-  capabilities.general.positionEncodings = { "utf-16" }
+  capabilities.general.positionEncodings = { "%s" }
   return capabilities
 end
 """
@@ -111,18 +111,17 @@ async def test_dismissed_text_does_not_come_back(edit: Open, circle: Path) -> No
     await nvim.until_ghost()  # asked for, it may
 
 
-@pytest.mark.parametrize("extra", ["", UTF16_ONLY], ids=["utf-8", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 async def test_columns_are_right_behind_characters_of_any_width(
-    edit: Open, tmp_path: Path, extra: str
+    edit: Open, tmp_path: Path, encoding: str
 ) -> None:
     before, behind = "    naïve, 高さ = '😀é', math.", "  # 😀"
     path = tmp_path / "wide.py"
     path.write_text(f"import math\n\n\ndef area(radius):\n{before}{behind}\n", encoding="utf-8")
-    nvim = await edit(path, extra=extra)
+    nvim = await edit(path, extra=ONLY % encoding)
     await nvim.keys("Gf.a")
     frame = await nvim.until_ghost()
-    encoding = await nvim.lua("return vim.lsp.get_clients()[1].offset_encoding")
-    assert encoding == ("utf-16" if extra else "utf-8")
+    assert await nvim.lua("return vim.lsp.get_clients()[1].offset_encoding") == encoding
     assert frame.line == before + frame.ghost + behind
     await nvim.keys("<Tab>")
     await nvim.until(lambda frame: not frame.ghost)

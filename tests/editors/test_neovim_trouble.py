@@ -11,7 +11,14 @@ from editors.nvim import COMPLETION, Neovim
 
 pytestmark = pytest.mark.editors
 
-TELL = "vim.lsp.get_clients()[1]:notify(...)"
+TELL = """
+local client = vim.lsp.get_clients()[1]
+if vim.fn.has("nvim-0.11") == 1 then
+  client:notify(...)
+else
+  client.notify(...)
+end
+"""
 AT_ONCE = """
 waits = {}
 require("mercury.client").later = function(action, milliseconds)

@@ -72,6 +72,18 @@ def test_each_kind_of_gap_says_how_far_its_confidence_is_off() -> None:
     assert off["block"] == pytest.approx(wrong.confidence, abs=1e-3)
 
 
+def test_a_report_tells_what_an_editor_would_be_offered() -> None:
+    cases = [case("b, c"), case("d")]
+    outcomes = filled("b, c", cases)
+    rows = report.document(cases, {"": outcomes})["settings"][""]["all"]["offered"]
+    shown_to_anyone = rows[0]
+    assert shown_to_anyone["distraction"] == 0
+    assert shown_to_anyone["shown"] == 1
+    assert shown_to_anyone["right"]["mean"] == 0.5
+    assert shown_to_anyone["saved"] == len("b, c") / 2 - 0.5
+    assert rows[-1]["shown"] <= shown_to_anyone["shown"]
+
+
 def test_the_same_case_is_filled_with_each_setting_before_the_next() -> None:
     ticks = count()
     samplings = {"a": Sampling(mode="autoregressive"), "b": Sampling(mode="verified")}

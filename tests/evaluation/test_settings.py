@@ -4,7 +4,7 @@ from mercury_lsp.errors import SettingsError
 from mercury_lsp.evaluation.settings import sampling
 from mercury_model import noise
 from mercury_model.infill import Sampling
-from mercury_model.unmask import EntropyBound, Paced, Threshold, TopK
+from mercury_model.unmask import EntropyBound, Klass, Paced, Remask, Threshold, TopK
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,9 @@ from mercury_model.unmask import EntropyBound, Paced, Threshold, TopK
         ("0.25", Sampling(quality_speed_tradeoff=0.25)),
         ("threshold:0.9", Sampling(policy=Threshold(0.9))),
         ("entropy:0.5", Sampling(policy=EntropyBound(0.5))),
+        ("klass:0.6", Sampling(policy=Klass(0.6))),
         ("top:2", Sampling(policy=TopK(2))),
+        ("top:2,remask:0.5", Sampling(policy=TopK(2), remask=Remask(0.5))),
         ("linear:4", Sampling(policy=Paced(4, noise.Linear()))),
         ("cosine:4", Sampling(policy=Paced(4, noise.Cosine()))),
     ],
@@ -24,7 +26,21 @@ def test_a_setting_is_named_in_a_word(name: str, expected: Sampling) -> None:
     assert sampling(name) == expected
 
 
-@pytest.mark.parametrize("name", ["fast", "1.5", "-0.1", "nan", "top:0", "top:two", "best:3", ":1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fast",
+        "1.5",
+        "-0.1",
+        "nan",
+        "top:0",
+        "top:two",
+        "best:3",
+        ":1",
+        "0.5,remask:0.5",
+        "top:2,remask:",
+    ],
+)
 def test_unknown_settings_are_refused_and_known_ones_named(name: str) -> None:
     with pytest.raises(SettingsError, match="threshold:NUMBER"):
         sampling(name)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_model.choose import Chooser
+from mercury_model.choose import Chooser, moved
 from mercury_model.runtime import Predictions
 
 END, FORBIDDEN = 0, (8, 9)
@@ -66,3 +66,37 @@ def test_a_choice_depends_on_the_position_and_not_on_when_it_is_asked(seed: int,
     one = chooser(temperature=1.0, seed=seed)
     backwards = [one.choose(predictions(ROW), at + j).ids[0] for j in reversed(range(8))]
     assert together.tolist() == backwards[::-1]
+
+
+def dense(*weights: float) -> Predictions:
+    """A prediction over the tokens 0, 1, … with all of them as candidates."""
+    probs = np.array(weights, np.float32) / sum(weights)
+    order = np.argsort(-probs, kind="stable")
+    return Predictions(order[None], probs[order][None], np.zeros(1, np.float32))
+
+
+weights = st.lists(st.floats(0.01, 1), min_size=3, max_size=3)
+
+
+@given(weights, weights)
+def test_how_far_a_prediction_moved_is_the_divergence_from_the_one_before(
+    now: list[float], before: list[float]
+) -> None:
+    p, q = np.array(now) / sum(now), np.array(before) / sum(before)
+    expected = float((p * np.log(p / q)).sum())
+    assert moved(dense(*now), dense(*before))[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_is_predicted_again_did_not_move_and_what_is_new_moved_infinitely() -> None:
+    now = predictions({5: 0.6, 6: 0.3}, {6: 0.9, 5: 0.05}, {7: 0.5, 6: 0.5})
+    before = predictions({5: 0.6, 6: 0.3}, {5: 0.9, 6: 0.05})
+    stayed, turned, new = moved(now, before)
+    assert stayed == pytest.approx(0, abs=1e-6)
+    assert turned > 2
+    assert np.isinf(new)
+
+
+def test_a_candidate_that_was_none_counts_as_the_least_of_those_that_were() -> None:
+    now, before = predictions({5: 0.5, 6: 0.3}), predictions({5: 0.5, 7: 0.1})
+    expected = 0.3 * np.log(3) + 0.2 * np.log(0.2 / 0.4)
+    assert moved(now, before)[0] == pytest.approx(expected, abs=1e-6)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from mercury_model.contexts import TAIL_TOKENS, Context, Contexts
 from mercury_model.runtime import CHUNK_TOKENS
+from mercury_model.script import answered
 
 IDS = list(range(5, 19)) * 10
 sequences = st.lists(st.sampled_from([5, 6]), min_size=1, max_size=60)
@@ -19,7 +20,7 @@ def complete(contexts: Contexts, runtime: ScriptedRuntime, ids: list[int]) -> in
     """Make a context complete; how many tokens that took."""
     with contexts.lend(ids) as context:
         before = context.kv.length
-        list(context.fill(ids, runtime))
+        list(answered(context.fill(ids), runtime))
         assert context.kv.ids == ids  # type: ignore[attr-defined]
         return len(ids) - before
 
@@ -36,7 +37,7 @@ def test_a_shorter_context_has_its_last_token_run_again_for_its_prediction() -> 
     contexts, runtime = store()
     complete(contexts, runtime, IDS)
     with contexts.lend(IDS[:-3]) as context:
-        assert list(context.fill(IDS[:-3], runtime)) == [0]
+        assert list(answered(context.fill(IDS[:-3]), runtime)) == [0]
         assert context.next is not None
 
 
@@ -60,7 +61,7 @@ def test_a_context_on_loan_is_not_lent_again() -> None:
 def test_what_a_borrower_appended_is_dropped_when_it_comes_back() -> None:
     contexts, runtime = store()
     with contexts.lend(IDS) as context:
-        list(context.fill(IDS, runtime))
+        list(answered(context.fill(IDS), runtime))
         expected = contexts.nbytes + context.kv.nbytes
         runtime.extend(context.kv, [5, 6, 7])
     assert contexts.nbytes == expected
@@ -72,7 +73,7 @@ def test_a_context_is_dropped_when_its_borrower_fails() -> None:
 
     def fail() -> None:
         with contexts.lend(IDS) as context:
-            list(context.fill(IDS, runtime))
+            list(answered(context.fill(IDS), runtime))
             raise MemoryError
 
     with pytest.raises(MemoryError):
@@ -111,10 +112,10 @@ def test_any_sequence_of_contexts_holds_what_was_asked_within_the_bound(
     contexts, runtime = store(limit_bytes)
     for ids in asked:
         with contexts.lend(ids) as context:
-            list(context.fill(ids, runtime))
+            list(answered(context.fill(ids), runtime))
             assert context.kv.ids == ids  # type: ignore[attr-defined]
             fresh = Context(runtime.new_kv())
-            list(fresh.fill(ids, runtime))
+            list(answered(fresh.fill(ids), runtime))
             assert context.next is not None
             assert fresh.next is not None
             assert (context.next.ids == fresh.next.ids).all()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mercury_model.config import InfillFormat
 from mercury_model.infill import DRAFT_CHANCE, Draft, Gap, Infiller, Mode, Sampling
 from mercury_model.runtime import KV, Predictions
-from mercury_model.unmask import TopK
+from mercury_model.unmask import Remask, Threshold, TopK
 
 GAP = Gap("a = (", ")\nb")
 LONG = Gap("abc " * 60, "fg\n" * 30)
@@ -223,6 +223,36 @@ def test_a_policy_says_what_a_step_commits_whatever_the_dial() -> None:
     settled = [sum(draft.settled) for draft in seen]
     assert {after - before for before, after in pairwise(settled)} <= {0, 1, 2}
     assert 2 in [after - before for before, after in pairwise(settled)]
+
+
+@given(scripts, st.floats(0, 1), st.floats(0, 1))
+def test_what_is_masked_again_was_no_text_yet(
+    script: Script, confidence: float, least: float
+) -> None:
+    policy = Threshold(confidence)
+    seen = drafts(script, Sampling(policy=policy, remask=Remask(least)))
+    for before, after in pairwise(seen):
+        assert after.text.startswith(before.text)
+        run = ([*before.settled, False]).index(False)
+        assert after.ids[:run] == before.ids[:run]
+    assert seen[-1].finished
+    blocks = -(-FORMAT.middle_tokens // FORMAT.block_length)
+    assert seen[-1].steps <= blocks * FORMAT.block_length
+
+
+def test_weak_tokens_are_chosen_anew_when_more_is_known() -> None:
+    def surer_to_the_right(ids: tuple[int, ...]) -> dict[int, float]:
+        return {5: 0.5 + 0.01 * ids[::-1].index(FORMAT.middle_id)}
+
+    def opened(sampling: Sampling) -> int:
+        return sum(
+            was and not stays
+            for before, after in pairwise(drafts(surer_to_the_right, sampling))
+            for was, stays in zip(before.settled, after.settled, strict=False)
+        )
+
+    assert opened(Sampling(policy=TopK(2))) == 0
+    assert opened(Sampling(policy=TopK(2), remask=Remask(0.9))) > 0
 
 
 def test_the_dial_at_one_settles_a_block_a_step() -> None:

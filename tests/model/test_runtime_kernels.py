@@ -17,7 +17,7 @@ from mercury_kernels.passes import Engine
 from mercury_kernels.replay import Eager
 from mercury_model import models
 from mercury_model.config import InfillFormat, ModelConfig
-from mercury_model.runtime import KV, Predictions, Runtime
+from mercury_model.runtime import KV, Call, Predictions, Runtime
 from mercury_model.runtime.bulk import Bulk
 from mercury_model.runtime.kernels import FIRST_PAGES, KernelRuntime
 from mercury_model.runtime.network import placed
@@ -218,6 +218,30 @@ def test_several_contexts_are_verified_in_one_pass_as_one_by_one() -> None:
         assert kv.length == other.length
 
 
+def test_calls_that_share_a_pass_are_answered_as_alone() -> None:
+    ours, theirs = PAIRS["gated"]
+    answers = []
+    for runtime in (ours, theirs):
+        kvs = [context(runtime, real_ids(n)) for n in (3, 64, 200, 10)]
+        calls = [
+            Call("extend", kvs[0], real_ids(64, 1)),
+            Call("verify", kvs[1], [7, 8, MASK]),
+            Call("denoise", kvs[2], [9, MASK, 11, MASK]),
+            Call("extend", kvs[3], [12, 13]),
+        ]
+        answers.append((runtime.together(calls), [kv.length for kv in kvs]))
+    (found, lengths), (expected, others) = answers
+    assert lengths == others == [67, 66, 200, 12]
+    for mine, its in zip(found, expected, strict=True):
+        assert mine.ids.shape == its.ids.shape
+        agree(mine, its)
+    kv = ours.new_kv()
+    with pytest.raises(ValueError, match="each of another context"):
+        ours.together([Call("extend", kv, [6])] * 2)
+    ours.extend(kv, real_ids(64))
+    assert kv.nbytes == ours.kv_bytes(64)
+
+
 def settled_by_the_host(
     runtime: Runtime, kv: KV, block: list[int], threshold: float, shift: int
 ) -> list[list[int]]:
@@ -230,7 +254,8 @@ def settled_by_the_host(
         best = allowed.argmax(-1)
         at = (np.arange(len(best)), best)
         opened = np.array([token == MASK for token in block[shift:]])
-        view = View(opened, found.probs[rows][at], found.entropy[rows])
+        chances = found.probs[rows][at]
+        view = View(opened, chances, found.entropy[rows], np.full_like(chances, np.inf), chances)
         for row in np.flatnonzero(Threshold(threshold)(view)):
             block[row + shift] = int(found.ids[rows][at][row])
         steps.append(list(block))

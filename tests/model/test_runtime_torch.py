@@ -1,5 +1,7 @@
 """The torch runtime on a small random network: exact contexts, blocks that see both ways."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mercury_model.config import ModelConfig
-from mercury_model.runtime import KV, Predictions
+from mercury_model.runtime import KV, Call, Predictions
 from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.transformer import Denoiser
 
@@ -88,6 +90,42 @@ def test_verify_predicts_after_each_token_what_extend_would() -> None:
         np.testing.assert_allclose(together.probs[row], single.probs[0], atol=2e-5)
 
 
+@pytest.mark.parametrize("model", [PLAIN, GATED], ids=["plain", "gated"])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["extend", "verify", "denoise"]), IDS, IDS, st.integers(0, 3)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_what_shares_a_pass_is_not_seen(
+    model: TorchRuntime, calls: list[tuple[Any, list[int], list[int], int]]
+) -> None:
+    shared, alone = (
+        [
+            Call(kind, context(before, model), [*ids, *[MASK] * (0 if kind == "extend" else masks)])
+            for kind, before, ids, masks in calls
+        ]
+        for _ in range(2)
+    )
+    for found, one, other in zip(model.together(shared), shared, alone, strict=True):
+        agree(found, other.on(model))
+        assert one.kv.length == other.kv.length
+        agree(model.extend(one.kv, [7, 8]), model.extend(other.kv, [7, 8]))
+
+
+def test_a_context_shares_no_pass_with_itself() -> None:
+    with pytest.raises(ValueError, match="each of another context"):
+        PLAIN.together([Call("extend", PLAIN.new_kv(), [6])] * 2)
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 256, 257])
+def test_what_a_context_takes_is_known_beforehand(tokens: int) -> None:
+    kv = PLAIN.new_kv()
+    kv.reserve(tokens)
+    assert kv.nbytes == PLAIN.kv_bytes(tokens)
+
+
 def test_a_context_grows_past_its_first_room() -> None:
     ids = [6 + n % 50 for n in range(500)]
     assert context(ids).length == 500
@@ -123,7 +161,7 @@ def _without_adapters() -> Denoiser:
 
 
 def test_a_chunk_that_is_too_long_and_a_foreign_context_are_refused() -> None:
-    with pytest.raises(ValueError, match="at most 64"):
+    with pytest.raises(ValueError, match="1 to 64"):
         PLAIN.extend(PLAIN.new_kv(), [6] * 65)
     with pytest.raises(TypeError, match="another runtime"):
         PLAIN.extend(object(), [6])  # type: ignore[arg-type]

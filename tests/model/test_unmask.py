@@ -1,13 +1,20 @@
+from dataclasses import replace
+from random import Random
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mercury_model.noise import Cosine, Linear
 from mercury_model.unmask import (
     EntropyBound,
+    Klass,
     Paced,
     Policy,
+    Remask,
     Threshold,
     TopK,
     View,
@@ -19,6 +26,7 @@ POLICIES: list[Policy] = [
     Threshold(0.9),
     Threshold(np.inf),
     EntropyBound(0.5),
+    Klass(0.5),
     TopK(3),
     Paced(4, Linear()),
     Paced(4, Cosine()),
@@ -28,18 +36,38 @@ POLICIES: list[Policy] = [
 ]
 
 
-ROW = st.tuples(st.booleans(), PROBABILITY, st.floats(0, 11, width=32))
+ROW = st.tuples(
+    st.booleans(),
+    PROBABILITY,
+    st.floats(0, 11, width=32),
+    st.sampled_from([0.0, 0.005, 0.01, 3.0, np.inf]),
+    PROBABILITY,
+)
 
 
 @st.composite
 def views(draw: st.DrawFn) -> View:
-    opened, confidence, entropy = zip(*draw(st.lists(ROW, min_size=1, max_size=40)), strict=True)
-    return View(np.array(opened), np.array(confidence, np.float32), np.array(entropy, np.float32))
+    opened, *numbers = zip(*draw(st.lists(ROW, min_size=1, max_size=40)), strict=True)
+    return View(np.array(opened), *(np.array(values, np.float32) for values in numbers))
 
 
 def view(*confidence: float) -> View:
+    """All positions open, none seen before."""
     values = np.array(confidence, np.float32)
-    return View(np.ones(values.size, np.bool_), values, 1 - values)
+    return uniform(len(values), confidence=values, entropy=1 - values)
+
+
+def uniform(size: int, **given: NDArray[Any]) -> View:
+    """All open and sure, none seen before."""
+    ones, zeros = np.ones(size, np.float32), np.zeros(size, np.float32)
+    usual = {
+        "open": np.ones(size, np.bool_),
+        "confidence": ones,
+        "entropy": zeros,
+        "moved": np.full(size, np.inf, np.float32),
+        "committed": zeros,
+    }
+    return View(**(usual | given))
 
 
 def positions(policy: Policy, view: View) -> list[int]:
@@ -61,7 +89,7 @@ def test_every_masked_position_commits_exactly_once(policy: Policy, view: View) 
     commits = np.zeros(view.open.size, int)
     still_open = view.open.copy()
     while still_open.any():
-        chosen = policy(View(still_open, view.confidence, view.entropy))
+        chosen = policy(replace(view, open=still_open))
         commits += chosen
         still_open = still_open & ~chosen
     assert (commits == view.open).all()
@@ -69,7 +97,7 @@ def test_every_masked_position_commits_exactly_once(policy: Policy, view: View) 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_a_settled_block_commits_nothing(policy: Policy) -> None:
-    settled = View(np.zeros(5, np.bool_), np.ones(5, np.float32), np.zeros(5, np.float32))
+    settled = uniform(5, open=np.zeros(5, np.bool_))
     assert positions(policy, settled) == []
 
 
@@ -117,7 +145,7 @@ def test_a_threshold_commits_what_is_sure_enough() -> None:
 
 def test_an_entropy_bound_leaves_out_the_largest_entropy_of_the_set() -> None:
     entropies = np.array([0.5, 0.25, 3.0, 0.0], np.float32)
-    seen = View(np.ones(4, np.bool_), np.ones(4, np.float32), entropies)
+    seen = uniform(4, entropy=entropies)
     assert positions(EntropyBound(0.0), seen) == [0, 3]
     assert positions(EntropyBound(0.25), seen) == [0, 1, 3]
     assert positions(EntropyBound(0.74), seen) == [0, 1, 3]
@@ -143,7 +171,48 @@ def test_a_paced_block_settles_within_its_steps(policy: Paced, sizes: list[int])
     still_open = np.ones(12, np.bool_)
     seen = []
     while still_open.any():
-        chosen = policy(View(still_open, np.ones(12, np.float32), np.zeros(12, np.float32)))
+        chosen = policy(uniform(12, open=still_open))
         seen.append(int(chosen.sum()))
         still_open &= ~chosen
     assert seen == sizes
+
+
+def test_klass_commits_what_is_sure_and_does_not_change_any_more() -> None:
+    confidence = np.array([0.2, 0.9, 0.9, 0.4], np.float32)
+    moved = np.array([0.0, 0.001, 0.5, 0.0], np.float32)
+    seen = uniform(4, confidence=confidence, moved=moved)
+    assert positions(Klass(0.5, nats=0.01), seen) == [0, 1]
+    assert positions(Klass(0.5, nats=np.inf), seen) == [0, 1, 2]
+
+
+def test_klass_commits_one_token_where_nothing_was_predicted_before() -> None:
+    assert positions(Klass(0.0), view(1.0, 1.0, 1.0)) == [0]
+
+
+@given(views(), PROBABILITY)
+def test_only_weak_tokens_right_of_an_open_position_are_masked_again(
+    view: View, confidence: float
+) -> None:
+    again = Remask(confidence)(view)
+    assert not (again & view.open).any()
+    assert (view.committed[again] < confidence).all()
+    for position in np.flatnonzero(again):
+        assert view.open[:position].any()
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@given(views(), PROBABILITY, st.randoms(use_true_random=False))
+def test_with_remasking_a_block_ends_after_as_many_steps_as_it_has_positions(
+    policy: Policy, view: View, confidence: float, chance: Random
+) -> None:
+    size, steps, done = view.open.size, 0, 0
+    seen = replace(view, open=np.ones(size, np.bool_))
+    while seen.open.any():
+        committed, again = policy(seen), Remask(confidence)(seen)
+        opened = (seen.open & ~committed) | again
+        leftmost = int(np.argmax(opened)) if opened.any() else size
+        assert leftmost > done or steps == 0
+        done, steps = leftmost, steps + 1
+        sure = np.array([chance.random() for _ in range(size)], np.float32)
+        seen = replace(seen, open=opened, confidence=sure, committed=seen.confidence)
+    assert steps <= size

@@ -15,6 +15,7 @@ const PATIENT = {
   "mercury.deadlineMs": 60_000,
   "mercury.invokedDeadlineMs": 60_000,
   "mercury.minConfidence": 0,
+  "mercury.distraction": 0,
 };
 
 let editor;

@@ -5,7 +5,8 @@ A runtime knows no text, no clock and no policy. It is used by one thread at a t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ CHUNK_TOKENS = 64
 
 TOP_K = 16
 """How many candidates a prediction carries for each row."""
+
+LANES = 4
+"""How many contexts a graph has that takes several calls at once."""
 
 ROOM_TOKENS = 256
 """A context on a CPU has room for a multiple of so many tokens."""
@@ -33,6 +37,11 @@ def room(tokens: int) -> int:
 def has_graph(config: ModelConfig) -> bool:
     """Whether ONNX Runtime has an attention for a network: without norms, of a width of 16s."""
     return not config.qk_norm and config.head_width % 16 == 0
+
+
+def graph_files(path: Path) -> tuple[Path, Path, Path]:
+    """A graph with one context, one with LANES of them, and the large constants of both."""
+    return path, path.with_suffix(".lanes.onnx"), path.with_suffix(".weights")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,25 @@ class KV(Protocol):
         """An independent copy of the first `length` tokens."""
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a runtime, not made yet: `kind` names its method."""
+
+    kind: Literal["extend", "verify", "denoise"]
+    kv: KV
+    ids: Sequence[int]
+
+    def on(self, runtime: "Runtime") -> Predictions:
+        """Make it, alone."""
+        match self.kind:
+            case "extend":
+                return runtime.extend(self.kv, self.ids)
+            case "verify":
+                return runtime.verify(self.kv, self.ids)
+            case "denoise":
+                return runtime.denoise(self.kv, self.ids)
+
+
 class Runtime(Protocol):
     """The denoiser on some device."""
 
@@ -80,8 +108,21 @@ class Runtime(Protocol):
     def name(self) -> str:
         """For logs and `doctor`: device, precision, threads."""
 
+    @property
+    def lanes(self) -> int:
+        """How many calls may share a pass."""
+
     def new_kv(self) -> KV:
         """An empty context."""
+
+    def kv_bytes(self, tokens: int) -> int:
+        """What a context takes that holds so many tokens, in bytes."""
+
+    def together(self, calls: Sequence[Call]) -> list[Predictions]:
+        """Make up to `lanes` calls in one pass through the network, each of another context.
+
+        Their answers are those that each would have got alone: what shares a pass is not seen.
+        """
 
     def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
@@ -99,3 +140,27 @@ class Runtime(Protocol):
         Row j is the network's output at block position j; what it predicts (j, or j + 1 where the
         weights keep the autoregressive shift) is for the caller to know.
         """
+
+
+def check_shared(calls: Sequence[Call], lanes: int) -> None:
+    """Raises ValueError for calls that cannot share a pass, or cannot be made at all."""
+    if not 1 <= len(calls) <= lanes or len({id(call.kv) for call in calls}) < len(calls):
+        raise ValueError(f"a pass takes 1 to {lanes} calls, each of another context")
+    for call in calls:
+        if not 1 <= len(call.ids) <= CHUNK_TOKENS:
+            raise ValueError(f"a chunk has 1 to {CHUNK_TOKENS} tokens, not {len(call.ids)}")
+
+
+def apart(predictions: Predictions, rows: Sequence[int]) -> list[Predictions]:
+    """The predictions of a pass for each of its calls, which have so many rows."""
+    ends = np.cumsum(rows)[:-1]
+    parts = (np.split(x, ends) for x in (predictions.ids, predictions.probs, predictions.entropy))
+    return [Predictions(*part) for part in zip(*parts, strict=True)]
+
+
+def without_masks(ids: Sequence[int], mask_id: int) -> int:
+    """How many ids there are before the masks at the end."""
+    count = len(ids)
+    while count and ids[count - 1] == mask_id:
+        count -= 1
+    return count

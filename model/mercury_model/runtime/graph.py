@@ -5,9 +5,15 @@ and values from buffers [1, G, capacity, W], writes those of its rows in place b
 and answers with the likeliest tokens instead of logits. R rows, S rows and context together,
 P rows that are predicted, K candidates, G key-value heads of width W.
 
-inputs    ids [1, R] · predicted [P] (which rows) · attend [1, 1, R, S] (0, or very negative) ·
-          last [1] = S - 1 · total [1] = S · past.{layer}.{k|v}
-outputs   top [1, P, K] · probs [1, P, K] · entropy [1, P] · present.{layer}.{k|v}
+inputs    ids [1, R] · predicted [P] (which rows) · attend.0 [1, 1, R, S] (0, or very negative) ·
+          last.0 [1] = S - 1 · total.0 [1] = S · past.0.{layer}.{k|v}
+outputs   top [1, P, K] · probs [1, P, K] · entropy [1, P] · present.0.{layer}.{k|v}
+
+A second graph, over the same weights, has several contexts, each in a lane of its own: rows of all
+of them are multiplied together, and each lane's attend to its context. It reads and writes what
+ends in .0 above once for each lane, and has the inputs
+
+          rows.{lane} [T] (which of the R) · back [R] (where each is among those of all lanes)
 """
 
 import os
@@ -22,7 +28,7 @@ from onnx import TensorProto, helper
 
 from mercury_model.config import ModelConfig
 from mercury_model.errors import RuntimeUnavailable
-from mercury_model.runtime import POSITIONS, TOP_K, has_graph
+from mercury_model.runtime import LANES, POSITIONS, TOP_K, graph_files, has_graph
 from mercury_model.runtime.arithmetic import (
     CONTRIB,
     Arithmetic,
@@ -37,16 +43,15 @@ from mercury_model.runtime.arithmetic import (
 OPSET = 21
 IR_VERSION = 10
 
-
-def weights_path(path: Path) -> Path:
-    """Where the large constants of the graph at `path` are."""
-    return path.with_suffix(".weights")
+_ATTENTION = "GroupQueryAttention"
+_OF_A_LANE = ("attend", "last", "total", "past", "present")
+"""How the inputs and outputs begin of which each lane has its own."""
 
 
 def write(
     path: Path, config: ModelConfig, tensors: Tensors, precision: Precision, mask_id: int
 ) -> None:
-    """Write `path` and `weights_path(path)`, each as a whole or not at all.
+    """Write `graph_files(path)`, each as a whole or not at all.
 
     `tensors` are named as in `checkpoint`. Gated adapters act on rows with `mask_id`. Raises
     RuntimeUnavailable for networks that ONNX Runtime has no attention for.
@@ -57,18 +62,19 @@ def write(
             "its heads are normed, or their width is not a multiple of 16.",
             "Load it with the torch runtime.",
         )
-    weights = weights_path(path)
-    half_weights, half = (file.with_name(f".{file.name}.{os.getpid()}") for file in (weights, path))
+    graph, lanes, weights = graph_files(path)
+    halves = {f: f.with_name(f".{f.name}.{os.getpid()}") for f in (graph, lanes, weights)}
     try:
-        with half_weights.open("wb") as file:
+        with halves[weights].open("wb") as file:
             nodes = Nodes(file, weights.name)
             model = _Builder(nodes, config, tensors, precision).build(mask_id)
-        half.write_bytes(model.SerializeToString())
-        half_weights.replace(weights)
-        half.replace(path)
+        halves[graph].write_bytes(model.SerializeToString())
+        halves[lanes].write_bytes(_with_lanes(model).SerializeToString())
+        for whole, half in halves.items():
+            half.replace(whole)
     finally:
-        half_weights.unlink(missing_ok=True)
-        half.unlink(missing_ok=True)
+        for half in halves.values():
+            half.unlink(missing_ok=True)
 
 
 class _Builder:
@@ -175,15 +181,15 @@ class _Builder:
         nodes, config = self._nodes, self._config
         half = np.arange(0, config.head_width, 2) / config.head_width
         angles = np.outer(np.arange(POSITIONS), config.rope_theta**-half)
-        past, present = ([f"{when}.{index}.{x}" for x in "kv"] for when in ("past", "present"))
-        inputs = [qkv, "", "", *past, "last", "total"]
+        past, present = ([f"{when}.0.{index}.{x}" for x in "kv"] for when in ("past", "present"))
+        inputs = [qkv, "", "", *past, "last.0", "total.0"]
         inputs += [
             nodes.constant("cos", np.cos(angles).astype(np.float32)),
             nodes.constant("sin", np.sin(angles).astype(np.float32)),
         ]
-        inputs += ["", "attend"]
+        inputs += ["", "attend.0"]
         return nodes.add(
-            "GroupQueryAttention",
+            _ATTENTION,
             inputs,
             [f"mixed.{index}", *present],
             num_heads=config.heads,
@@ -228,14 +234,14 @@ def _diagonal(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 def _interface(
     config: ModelConfig,
 ) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
-    """Inputs and outputs, as the module's docstring lists them."""
+    """Inputs and outputs of the graph with one context, as the module's docstring lists them."""
     value, k = helper.make_tensor_value_info, min(TOP_K, config.vocab_size)
     inputs = [
         value("ids", TensorProto.INT64, [1, "R"]),
         value("predicted", TensorProto.INT64, ["P"]),
-        value("attend", TensorProto.FLOAT, [1, 1, "R", "S"]),
-        value("last", TensorProto.INT32, [1]),
-        value("total", TensorProto.INT32, [1]),
+        value("attend.0", TensorProto.FLOAT, [1, 1, "R", "S"]),
+        value("last.0", TensorProto.INT32, [1]),
+        value("total.0", TensorProto.INT32, [1]),
     ]
     outputs = [
         value("top", TensorProto.INT64, [1, "P", k]),
@@ -245,6 +251,63 @@ def _interface(
     shape: list[str | int | None] = [1, config.kv_heads, "capacity", config.head_width]
     for layer in range(config.layers):
         for part in "kv":
-            inputs.append(value(f"past.{layer}.{part}", TensorProto.FLOAT, shape))
-            outputs.append(value(f"present.{layer}.{part}", TensorProto.FLOAT, shape))
+            inputs.append(value(f"past.0.{layer}.{part}", TensorProto.FLOAT, shape))
+            outputs.append(value(f"present.0.{layer}.{part}", TensorProto.FLOAT, shape))
     return inputs, outputs
+
+
+def _with_lanes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with LANES contexts: where the one at hand attends once, it does so in each."""
+    result, graph = onnx.ModelProto(), model.graph
+    result.CopyFrom(model)
+    for kept in (result.graph.node, result.graph.input, result.graph.output):
+        del kept[:]
+    for node in graph.node:
+        result.graph.node.extend(
+            _attention_in_lanes(node) if node.op_type == _ATTENTION else [node]
+        )
+    for old, new in ((graph.input, result.graph.input), (graph.output, result.graph.output)):
+        for value in old:
+            own = value.name.partition(".")[0] in _OF_A_LANE
+            new.extend([_in_lane(value, lane) for lane in range(LANES)] if own else [value])
+    rows = helper.make_tensor_value_info
+    result.graph.input.append(rows("back", TensorProto.INT64, ["R"]))
+    result.graph.input.extend(
+        rows(f"rows.{lane}", TensorProto.INT64, [f"R{lane}"]) for lane in range(LANES)
+    )
+    return result
+
+
+def _in_lane(value: onnx.ValueInfoProto, lane: int) -> onnx.ValueInfoProto:
+    """An input or output of lane 0 as that of another; sizes are the lane's own."""
+    mine = onnx.ValueInfoProto()
+    mine.CopyFrom(value)
+    mine.name = _renamed(value.name, lane)
+    for size in mine.type.tensor_type.shape.dim:
+        if size.dim_param:
+            size.dim_param += str(lane)
+    return mine
+
+
+def _attention_in_lanes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Rows are taken to their lanes, attend there, and are brought back."""
+    qkv, mixed = node.input[0], node.output[0]
+    nodes = []
+    for lane in range(LANES):
+        attention = onnx.NodeProto()
+        attention.CopyFrom(node)
+        attention.name = f"{node.name}.{lane}"
+        attention.input[:] = [f"{qkv}.{lane}", *(_renamed(x, lane) for x in node.input[1:])]
+        attention.output[:] = [f"{mixed}.{lane}", *(_renamed(x, lane) for x in node.output[1:])]
+        rows = [qkv, f"rows.{lane}"]
+        nodes += [helper.make_node("Gather", rows, [f"{qkv}.{lane}"], axis=1), attention]
+    parts, whole = [f"{mixed}.{lane}" for lane in range(LANES)], f"{mixed}.lanes"
+    nodes.append(helper.make_node("Concat", parts, [whole], axis=1))
+    nodes.append(helper.make_node("Gather", [whole, "back"], [mixed], axis=1))
+    return nodes
+
+
+def _renamed(name: str, lane: int) -> str:
+    """`past.0.7.k` as that of another lane; other names stay."""
+    head, *tail = name.split(".")
+    return ".".join([head, str(lane), *tail[1:]]) if head in _OF_A_LANE else name

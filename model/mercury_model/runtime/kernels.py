@@ -11,15 +11,27 @@ import numpy as np
 import torch
 
 from mercury_kernels.head.reference import Predicted
+from mercury_kernels.paged import PAGE
 from mercury_kernels.passes import Engine, Expectation
 from mercury_kernels.step import BUCKETS, Bucket, Inputs, smallest_bucket
 from mercury_model.config import ModelConfig
 from mercury_model.errors import RuntimeUnavailable
-from mercury_model.runtime import CHUNK_TOKENS, KV, TOP_K, Predictions
+from mercury_model.runtime import (
+    CHUNK_TOKENS,
+    KV,
+    TOP_K,
+    Call,
+    Predictions,
+    check_shared,
+    without_masks,
+)
 from mercury_model.runtime.paged import PagedKV, Pool
 
 FIRST_PAGES = 64
 """How many pages there are at first."""
+
+LANES, SHARED_ROWS = 8, 32
+"""The batch and block of the bucket for calls that share a pass."""
 
 SHARED, OFF = 0.75, 0.1
 """What `require_agreement` asks: the share of candidates in common, and how far chances may be off.
@@ -66,9 +78,18 @@ class KernelRuntime:
         device = network.embedding.device
         return f"{self.engine.do.name} {device} {weights} weights, {cache} contexts"
 
+    @property
+    def lanes(self) -> int:
+        """How many calls may share a pass."""
+        return LANES
+
     def new_kv(self) -> KV:
         """An empty context."""
         return PagedKV(self.pool)
+
+    def kv_bytes(self, tokens: int) -> int:
+        """What a context takes that holds so many tokens, in bytes."""
+        return -(-tokens // PAGE) * self.pool.page_bytes
 
     def warm(self, tokens: int) -> None:
         """Capture every pass of one sequence that contexts of up to `tokens` tokens take."""
@@ -79,32 +100,53 @@ class KernelRuntime:
 
     def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
-        found = self.verify(kv, ids)
-        return Predictions(found.ids[-1:], found.probs[-1:], found.entropy[-1:])
+        return self.together([Call("extend", kv, ids)])[0]
 
     def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """`extend`, predicting what follows each of the tokens (R = len(ids)).
 
         Masks at the end are predicted as a block's, and do not become part of `kv`.
         """
-        return self.verify_all([kv], [ids])[0]
-
-    def verify_all(self, kvs: Sequence[KV], ids: Sequence[Sequence[int]]) -> list[Predictions]:
-        """`verify` for several contexts in one pass, each with ids of its own."""
-        blocks = [
-            Block(own(kv), each, self._tokens(each)) for kv, each in zip(kvs, ids, strict=True)
-        ]
-        found = self._run(blocks)
-        for block in blocks:
-            block.kv.advance(block.causal)
-        return found
+        return self.together([Call("verify", kv, ids)])[0]
 
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Run a block that sees the context and, in both directions, itself.
 
         With gated adapters, tokens in the block see no masks: they are the autoregressive rows.
         """
-        return self._run([Block(own(kv), ids)])[0]
+        return self.together([Call("denoise", kv, ids)])[0]
+
+    def together(self, calls: Sequence[Call]) -> list[Predictions]:
+        """See `mercury_model.runtime.Runtime`; to within what sums in another order differ by.
+
+        A call of more than SHARED_ROWS ids has a pass of its own: it fills the device alone.
+        """
+        check_shared(calls, self.lanes)
+        blocks = [self._block(call) for call in calls]
+        alone = [[block] for block in blocks if len(block.ids) > SHARED_ROWS]
+        shared = [block for block in blocks if len(block.ids) <= SHARED_ROWS]
+        found: dict[int, Predictions] = {}
+        for group in filter(None, (*alone, shared)):
+            found |= zip(map(id, group), self._run(group), strict=True)
+        for call, block in zip(calls, blocks, strict=True):
+            if call.kind != "denoise":
+                block.kv.advance(block.causal)
+        ends = [-1 if call.kind == "extend" else 0 for call in calls]
+        return [
+            _from_row(found[id(block)], first) for block, first in zip(blocks, ends, strict=True)
+        ]
+
+    def verify_all(self, kvs: Sequence[KV], ids: Sequence[Sequence[int]]) -> list[Predictions]:
+        """`verify` in one pass for as many contexts as a bucket has."""
+        blocks = [self._block(Call("verify", kv, each)) for kv, each in zip(kvs, ids, strict=True)]
+        found = self._run(blocks)
+        for block in blocks:
+            block.kv.advance(block.causal)
+        return found
+
+    def _block(self, call: Call) -> Block:
+        causal = 0 if call.kind == "denoise" else without_masks(call.ids, self.mask_id)
+        return Block(own(call.kv), call.ids, causal)
 
     def bucket(self, batch: int, rows: int, context: int) -> Bucket:
         """The smallest that holds so many sequences. Raises ValueError if there is none."""
@@ -114,13 +156,6 @@ class KernelRuntime:
         if found is None:
             raise ValueError(f"no pass is for {batch} contexts of {context} tokens")
         return found
-
-    def _tokens(self, ids: Sequence[int]) -> int:
-        """How many there are before the masks at the end."""
-        count = len(ids)
-        while count and ids[count - 1] == self.mask_id:
-            count -= 1
-        return count
 
     def _run(self, blocks: Sequence[Block]) -> list[Predictions]:
         rows = max(len(block.ids) for block in blocks)
@@ -145,6 +180,10 @@ class KernelRuntime:
             top = min(TOP_K, len(self.engine.network.head.values))
             self._passes[bucket] = Expectation(self.engine, bucket, self.pool.held, top)
         return self._passes[bucket]
+
+
+def _from_row(found: Predictions, first: int) -> Predictions:
+    return Predictions(found.ids[first:], found.probs[first:], found.entropy[first:])
 
 
 def fill(given: Inputs, blocks: Sequence[Block]) -> None:

@@ -4,7 +4,9 @@ Keys and values stay where they are: the graph writes those of its rows into the
 context, behind it, and they count from then on only if the rows extend it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,17 @@ from numpy.typing import NDArray
 
 from mercury_model.config import ModelConfig
 from mercury_model.runtime import (
-    CHUNK_TOKENS,
     KV,
+    LANES,
     POSITIONS,
     TOP_K,
+    Call,
     Predictions,
+    apart,
+    check_shared,
+    graph_files,
     room,
+    without_masks,
 )
 
 SPIN_US = 20
@@ -37,7 +44,7 @@ class OnnxKV:
         self._config = config
         self._length = 0
         self._rows = self._buffers(tokens)
-        self._binding: Any = None
+        self._values: Mapping[str, ort.OrtValue] | None = None
 
     @property
     def length(self) -> int:
@@ -67,34 +74,80 @@ class OnnxKV:
         needed = self._length + rows
         if needed > old.shape[3]:
             self._rows = self._buffers(needed)
-            self._binding = None
+            self._values = None
             self._rows[:, :, :, : self._length] = old[:, :, :, : self._length]
 
     def advance(self, rows: int) -> None:
         """Make the `rows` tokens behind the context part of it."""
         self._length += rows
 
-    def bind(self, session: ort.InferenceSession) -> ort.IOBinding:
-        """The inputs and outputs that are the buffers, bound in place; the same until they grow."""
-        if self._binding is None:
-            self._binding = session.io_binding()
-            for index, buffer in enumerate(self._rows):
-                value = ort.OrtValue.ortvalue_from_numpy(buffer)
-                name = f"{index // 2}.{'kv'[index % 2]}"
-                self._binding.bind_ortvalue_input(f"past.{name}", value)
-                self._binding.bind_ortvalue_output(f"present.{name}", value)
-        return self._binding
+    @property
+    def values(self) -> Mapping[str, ort.OrtValue]:
+        """The buffers, by layer and part as a graph names them; the same until they grow."""
+        if self._values is None:
+            self._values = {
+                f"{index // 2}.{'kv'[index % 2]}": ort.OrtValue.ortvalue_from_numpy(buffer)
+                for index, buffer in enumerate(self._rows)
+            }
+        return self._values
 
     def _buffers(self, tokens: int) -> NDArray[np.float32]:
         c = self._config
         return np.zeros((2 * c.layers, 1, c.kv_heads, room(tokens), c.head_width), np.float32)
 
 
+class _Graph:
+    """A loaded graph of `mercury_model.runtime.graph`, and which contexts are in its lanes."""
+
+    def __init__(self, path: Path, options: ort.SessionOptions, lanes: int) -> None:
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = session
+        self._binding = session.io_binding()
+        self._bound: list[Mapping[str, ort.OrtValue] | None] = [None] * lanes
+
+    def seat(self, lane: int, values: Mapping[str, ort.OrtValue]) -> None:
+        """Let a lane read and write these buffers, in place."""
+        if self._bound[lane] is not values:
+            for name, value in values.items():
+                self._binding.bind_ortvalue_input(f"past.{lane}.{name}", value)
+                self._binding.bind_ortvalue_output(f"present.{lane}.{name}", value)
+            self._bound[lane] = values
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Fill `outputs`."""
+        for name, values in inputs.items():
+            self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(values))
+        for name, values in outputs.items():
+            self._binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(values))
+        self._session.run_with_iobinding(self._binding)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A call as rows of a pass.
+
+    The first `tokens` of `ids` are seen causally and, if they `stay`, become part of the context;
+    those from `first` on are predicted.
+    """
+
+    kv: OnnxKV
+    ids: Sequence[int]
+    tokens: int
+    first: int
+    stay: bool
+
+    def advance(self) -> None:
+        """The pass is over."""
+        if self.stay:
+            self.kv.advance(self.tokens)
+
+
 class OnnxRuntime:
     """See `mercury_model.runtime.Runtime`.
 
     `path` is a graph of `mercury_model.runtime.graph` for `config`; `about` is for the name. Rows
-    with `mask_id` at the end of what is verified are masks. `options` as of `session_options`.
+    with `mask_id` at the end of what is verified are masks. `options` as of `session_options`. The
+    graph that takes several calls at once is loaded when there first are several.
     """
 
     def __init__(
@@ -103,7 +156,9 @@ class OnnxRuntime:
         self._config = config
         self._mask_id = mask_id
         self._name = f"onnx cpu {about}, {options.intra_op_num_threads} threads"
-        self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._path = path
+        self._options = options
+        self._one = _Graph(path, options, lanes=1)
 
     @property
     def config(self) -> ModelConfig:
@@ -115,61 +170,127 @@ class OnnxRuntime:
         """For logs and `doctor`."""
         return self._name
 
+    @property
+    def lanes(self) -> int:
+        """How many calls may share a pass."""
+        return LANES
+
     def new_kv(self) -> KV:
         """An empty context."""
         return OnnxKV(self._config)
 
+    def kv_bytes(self, tokens: int) -> int:
+        """What a context takes that holds so many tokens, in bytes."""
+        return room(tokens) * self._config.kv_bytes_per_token
+
     def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
-        own = _own(kv)
-        result = self._run(own, ids, len(ids), first=len(ids) - 1)
-        own.advance(len(ids))
-        return result
+        return self.together([Call("extend", kv, ids)])[0]
 
     def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """`extend`, predicting what follows each; masks at the end do not become part of `kv`."""
-        own = _own(kv)
-        tokens = len(ids)
-        while tokens and ids[tokens - 1] == self._mask_id:
-            tokens -= 1
-        result = self._run(own, ids, tokens)
-        own.advance(tokens)
-        return result
+        return self.together([Call("verify", kv, ids)])[0]
 
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Run a block that sees the context and, in both directions, itself."""
-        return self._run(_own(kv), ids, 0)
+        return self.together([Call("denoise", kv, ids)])[0]
 
-    def _run(self, kv: OnnxKV, ids: Sequence[int], tokens: int, first: int = 0) -> Predictions:
-        """Predictions for the rows from `first` on; see `attend` for `tokens`."""
-        if not 1 <= len(ids) <= CHUNK_TOKENS:
-            raise ValueError(f"a chunk has 1 to {CHUNK_TOKENS} tokens, not {len(ids)}")
-        if kv.length + len(ids) >= POSITIONS:
+    def together(self, calls: Sequence[Call]) -> list[Predictions]:
+        """See `mercury_model.runtime.Runtime`; to the last bit."""
+        check_shared(calls, LANES)
+        rows = [self._rows(call) for call in calls]
+        return self._shared(rows) if len(rows) > 1 else [self._alone(rows[0])]
+
+    def _rows(self, call: Call) -> _Rows:
+        """ValueError for a context that is too long, TypeError for one of another runtime."""
+        kv, count = call.kv, len(call.ids)
+        if not isinstance(kv, OnnxKV):
+            raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
+        if kv.length + count >= POSITIONS:
             raise ValueError(f"a context has less than {POSITIONS} tokens")
-        predicted = np.arange(first, len(ids))
+        if call.kind == "extend":
+            return _Rows(kv, call.ids, count, count - 1, stay=True)
+        if call.kind == "denoise":
+            return _Rows(kv, call.ids, 0, 0, stay=False)
+        return _Rows(kv, call.ids, without_masks(call.ids, self._mask_id), 0, stay=True)
+
+    def _alone(self, rows: _Rows) -> Predictions:
+        ids, tokens = list(rows.ids), rows.tokens
+        predicted = np.arange(rows.first, len(ids))
         if len(ids) == 1:
             # One row alone takes another path through matrix products, with sums in another
             # order; beside a second row it comes out the same as in any chunk, to the last bit.
-            ids, tokens = [ids[0], ids[0]], 1
-        kv.reserve(len(ids))
-        total = kv.length + len(ids)
-        shape = (1, len(predicted), min(TOP_K, self._config.vocab_size))
-        top, probs = np.empty(shape, np.int64), np.empty(shape, np.float32)
-        entropy = np.empty(shape[:2], np.float32)
-        inputs: dict[str, NDArray[Any]] = {
-            "ids": np.array([ids], np.int64),
-            "predicted": predicted,
-            "attend": attend(kv.length, len(ids), tokens),
-            "last": np.array([total - 1], np.int32),
-            "total": np.array([total], np.int32),
+            ids, tokens = ids * 2, 1
+        inputs = {"ids": np.array([ids], np.int64), "predicted": predicted}
+        inputs |= self._seated(self._one, 0, rows.kv, len(ids), tokens)
+        outputs = self._outputs(len(predicted))
+        self._one.run(inputs, outputs)
+        rows.advance()
+        return _predictions(outputs)
+
+    def _shared(self, parts: Sequence[_Rows]) -> list[Predictions]:
+        ends = np.cumsum([len(part.ids) for part in parts])
+        ids: list[int] = []
+        predicted, back = [], []
+        inputs: dict[str, NDArray[Any]] = {}
+        attending = 0
+        for lane, (part, end) in enumerate(zip(parts, ends, strict=True)):
+            begin, count = int(end) - len(part.ids), len(part.ids)
+            ids += part.ids
+            predicted.append(np.arange(begin + part.first, end))
+            back.append(np.arange(attending, attending + count))
+            # As above, one row attends beside a second.
+            mine = np.arange(begin, end) if count > 1 else np.array([begin, begin])
+            inputs[f"rows.{lane}"] = mine
+            tokens = part.tokens if count > 1 else 1
+            inputs |= self._seated(self._many, lane, part.kv, len(mine), tokens)
+            attending += len(mine)
+        for lane in range(len(parts), LANES):  # nothing is asked of it, but it is there
+            inputs[f"rows.{lane}"] = np.array([0, 0])
+            inputs |= self._seated(self._many, lane, self._nobody, 2, 0)
+        inputs["ids"] = np.array([ids], np.int64)
+        inputs["predicted"] = np.concatenate(predicted)
+        inputs["back"] = np.concatenate(back)
+        outputs = self._outputs(len(inputs["predicted"]))
+        self._many.run(inputs, outputs)
+        for part in parts:
+            part.advance()
+        rows = [len(part.ids) - part.first for part in parts]
+        return apart(_predictions(outputs), rows)
+
+    def _seated(
+        self, graph: _Graph, lane: int, kv: OnnxKV, rows: int, tokens: int
+    ) -> dict[str, NDArray[Any]]:
+        """The inputs of a lane in which `kv` has a seat."""
+        kv.reserve(rows)
+        graph.seat(lane, kv.values)
+        total = kv.length + rows
+        return {
+            f"attend.{lane}": attend(kv.length, rows, tokens),
+            f"last.{lane}": np.array([total - 1], np.int32),
+            f"total.{lane}": np.array([total], np.int32),
         }
-        binding = kv.bind(self._session)
-        for name, values in inputs.items():
-            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(values))
-        for name, result in {"top": top, "probs": probs, "entropy": entropy}.items():
-            binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(result))
-        self._session.run_with_iobinding(binding)
-        return Predictions(top[0], probs[0], entropy[0])
+
+    def _outputs(self, predicted: int) -> dict[str, NDArray[Any]]:
+        shape = (1, predicted, min(TOP_K, self._config.vocab_size))
+        return {
+            "top": np.empty(shape, np.int64),
+            "probs": np.empty(shape, np.float32),
+            "entropy": np.empty(shape[:2], np.float32),
+        }
+
+    @cached_property
+    def _many(self) -> _Graph:
+        return _Graph(graph_files(self._path)[1], self._options, LANES)
+
+    @cached_property
+    def _nobody(self) -> OnnxKV:
+        """What empty lanes read and write."""
+        return OnnxKV(self._config)
+
+
+def _predictions(outputs: Mapping[str, NDArray[Any]]) -> Predictions:
+    return Predictions(*(outputs[name][0] for name in ("top", "probs", "entropy")))
 
 
 def attend(before: int, rows: int, tokens: int) -> NDArray[np.float32]:
@@ -199,9 +320,3 @@ def session_options(threads: int, spin_us: int = SPIN_US) -> ort.SessionOptions:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
     return options
-
-
-def _own(kv: KV) -> OnnxKV:
-    if not isinstance(kv, OnnxKV):
-        raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
-    return kv

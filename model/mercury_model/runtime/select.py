@@ -18,14 +18,14 @@ from mercury_model import tensors
 from mercury_model.checkpoint import Tensors
 from mercury_model.config import ModelCard
 from mercury_model.errors import RuntimeUnavailable
-from mercury_model.runtime import POSITIONS, Runtime, gpu
+from mercury_model.runtime import POSITIONS, Runtime, gpu, graph_files
 
 log = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal["best", "kernels", "onnx", "torch"]
 """`best` is `kernels` where these can serve and do what they should, else `onnx`."""
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the graph changes, so that graphs of earlier releases are not used."""
 
 _EXACT = ("avx512_vnni", "avx_vnni", "asimddp")
@@ -153,8 +153,9 @@ def _build(path: Path, card: ModelCard, weights: Callable[[], Tensors], about: s
 
 
 def _hashes(path: Path) -> str:
-    files = (path, path.with_suffix(".weights"))
-    return " ".join(tensors.sha256(file) if file.exists() else "absent" for file in files)
+    return " ".join(
+        tensors.sha256(file) if file.exists() else "absent" for file in graph_files(path)
+    )
 
 
 def flags() -> frozenset[str]:

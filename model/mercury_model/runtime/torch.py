@@ -13,9 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mercury_model.config import ModelConfig
-from mercury_model.kv import TorchKV
-from mercury_model.runtime import CHUNK_TOKENS, KV, TOP_K, Predictions
+from mercury_model.kv import Beside, TorchKV
+from mercury_model.runtime import (
+    KV,
+    TOP_K,
+    Call,
+    Predictions,
+    apart,
+    check_shared,
+    room,
+    without_masks,
+)
 from mercury_model.transformer import Denoiser, causal
+
+LANES = 16
+"""How many calls share a pass at most: their scores are one matrix, mostly of what none sees."""
 
 
 class TorchRuntime:
@@ -45,66 +57,101 @@ class TorchRuntime:
         kind = str(self._dtype).removeprefix("torch.")
         return f"torch {self._device} {kind}, {torch.get_num_threads()} threads"
 
+    @property
+    def lanes(self) -> int:
+        """How many calls may share a pass."""
+        return LANES
+
     def new_kv(self) -> KV:
         """An empty context."""
         return TorchKV(self.config, self._dtype, self._device)
 
+    def kv_bytes(self, tokens: int) -> int:
+        """What a context takes that holds so many tokens, in bytes."""
+        return room(tokens) * self.config.kv_bytes_per_token * self._dtype.itemsize // 4
+
     def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
-        return self._predict(self._causal(kv, ids)[:, -1:])
+        return self.together([Call("extend", kv, ids)])[0]
 
     def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """`extend`, predicting what follows each of the tokens (R = len(ids)).
 
         Masks at the end are predicted as a block's, and do not become part of `kv`.
         """
-        return self._predict(self._causal(kv, ids))
+        return self.together([Call("verify", kv, ids)])[0]
 
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Run a block that sees the context and, in both directions, itself.
 
         With gated adapters, tokens in the block see no masks: they are the autoregressive rows.
         """
-        own = self._own(kv)
-        sight = self._sight(own, ids) if self._model.mask_rank else None
-        return self._predict(self._run(own, ids, sight))
+        return self.together([Call("denoise", kv, ids)])[0]
+
+    def together(self, calls: Sequence[Call]) -> list[Predictions]:
+        """See `mercury_model.runtime.Runtime`; to within what sums in another order differ by."""
+        parts = [
+            hidden[-1:] if call.kind == "extend" else hidden
+            for call, hidden in zip(calls, self._hidden(calls), strict=True)
+        ]
+        return apart(self._predict(torch.cat(parts)), [len(part) for part in parts])
 
     def logits(self, kv: KV, ids: Sequence[int]) -> Tensor:
         """The causal logits [len(ids), V] in fp32, `kv` extended; for comparing networks."""
         with torch.inference_mode():
-            return self._model.logits(self._causal(kv, ids))[0].float().clone()
+            return self._model.logits(self._hidden([Call("extend", kv, ids)])[0]).float().clone()
 
-    def _causal(self, kv: KV, ids: Sequence[int]) -> Tensor:
-        if len(ids) > CHUNK_TOKENS:
-            raise ValueError(f"a chunk has at most {CHUNK_TOKENS} tokens, not {len(ids)}")
-        own = self._own(kv)
-        kept = len(ids)
-        while kept and ids[kept - 1] == self._model.mask_id:
-            kept -= 1
-        hidden = self._run(own, ids, self._sight(own, ids))
-        own.advance(kept)
-        return hidden
+    def _hidden(self, calls: Sequence[Call]) -> tuple[Tensor, ...]:
+        """[T, D] for each call, all rows run as one sequence, each blind for those of others."""
+        check_shared(calls, self.lanes)
+        kvs, rows = [self._own(call.kv) for call in calls], [len(call.ids) for call in calls]
+        for kv, count in zip(kvs, rows, strict=True):
+            kv.reserve(count)
+        with torch.inference_mode():
+            ids = torch.tensor([[token for call in calls for token in call.ids]])
+            places = [
+                torch.arange(kv.length, kv.length + count)
+                for kv, count in zip(kvs, rows, strict=True)
+            ]
+            hidden: Tensor = self._model(
+                ids.to(self._device),
+                torch.cat(places)[None].to(self._device),
+                self._attend(calls, kvs),
+                kvs[0] if len(kvs) == 1 else Beside(kvs, rows),
+            )
+        for call, kv in zip(calls, kvs, strict=True):
+            if call.kind != "denoise":
+                kv.advance(without_masks(call.ids, self._model.mask_id))
+        parts: tuple[Tensor, ...] = torch.split(hidden[0], rows)
+        return parts
+
+    def _attend(self, calls: Sequence[Call], kvs: Sequence[TorchKV]) -> Tensor | None:
+        """[1, 1, T, S]: which keys each row sees; None for a block that sees everything."""
+        whole = [call.kind == "denoise" and not self._model.mask_rank for call in calls]
+        if whole == [True]:
+            return None
+        sights = [
+            torch.ones(len(call.ids), kv.length + len(call.ids), dtype=torch.bool)
+            if everything
+            else self._sight(kv, call.ids)
+            for call, kv, everything in zip(calls, kvs, whole, strict=True)
+        ]
+        attend: Tensor = torch.block_diag(*sights)  # type: ignore[no-untyped-call]
+        return attend[None, None].to(self._device)
 
     def _sight(self, kv: TorchKV, ids: Sequence[int]) -> Tensor:
-        """[1, 1, T, S]: tokens see the tokens up to themselves, masks the whole block."""
-        sight = causal(len(ids), kv.length, self._device)
-        masked = torch.tensor([token == self._model.mask_id for token in ids], device=self._device)
-        block = sight[..., kv.length :]
+        """[T, S]: tokens see the tokens up to themselves, masks the whole block."""
+        sight = causal(len(ids), kv.length)[0, 0]
+        masked = torch.tensor([token == self._model.mask_id for token in ids])
+        block = sight[:, kv.length :]
         block &= ~masked
         block |= masked[:, None]
         return sight
 
-    def _run(self, kv: TorchKV, ids: Sequence[int], attend: Tensor | None) -> Tensor:
-        kv.reserve(len(ids))
-        with torch.inference_mode():
-            rows = torch.tensor([list(ids)], device=self._device)
-            positions = torch.arange(kv.length, kv.length + len(ids), device=self._device)[None]
-            hidden: Tensor = self._model(rows, positions, attend, kv)
-        return hidden
-
     def _predict(self, hidden: Tensor) -> Predictions:
+        """For each row of `hidden` [R, D]."""
         with torch.inference_mode():
-            logits, vocabulary = self._model.logits(hidden[0]), self._model.vocabulary
+            logits, vocabulary = self._model.logits(hidden), self._model.vocabulary
             if vocabulary is not None:
                 logits = logits[:, vocabulary]
             log_probs = torch.log_softmax(logits.float(), -1)

@@ -7,7 +7,7 @@ is a function of the plan and the step.
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -42,6 +42,10 @@ class Plan:
     clip: float = 1.0
     seed: int = 1
     recompute: bool = False
+
+    def paced(self, share: float) -> "Plan":
+        """The same with `share` times the rates: a run that goes on from a delta wants less."""
+        return replace(self, plain_rate=share * self.plain_rate, gated_rate=share * self.gated_rate)
 
     def pace(self, step: int) -> float:
         """The share of the full rate at `step`, in [0, 1]."""

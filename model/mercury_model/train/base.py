@@ -75,20 +75,21 @@ def delta(config: ModelConfig, parameters: Mapping[str, Tensor]) -> dict[str, ND
 _PARAMETER = re.compile(r"(plain|gated)\.weights\.(\d+)_(qkv|o|gu|d)_([ab])")
 
 
-def inherit(gated: Adapters, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-    """Let gated adapters go on from those of a checkpoint, where it has some of the same rank.
+def inherit(adapters: Adapters, learnt: Mapping[str, NDArray[np.float32]], kind: str) -> None:
+    """Let adapters go on from those of a delta, where it has some of the same shape.
 
-    Adapters of our own making share the inner half within a group, so nothing is lost.
+    `kind` is "mask_" for gated adapters and "" for plain ones, as in names. Adapters of our own
+    making share the inner half within a group, so nothing is lost.
     """
     with torch.no_grad():
-        for key, parameter in gated.weights.items():
+        for key, parameter in adapters.weights.items():
             layer, group, half = key.split("_")
-            parts = [f"layers.{layer}.{part}.mask_{half}" for part in GROUPS[group]]
-            if parts[0] not in tensors:
+            parts = [f"layers.{layer}.{part}.{kind}{half}" for part in GROUPS[group]]
+            if parts[0] not in learnt:
                 continue
-            whole = [tensors[parts[0]]] if half == "a" else [tensors[part] for part in parts]
+            whole = [learnt[parts[0]]] if half == "a" else [learnt[part] for part in parts]
             values = torch.from_numpy(np.concatenate(whole))
-            if values.shape == parameter.shape and values.any():
+            if values.shape == parameter.shape:
                 parameter.copy_(values)
 
 

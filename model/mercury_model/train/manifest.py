@@ -45,12 +45,12 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def command(package: Package, folder: Path) -> list[str]:
-    """What to run, inside `folder`, to download one package at its version."""
+def command(package: Package) -> list[str]:
+    """What to run in a folder to download one package at its version into it."""
     pinned = {"pip": "==", "npm": "@", "apt": "="}[package.client]
     name = f"{package.name}{pinned}{package.version}"
     if package.client == "pip":
-        return ["pip", "download", "--no-deps", "--dest", str(folder), name]
+        return ["pip", "download", "--no-deps", "--dest", ".", name]
     return ["npm", "pack", name] if package.client == "npm" else ["apt-get", "download", name]
 
 
@@ -68,7 +68,7 @@ def fetch(
     for package in packages:
         target = folder / package.file
         if not target.exists():
-            run(command(package, folder), cwd=folder, check=False)
+            run(command(package), cwd=folder, check=False)
         if not target.exists() or digest(target) != package.sha256:
             missing.append(package)
     return missing

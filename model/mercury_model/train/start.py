@@ -1,13 +1,15 @@
 """What a run of the adaptation starts from: a model of the table, a corpus, a device."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
 from mercury_model import models, tensors
+from mercury_model.checkpoint import Tensors, read_delta
+from mercury_model.models import ModelEntry
 from mercury_model.tokenizer import Tokenizer
 from mercury_model.train import data
 from mercury_model.train.adapt import Plan, Run, saved_plan
@@ -36,13 +38,14 @@ def start(
     device: torch.device,
     dtype: torch.dtype | None = None,
 ) -> Start:
-    """Ready to train on top of model `name`, deltas included.
+    """Ready to train model `name` on: from its last delta if a run made that, else on top of it.
 
-    The base is kept in `dtype`, by default what the device is fast at. `corpus` holds TRAIN and
-    HELD_OUT. Raises WeightsMissing, and OSError without a corpus.
+    What is frozen is kept in `dtype`, by default what the device is fast at. `corpus` holds TRAIN
+    and HELD_OUT. Raises WeightsMissing, and OSError without a corpus.
     """
     entry, card = models.find(name), models.card(name)
-    weights = models.merged(entry, cache_dir)
+    ground, learnt = foundation(entry)
+    weights = models.merged(ground, cache_dir)
     base = frozen(card.architecture, weights, device, dtype or training_dtype(device))
     encode = Tokenizer(models.BUNDLED / entry.tokenizer, card.infill).encode
 
@@ -51,12 +54,27 @@ def start(
         return Feed(sources, encode, card.infill, Blocks(), seed)
 
     run = Run(base, plan)
-    inherit(run.network.gated, weights)
+    inherit(run.network.plain, learnt, "")
+    inherit(run.network.gated, learnt, "mask_")
     return Start(run, (feed(TRAIN, str(plan.seed)), feed(HELD_OUT, "probe")))
 
 
+def foundation(entry: ModelEntry) -> tuple[ModelEntry, Tensors]:
+    """What a run on `entry` leaves as it is, and the adapters that it goes on from.
+
+    A delta with gated adapters was made by a run: the next one takes its place. Any other stays.
+    """
+    *ground, last = entry.weights
+    if entry.base is None or not ground:
+        return entry, {}
+    learnt = read_delta(last.open())
+    if not any(key.endswith(".mask_a") for key in learnt):
+        return entry, {}
+    return replace(entry, weights=tuple(ground)), learnt
+
+
 def exported(name: str, checkpoint: Path, corpus: Path, out: Path) -> int:
-    """Write the adapters of a checkpoint as a delta on top of model `name`.
+    """Write the adapters of a checkpoint as a delta on the foundation of model `name`.
 
     Of its tokens those that `corpus` needs will be predicted; returns how many these are.
     """
@@ -65,7 +83,7 @@ def exported(name: str, checkpoint: Path, corpus: Path, out: Path) -> int:
     stored = load_file(checkpoint)
     plan = saved_plan(checkpoint)
     notes = {
-        "on": " ".join(weights.sha256 for weights in entry.weights),
+        "on": " ".join(weights.sha256 for weights in foundation(entry)[0].weights),
         "plan": json.dumps(asdict(plan)),
     }
     vocabulary = written(data.read(corpus / TRAIN), encode, [card.infill.end_id], plan.seed)

@@ -85,7 +85,8 @@ def test_a_delta_keeps_each_weight_to_half_a_step_of_its_row() -> None:
         assert (error.abs() <= 0.5001 * scale).all()
 
 
-def test_gated_adapters_go_on_from_a_delta() -> None:
+@pytest.mark.parametrize(("adapters", "kind"), [("plain", ""), ("gated", "mask_")])
+def test_adapters_go_on_from_a_delta(adapters: str, kind: str) -> None:
     run = advanced(Run(tiny(), PLAN), 2)
     small = delta(CONFIG, dict(run.network.named_parameters()))
     wide = {
@@ -94,14 +95,16 @@ def test_gated_adapters_go_on_from_a_delta() -> None:
         if not name.endswith(".scale")
     }
     fresh = Run(tiny(), PLAN)
-    inherit(fresh.network.gated, wide)
+    inherit(getattr(fresh.network, adapters), wide, kind)
     for one, other in zip(
-        fresh.network.gated.parameters(), run.network.gated.parameters(), strict=True
+        getattr(fresh.network, adapters).parameters(),
+        getattr(run.network, adapters).parameters(),
+        strict=True,
     ):
         assert torch.allclose(one, other, atol=0.02)
-    other_rank = Run(tiny(), replace(PLAN, gated_rank=4))
+    other_rank = Run(tiny(), replace(PLAN, plain_rank=3, gated_rank=4))
     before = state(other_rank)
-    inherit(other_rank.network.gated, wide)
+    inherit(getattr(other_rank.network, adapters), wide, kind)
     assert all(map(torch.equal, before, state(other_rank)))
 
 

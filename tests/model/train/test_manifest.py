@@ -69,6 +69,22 @@ def test_fetching_asks_the_ecosystems_client_for_the_pinned_version(tmp_path: Pa
     assert [c[-1] for c in asked] == ["name==1.2", "name@1.2", "name=1.2"]
 
 
+@pytest.mark.parametrize("client", ["pip", "npm", "apt"])
+def test_archives_arrive_in_a_folder_whose_path_is_relative(
+    client: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"bytes")
+    wanted = Package(client, "name", "1.2", "name.file", manifest.digest(archive), "MIT")
+
+    def download(command: list[str], cwd: Path, **_: object) -> None:
+        into = Path(command[command.index("--dest") + 1]) if "--dest" in command else Path()
+        (cwd / into / wanted.file).write_bytes(archive.read_bytes())
+
+    assert manifest.fetch([wanted], Path("some/archives"), download) == []
+
+
 def test_an_archive_with_another_hash_is_not_used(tmp_path: Path) -> None:
     made = packages(tmp_path)
     wheel(tmp_path / "a.whl", {"a/one.py": code(7)})

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from mercury_model.train import data
 from mercury_model.train.adapt import Plan
 from mercury_model.train.data import Source
 from mercury_model.train.loop import CHECKPOINT, Pace, drive
-from mercury_model.train.start import HELD_OUT, TRAIN, exported, start
+from mercury_model.train.start import HELD_OUT, TRAIN, exported, foundation, start
 
 
 def test_what_a_run_learnt_is_a_delta_on_the_model_it_started_from(tmp_path: Path) -> None:
@@ -32,3 +33,17 @@ def test_what_a_run_learnt_is_a_delta_on_the_model_it_started_from(tmp_path: Pat
     card = models.card("tiny")
     assert tokens == len(merged["vocabulary"]) < card.architecture.vocab_size
     assert card.infill.end_id in merged["vocabulary"]
+
+
+def test_a_run_takes_the_place_of_the_delta_of_the_run_before() -> None:
+    mini = models.find("mini")
+    ground, learnt = foundation(mini)
+    assert ground.weights == mini.weights[:-1]
+    assert any(name.endswith(".mask_a") for name in learnt)
+
+
+def test_a_delta_that_no_run_made_stays() -> None:
+    mini = models.find("mini")
+    taught = replace(mini, weights=mini.weights[:-1])
+    for entry in (replace(mini, weights=(*taught.weights, taught.weights[0])), models.find("tiny")):
+        assert foundation(entry) == (entry, {})

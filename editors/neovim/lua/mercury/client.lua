@@ -68,7 +68,13 @@ function M.cancel(client, id)
 end
 
 function M.position_params(client)
-  return vim.lsp.util.make_position_params(0, client.offset_encoding)
+  local params = vim.lsp.util.make_position_params(0, client.offset_encoding)
+  if not MODERN and client.offset_encoding == "utf-16" then
+    -- Neovim 0.10 compares bytes with characters here, and finds the line's end.
+    local column = vim.api.nvim_win_get_cursor(0)[2]
+    params.position.character = select(2, vim.str_utfindex(vim.api.nvim_get_current_line(), column))
+  end
+  return params
 end
 
 --- An LSP character of `line` as a byte column, clamped to the line.

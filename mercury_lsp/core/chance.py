@@ -1,0 +1,36 @@
+"""How likely a part of a draft is to be right, and what showing it is worth. Numbers alone."""
+
+from mercury_lsp.core.types import Draft
+
+TO_COME = 1.2
+"""The chance of a line that has begun falls to about this power of itself until the line ends."""
+
+
+def of_first(draft: Draft, length: int) -> float:
+    """The chance that the first `length` characters are right: that of the tokens that hold them.
+
+    Of characters that the draft does not have, nothing is known but the chance of all it has.
+    """
+    if length == 0:
+        return 1.0
+    return next((chance for end, chance in draft.chances if end >= length), draft.confidence)
+
+
+def of_first_line(draft: Draft) -> float:
+    """The chance that a draft's first line that is not empty will be right to its end.
+
+    Until that line ends, what is still to come counts by TO_COME.
+    """
+    empty = len(draft.text) - len(draft.text.lstrip("\n"))
+    end = draft.text.find("\n", empty)
+    if end >= 0:
+        return of_first(draft, end)
+    return draft.confidence if draft.finished else draft.confidence**TO_COME
+
+
+def saved(chance: float, characters: int, distraction: float) -> float:
+    """How many keys a suggestion of so many characters saves on average.
+
+    If it is right, all but the key that accepts it; if it is wrong it costs `distraction` keys.
+    """
+    return chance * (characters - 1) - (1 - chance) * distraction

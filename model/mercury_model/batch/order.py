@@ -1,0 +1,74 @@
+"""What is asked of the engine, and how far it has come."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+
+from mercury_model.infill import Draft, Gap, Sampling
+from mercury_model.runtime import Call
+from mercury_model.script import Script
+
+NOTHING = Draft((), (), (), "", False, None, 0, 0)
+"""What a request has come to before its first draft."""
+
+
+class Priority(IntEnum):
+    """Whose calls come first: a person who waits, what is done ahead of one, or nobody's hurry."""
+
+    KEYSTROKE = 0
+    SPECULATIVE = 1
+    BULK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A gap to fill.
+
+    What is not done `within_ms` after it was submitted ends with what there is by then. Among
+    orders of one priority each `client` has its turn.
+    """
+
+    gap: Gap
+    sampling: Sampling = field(default_factory=Sampling)
+    priority: Priority = Priority.BULK
+    within_ms: float | None = None
+    client: Hashable = None
+
+
+class Outcome(Enum):
+    """How a job ended."""
+
+    FINISHED = "finished"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """An order on its way. `draft` is the best so far; `error` says why it failed.
+
+    The rest is the engine's own: `call` is what the script waits for, once it has begun.
+    """
+
+    order: Order
+    number: int
+    arrived_ns: int
+    deadline_ns: int | None
+    draft: Draft = NOTHING
+    outcome: Outcome | None = None
+    error: Exception | None = None
+    stopped: bool = False
+    ids: list[int] = field(default_factory=list)
+    script: Script[Draft] | None = None
+    call: Call | None = None
+    reserved_bytes: int = 0
+
+    def cancel(self) -> None:
+        """Take no further call for it. From any thread."""
+        self.stopped = True
+
+    @property
+    def urgency(self) -> tuple[float, int]:
+        """Sorts jobs of one client and priority: by deadline, then as they came."""
+        return (float("inf") if self.deadline_ns is None else self.deadline_ns, self.number)

@@ -1,0 +1,39 @@
+"""Chances of beginnings and lines."""
+
+import pytest
+
+from mercury_lsp.core import chance
+from mercury_lsp.core.types import Draft
+
+
+@pytest.mark.parametrize(
+    ("text", "chances", "expected"),
+    [
+        ("a", ((1, 0.1),), 0.1),
+        ("a\nb", ((2, 0.5), (3, 0.1)), 0.5),
+        ("a\nb\n", ((1, 0.5), (2, 0.4), (3, 0.2), (4, 0.1)), 0.5),
+        ("\n    a", ((5, 1.0), (6, 0.1)), 0.1),
+        ("\n    a\n", ((5, 1.0), (6, 0.6), (7, 0.1)), 0.6),
+        ("", (), 0.1),
+    ],
+)
+def test_the_first_line_that_is_not_empty_counts(
+    text: str, chances: tuple[tuple[int, float], ...], expected: float
+) -> None:
+    assert chance.of_first_line(Draft(text, 0.1, finished=True, chances=chances)) == expected
+
+
+def test_a_line_that_has_only_begun_is_less_likely_than_its_beginning() -> None:
+    begun, ended = (Draft("f(", 0.5, finished) for finished in (False, True))
+    assert 0 < chance.of_first_line(begun) < chance.of_first_line(ended) == 0.5
+    assert chance.of_first_line(Draft("", 1.0, finished=False)) == 1
+
+
+@pytest.mark.parametrize(
+    ("confidence", "characters", "distraction", "saved"),
+    [(1.0, 9, 5, 8), (0.0, 9, 5, -5), (0.5, 9, 0, 4), (0.5, 9, 8, 0), (0.9, 1, 0, 0)],
+)
+def test_what_is_right_saves_keys_and_what_is_wrong_costs_some(
+    confidence: float, characters: int, distraction: float, saved: float
+) -> None:
+    assert chance.saved(confidence, characters, distraction) == pytest.approx(saved)

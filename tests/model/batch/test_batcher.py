@@ -1,0 +1,113 @@
+"""The engine on its thread: futures, cancelling, closing."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+
+import pytest
+from fakes import LetterTokenizer, ScriptedRuntime, card, spell
+
+from mercury_model.batch import DynamicBatcher, Limits, Order
+from mercury_model.errors import Overloaded
+from mercury_model.infill import Draft, Gap, Sampling
+from mercury_model.models import LoadedModel
+from mercury_model.runtime import Call, Predictions
+
+GAP = Gap("a = ", "\n")
+ORDER = Order(GAP, Sampling(mode="autoregressive"))
+
+
+def model(runtime: ScriptedRuntime) -> LoadedModel:
+    return LoadedModel(card(), LetterTokenizer(), runtime)  # type: ignore[arg-type]
+
+
+class Gated(ScriptedRuntime):
+    """Every pass waits for a permit; `waiting` tells that one does."""
+
+    def __init__(self) -> None:
+        super().__init__(spell("abcdefgh"))
+        self.permits = threading.Semaphore(0)
+        self.waiting = threading.Semaphore(0)
+        self.passes = 0
+
+    def together(self, calls: Sequence[Call]) -> list[Predictions]:
+        self.waiting.release()
+        assert self.permits.acquire(timeout=30)
+        self.passes += 1
+        return super().together(calls)
+
+
+def wait(runtime: Gated) -> None:
+    assert runtime.waiting.acquire(timeout=30)
+
+
+def test_orders_of_many_threads_are_each_answered_once() -> None:
+    answers: list[Future[Draft]] = []
+    with DynamicBatcher(model(ScriptedRuntime(spell("abc")))) as batcher:
+
+        def ask() -> None:
+            for _ in range(5):
+                answers.append(batcher.submit(ORDER))
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [future.result(30).text for future in answers] == ["abc"] * 20
+
+
+def test_whoever_watches_sees_every_draft() -> None:
+    seen: list[Draft] = []
+    with DynamicBatcher(model(ScriptedRuntime(spell("abc")))) as batcher:
+        last = batcher.submit(ORDER, seen.append).result(30)
+    assert [draft.text for draft in seen] == ["a", "ab", "abc", "abc"]
+    assert seen[-1] == last
+
+
+def test_a_cancelled_future_takes_no_further_pass() -> None:
+    runtime = Gated()
+    with DynamicBatcher(model(runtime)) as batcher:
+        future = batcher.submit(ORDER)
+        wait(runtime)
+        assert future.cancel()
+        runtime.permits.release()
+        second = batcher.submit(Order(Gap("b = ", "\n"), Sampling(max_tokens=1)))
+        wait(runtime)
+        runtime.permits.release(100)
+        assert second.result(30).text == "a"
+        assert runtime.passes == 2
+
+
+def test_closing_cancels_what_is_not_done() -> None:
+    runtime = Gated()
+    batcher = DynamicBatcher(model(runtime))
+    future = batcher.submit(ORDER)
+    wait(runtime)
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    runtime.permits.release()
+    closing.join(30)
+    with pytest.raises(CancelledError):
+        future.result(30)
+    with pytest.raises(RuntimeError, match="closed"):
+        batcher.submit(ORDER)
+
+
+def test_what_is_too_much_is_refused_at_once() -> None:
+    runtime = Gated()
+    with DynamicBatcher(model(runtime), Limits(requests=1)) as batcher:
+        held = batcher.submit(ORDER)
+        with pytest.raises(Overloaded):
+            batcher.submit(ORDER)
+        runtime.permits.release(100)
+        assert held.result(30).text == "abcdefgh"
+        assert batcher.submit(ORDER).result(30).text == "abcdefgh"
+
+
+def test_an_error_reaches_whoever_asked() -> None:
+    wrong = Order(GAP, Sampling(quality_speed_tradeoff=-1))
+    with DynamicBatcher(model(ScriptedRuntime(spell("abc")))) as batcher:
+        with pytest.raises(ValueError, match="quality_speed_tradeoff"):
+            batcher.submit(wrong).result(30)
+        assert batcher.submit(ORDER).result(30).text == "abc"

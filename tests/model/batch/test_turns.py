@@ -1,0 +1,50 @@
+from mercury_model.batch.order import Job, Order, Priority
+from mercury_model.batch.turns import Turns
+from mercury_model.infill import Gap
+
+GAP = Gap("", "")
+KEYSTROKE, SPECULATIVE, BULK = Priority
+
+
+def job(
+    number: int,
+    priority: Priority = BULK,
+    client: str = "",
+    deadline_ns: int | None = None,
+    arrived_ns: int = 0,
+) -> Job:
+    return Job(Order(GAP, priority=priority, client=client), number, arrived_ns, deadline_ns)
+
+
+def numbers(jobs: list[Job], turns: Turns | None = None, now_ns: int = 10) -> list[int]:
+    return [job.number for job in (turns or Turns(1_000)).order(jobs, now_ns)]
+
+
+def test_a_key_comes_before_what_is_done_ahead_and_that_before_bulk() -> None:
+    assert numbers([job(1), job(2, SPECULATIVE), job(3, KEYSTROKE)]) == [3, 2, 1]
+
+
+def test_an_earlier_deadline_comes_first_and_none_last() -> None:
+    jobs = [job(1), job(2, deadline_ns=90), job(3, deadline_ns=50), job(4)]
+    assert numbers(jobs) == [3, 2, 1, 4]
+
+
+def test_the_first_of_every_client_comes_before_the_second_of_any() -> None:
+    many = [job(number, client="a") for number in range(1, 5)]
+    assert numbers([*many, job(5, client="b"), job(6, client="b")]) == [1, 5, 2, 6, 3, 4]
+
+
+def test_no_priority_starves() -> None:
+    turns, bulk = Turns(1_000), job(1, BULK)
+    keys = [job(number, KEYSTROKE, arrived_ns=900) for number in (2, 3)]
+    assert numbers([bulk, *keys], turns, 999) == [2, 3, 1]
+    assert numbers([bulk, *keys], turns, 1_000) == [1, 2, 3]
+    turns.served([bulk], 1_000)
+    assert numbers([bulk, *keys], turns, 1_100) == [2, 3, 1]
+
+
+def test_what_waited_longest_is_served_before_it_starves() -> None:
+    jobs = [job(1, SPECULATIVE, arrived_ns=50), job(2, BULK, arrived_ns=0)]
+    turns = Turns(1_000)
+    turns.served(jobs[:1], 200)
+    assert numbers(jobs, turns, 5_000) == [2, 1]
