@@ -25,7 +25,8 @@ from triton.compiler import ASTSource
 
 from mercury_kernels.catalogue import OPERATIONS
 from mercury_kernels.launch import Launch
-from mercury_kernels.workload import SIZES, shipped
+from mercury_kernels.step import SIZES
+from mercury_kernels.workload import shipped
 
 TOOLS = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TARGET = GPUTarget("cuda", 90, 32)
@@ -49,7 +50,7 @@ def launches(only: str, plain: bool) -> Iterator[Launch]:
         if only not in operation.folder:
             continue
         for case, source in shipped(operation, "meta", SIZES[:1] if plain else SIZES):
-            if plain and (source.weight_dtype or source.cache_dtype):
+            if plain and (source.weight_dtype or source.cache_dtype or source.row_dtype):
                 continue
             recorded: list[Launch] = []
             operation.kernel()(**case.inputs(source), submit=recorded.append)
@@ -124,6 +125,7 @@ def compiled(launch: Launch) -> dict[str, int]:
         "shared": shared,
         "stack": int(re.findall(r"STACK:(\d+)", usage)[0]),
         "spills": len(re.findall(r"\b(?:LDL|STL)\b", sass)),
+        "fp8": len(re.findall(r"\bQGMMA\b", sass)),
         "tensor_core": len(re.findall(r"\b[HQ]GMMA\b", sass)),
         "async_copies": len(re.findall(r"\bLDGSTS\b", sass)),
         "resident_programs": resident,

@@ -1,7 +1,8 @@
 """Ask a GPU everything: are the kernels right, how fast are they, and a whole step.
 
 `python kernels/bench.py` writes `kernels/results/<chip>.json`, within `--minutes` (8 by default):
-first the odd shapes, then whole steps as CUDA graphs, then each operation against PyTorch.
+first the odd shapes, then whole steps as CUDA graphs, then tokens a second through the runtime,
+then each operation against PyTorch.
 Correctness comes first, and what is wrong gets no time. Without a GPU it writes what the roofline
 model says of an H100 and an H200, under the name of a model. Then `python kernels/readme.py`.
 """
@@ -17,17 +18,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
+from end_to_end import MASK, differences, random_network, through_the_runtime
 from mercury_kernels.agreement import disagreement
-from mercury_kernels.architecture import ARCHITECTURES, Architecture
+from mercury_kernels.architecture import ARCHITECTURES, MINI, QWEN_HALF
 from mercury_kernels.case import Case, Source
 from mercury_kernels.catalogue import OPERATIONS, Operation
 from mercury_kernels.dispatch import Operations, select
 from mercury_kernels.measure import Budget, Timer, Timing, measure, types
+from mercury_kernels.paged import PAGE
+from mercury_kernels.passes import Denoising, Engine
+from mercury_kernels.replay import cuda_graphs
 from mercury_kernels.roofline import (
     CAUTIOUS,
     EXPECTED,
@@ -40,11 +45,15 @@ from mercury_kernels.roofline import (
     tokens_per_second,
     tokens_per_step_for,
 )
-from mercury_kernels.rope.cases import rotation
-from mercury_kernels.rope.reference import Projection
-from mercury_kernels.step import Bucket, GraphedSteps, LayerWeights, Network, Rules, State
-from mercury_kernels.weights import LARGEST, Weight
-from mercury_kernels.workload import NARROW, PLAIN, Workload, shipped
+from mercury_kernels.step import FP8_ROWS, Bucket, Rules
+from mercury_kernels.workload import (
+    FP8,
+    NARROW,
+    PLAIN,
+    Workload,
+    multiplies_in_fp8,
+    shipped,
+)
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 SPEEDS = (1109, 2000)
@@ -94,7 +103,7 @@ def odd_shapes(budget: Budget) -> dict[str, Any]:
     checked = 0
     for operation in OPERATIONS:
         for source in operation.sources("cuda"):
-            for case in operation.tests:
+            for case in operation.tests_of(source):
                 if budget.left() < 0.6 * budget.seconds:
                     return {"checked": checked, "wrong": wrong, "complete": False}
                 complaint = disagreement(operation, case, source)
@@ -104,65 +113,48 @@ def odd_shapes(budget: Budget) -> dict[str, Any]:
     return {"checked": checked, "wrong": wrong, "complete": True}
 
 
-def random_network(shape: Architecture, weights: torch.dtype, positions: int) -> Network:
-    """Weights of the right shapes and types, small enough that nothing overflows."""
-
-    def matrix(rows: int, columns: int) -> Weight:
-        if weights in LARGEST:
-            values = torch.randint(-8, 9, (rows, columns), device="cuda", dtype=torch.int8)
-            scale = torch.full((rows,), 0.1 * columns**-0.5, device="cuda")
-            return Weight(values.to(weights), scale)
-        values = torch.empty(rows, columns, device="cuda", dtype=weights)
-        return Weight(values.normal_(std=columns**-0.5))
-
-    ones = torch.ones(shape.width, device="cuda", dtype=torch.bfloat16)
-    mixed = shape.heads * shape.head_width
-    bias = torch.zeros(shape.qkv_width, device="cuda", dtype=torch.bfloat16)
-    layers = tuple(
-        LayerWeights(
-            attention_norm=ones,
-            qkv=matrix(shape.qkv_width, shape.width),
-            after=Projection(bias=bias if shape.qkv_bias else None),
-            output=matrix(shape.width, mixed),
-            mlp_norm=ones,
-            gate=matrix(shape.mlp_width, shape.width),
-            up=matrix(shape.mlp_width, shape.width),
-            down=matrix(shape.width, shape.mlp_width),
-        )
-        for _ in range(shape.layers)
-    )
-    embedding = torch.empty(shape.vocabulary, shape.width, device="cuda", dtype=torch.bfloat16)
-    return Network(
-        embedding=embedding.normal_(),
-        layers=layers,
-        norm=ones,
-        head=matrix(shape.vocabulary, shape.width),
-        rotation=rotation(positions, shape.head_width, Source("cuda")),
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        head_width=shape.head_width,
-        eps=1e-6,
-    )
-
-
 def graphed_step(work: Workload, do: Operations, timer: Timer) -> dict[str, Any]:
     """One step as a graph, and four in one graph, at the context of the workload."""
-    pages = -(-(work.context + work.block) // 64)
+    pages = -(-(work.context + work.block) // PAGE)
     bucket = Bucket(work.batch, work.block, pages)
-    net = random_network(work.architecture, work.source.weights, work.context + work.block)
-    state = State.empty(net, bucket, work.batch * pages, torch.bfloat16)
-    order = torch.arange(work.batch * pages, dtype=torch.int32, device="cuda")
-    state.caches[0].table.copy_(order.view(work.batch, pages))
-    state.start.fill_(work.context)
-    state.visible.fill_(work.context + work.block)
-    rules = Rules(0, 1, 0, torch.zeros(1, dtype=torch.int32, device="cuda"))
+    net = random_network(work.architecture, work.source.weights, work.context + work.block, "cuda")
+    if work.source.row_dtype is not None:
+        net = replace(net, narrow_from=FP8_ROWS)
+    held = net.empty_pages(work.batch * pages, torch.bfloat16)
+    engine = Engine(net, do, cuda_graphs())
+    rules = Rules(MASK, 1, 0, torch.tensor([MASK], dtype=torch.int32, device="cuda"))
     found = described(work)
     for steps in (1, 4):
-        graph = GraphedSteps(net, state, rules, do, steps)
-        timing = Timing.of(timer.seconds(graph.start))
+        denoising = Denoising(engine, bucket, held, rules, steps)
+        given = denoising.given
+        given.ids.fill_(MASK)
+        given.start.fill_(work.context)
+        given.visible.fill_(work.context + work.block)
+        order = torch.arange(work.batch * pages, dtype=torch.int32)
+        given.table.copy_(order.view(work.batch, pages))
+        timing = Timing.of(timer.seconds(denoising.start))
         found[f"graph_of_{steps}"] = asdict(timing)
         found[f"seconds_per_step_of_{steps}"] = timing.median / steps
     return found
+
+
+def served(do: Operations, budget: Budget) -> dict[str, Any]:
+    """Tokens a second as a caller of the runtime has them; nothing where it is wrong."""
+    off = differences(do, cuda_graphs(), "cuda")
+    wrong = [f"{name}: off by {error:.4f}" for name, error in off.items() if not error <= 0.03]
+    rows: list[dict[str, Any]] = []
+    for architecture in () if wrong else (MINI, QWEN_HALF):
+        for source in (PLAIN, NARROW):
+            for batch in (1, 8):
+                if budget.left() < 0.25 * budget.seconds:
+                    return {"wrong": wrong, "rows": rows, "complete": False}
+                work = Workload(architecture, batch, source=source)
+                net = random_network(architecture, source.weights, 8192, "cuda")
+                engine = Engine(net, do, cuda_graphs())
+                found = through_the_runtime(work, engine, time.perf_counter)
+                rows.append({**described(work), **found})
+                torch.cuda.empty_cache()
+    return {"wrong": wrong, "rows": rows, "complete": True}
 
 
 def workloads() -> Iterator[Workload]:
@@ -171,6 +163,10 @@ def workloads() -> Iterator[Workload]:
         for source in (PLAIN, NARROW):
             for architecture in ARCHITECTURES:
                 yield Workload(architecture, batch, source=source)
+        for architecture in ARCHITECTURES:
+            work = Workload(architecture, batch, source=FP8)
+            if multiplies_in_fp8(architecture, work.rows):
+                yield work
 
 
 def described(work: Workload) -> dict[str, Any]:
@@ -259,6 +255,8 @@ def ask_gpu(minutes: float) -> list[pathlib.Path]:
             report["steps"].append(graphed_step(work, do, timer))
             _write(name, report)
             torch.cuda.empty_cache()
+    report["served"] = served(do, budget)
+    _write(name, report)
     report["operations"] = []
     for result in measure(all_shipped(), timer, budget, torch.compile):
         report["operations"].append(asdict(result))

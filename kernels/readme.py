@@ -5,11 +5,14 @@
 
 import argparse
 import json
+import math
 import pathlib
 import sys
+import textwrap
 from typing import Any
 
 from mercury_kernels.catalogue import OPERATIONS
+from mercury_kernels.step import FP8_ROWS, FP8_WIDTH
 
 HERE = pathlib.Path(__file__).parent
 README = HERE / "README.md"
@@ -29,9 +32,12 @@ specification in plain torch. This file is written by `python kernels/readme.py`
 
 Each folder of `mercury_kernels/` has `reference.py` (what the operation means), `kernel.py` (must
 agree), `cases.py` (shapes and tolerances, for the tests, the compiler and the bench alike).
-`dispatch.py` decides once, at load, whether a device gets the kernels or the reference;
-`step.py` puts the operations together and captures k steps as a CUDA graph. Nothing but a
-`kernel.py` needs Triton.
+`dispatch.py` decides once, at load, whether a device gets the kernels or the reference; `step.py`
+puts the operations together; `passes.py` is what the host asks of a step, numbers in and numbers
+out, which `replay.py` captures as a CUDA graph. Nothing but a `kernel.py` needs Triton, nothing but
+`replay.CudaGraph` a GPU. `mercury_model.runtime.kernels` serves a model through them: contexts in
+shared pages, a pass for each bucket of batch, block and context, k steps at once in
+`mercury_model.runtime.bulk`.
 
 How the pieces fit:
 
@@ -45,8 +51,19 @@ How the pieces fit:
   text after the block, padding.
 * The head never stores logits. A tile of the vocabulary leaves its best tokens and two sums; ranks
   are exact, ties go to the lowest token.
+* Adapters that act at masks cost no launch. Each program of a product computes the inner half for
+  its own tokens beside its share, zeroes it where no mask stands, and adds the outer half at the
+  end. Attention hides the masks of a block from its tokens, which so stay the autoregressive
+  network's.
 * Weights in fp8 or int8 have a scale a row and are widened to bf16 in registers: half the bytes,
-  the same arithmetic.
+  the same arithmetic. That is what a small batch wants, whose time goes into reading weights.
+* From {fp8_rows} rows of a step on arithmetic is what takes time in wide networks, and weights in
+  fp8 are multiplied by rows in fp8, each scaled by its largest number (`Network.narrow_from`):
+  twice the rate, for a launch more before each product. Every 128 numbers of the depth the sums are
+  added to others in fp32.
+  {fp8_gain}
+* A step is one copy to the device, the launches, and a few copies into pinned memory, the last of
+  which raises a flag that the host polls.
 * Which tokens are settled, and which are opened again, is decided on the device by the same rules
   as on the host (`mercury_model.unmask`, `mercury_model.choose`; the random numbers are Philox).
 
@@ -64,8 +81,10 @@ compiled for sm_90 and held to the limits in `tests/kernels/limits.json`: {count
 |---|---|---|---|---|---|
 {compiled}
 
-A step traced with fake CUDA tensors shows that nothing waits for the device, that shapes depend on
-the bucket alone, and that every step launches the same list.
+A step and the passes over it, traced with fake CUDA tensors, show that nothing waits for the
+device, that shapes depend on the bucket alone, that every step launches the same list, and that no
+copy to or from the host waits. Over the reference the runtime is the torch runtime, to the last
+rounding of fp32, for plain and adapted networks (`tests/model/test_runtime_kernels.py`).
 """  # noqa: E501
 
 MODEL = """\
@@ -80,6 +99,15 @@ the text; the last columns say how many are needed.
 
 """
 
+GOALS = """\
+### At batch 1 on an H100: 1,109 and 2,000 tokens a second
+
+1,109 tokens a second is what was published of Mercury Coder Mini. From the expected to the cautious
+time of a step. All take for granted, besides the assumptions above, no time on the host between
+steps, a context that is there already, and text as good as with fewer tokens a step.
+
+"""
+
 
 def compiled(limits: dict[str, Any]) -> str:
     """One row a kernel."""
@@ -91,6 +119,8 @@ def compiled(limits: dict[str, Any]) -> str:
         worst = [max(made[what] for made in several) for what in ("registers", "shared")]
         resident = min(made["resident_programs"] for made in several)
         cores = "wgmma" if all(made["tensor_core"] for made in several) else "none needed"
+        narrow = sum(bool(made["fp8"]) for made in several)
+        cores += f", {narrow} in fp8" if narrow else ""
         rows.append(
             f"| `{kernel}` | {len(several)} | {worst[0]} | {worst[1] / 1024:.0f} KiB "
             f"| {resident} | {cores} |"
@@ -124,6 +154,55 @@ def modelled(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def fp8_gain(report: dict[str, Any]) -> str:
+    """What the model says that multiplying in fp8 is worth, by network and batch."""
+    times = {
+        (row["model"], row["batch"], row["types"]): row["expected"]["seconds_per_step"]
+        for row in report["steps"]
+    }
+    gains = [
+        f"{model} {times[model, batch, 'bf16, fp8 weights'] / after:.2f} times at batch {batch}"
+        for (model, batch, types), after in times.items()
+        if types == "bf16, fp8 weights, fp8 rows"
+    ]
+    said = (
+        f"By the model below a step is faster so: {'; '.join(gains)}. With fewer rows, or below a "
+        f"width of {FP8_WIDTH:,}, it would hardly be, or slower."
+    )
+    return textwrap.fill(said, 98).replace("\n", "\n  ")
+
+
+def reaching(reports: list[dict[str, Any]]) -> str:
+    """At batch 1 on an H100: what each network must settle a step, and what that takes for granted;
+    the quickest step first.
+    """
+    report = next(each for each in reports if each["chip"]["name"] == "H100 SXM")
+    rows = [row for row in report["steps"] if row["batch"] == 1]
+    lines = [
+        "| model | types | tokens a step for 1,109/s | for 2,000/s | 1,109/s takes for granted |",
+        "|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: row["expected"]["seconds_per_step"]):
+        expected, cautious = row["expected"], row["cautious"]
+        cells = [
+            f"{_number(expected['tokens_per_step_for'][speed])} to "
+            f"{_number(cautious['tokens_per_step_for'][speed])}"
+            for speed in SPEEDS
+        ]
+        lines.append(f"| {row['model']} | {row['types']} | {' | '.join(cells)} | {_granted(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _granted(row: dict[str, Any]) -> str:
+    """The condition in words, for the slower of the two speeds and the cautious time."""
+    needed = row["cautious"]["tokens_per_step_for"][SPEEDS[0]]
+    if needed is None:
+        return "more than a block at once"
+    steps = math.floor(row["block"] / max(needed, 1.0))
+    plain = "and that rounding weights to fp8 does no harm" if "fp8" in row["types"] else ""
+    return f"{steps} steps for {row['block']} tokens {plain}".strip()
+
+
 def measured(report: dict[str, Any]) -> str:
     """What a GPU said."""
     rates, odd = report["rates"], report["odd_shapes"]
@@ -145,6 +224,7 @@ def measured(report: dict[str, Any]) -> str:
             f"| {row['model']} | {row['types']} | {row['batch']} "
             f"| {once['median'] * 1e6:,.0f} ({once['p95'] * 1e6:,.0f}) | {share:.0%} |"
         )
+    lines += ["", *served(report["served"])]
     lines += [
         "",
         "| operation | case | types | µs, median (p95) | eager | compiled | FlashAttention |",
@@ -157,6 +237,34 @@ def measured(report: dict[str, Any]) -> str:
             f"| {row['operation']} | {row['case']} | {row['types']} | {' | '.join(cells)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def served(found: dict[str, Any]) -> list[str]:
+    """What a caller of the runtime has, by the wall clock."""
+    if found["wrong"]:
+        return [f"Through the runtime: wrong, so not timed. {'; '.join(found['wrong'])}."]
+    lines = [
+        "Through the runtime, host and all (random weights settle one token a step; more follow "
+        "from the times):",
+        "",
+        "| model | types | batch | µs a step, one at a time | µs a step, four at once "
+        "| µs for 64 tokens of context | tokens/s at 1, 2, 4, 8 tokens a step |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        times = [
+            f"{row[name] * 1e6:,.0f}"
+            for name in (
+                "interactive_step_seconds",
+                "bulk_step_seconds",
+                "context_chunk_seconds",
+            )
+        ]
+        speeds = ", ".join(f"{row['tokens_per_second'][n]:,.0f}" for n in ("1", "2", "4", "8"))
+        lines.append(
+            f"| {row['model']} | {row['types']} | {row['batch']} | {' | '.join(times)} | {speeds} |"
+        )
+    return lines
 
 
 def text() -> str:
@@ -184,8 +292,9 @@ def text() -> str:
         shortest=assumed["cautious"]["shortest_seconds"] * 1e6,
     )
     tables = "\n".join(modelled(report) for report in theory)
-    head = HEAD.format(operations="\n".join(rows))
-    return f"{head}{checks}\n## Measured\n\n{found}{model}{tables}"
+    head = HEAD.format(operations="\n".join(rows), fp8_rows=FP8_ROWS, fp8_gain=fp8_gain(theory[0]))
+    goals = f"{GOALS}{reaching(theory)}\n"
+    return f"{head}{checks}\n## Measured\n\n{found}{model}{goals}{tables}"
 
 
 def _summary(folder: str) -> str:

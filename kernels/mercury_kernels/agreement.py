@@ -24,11 +24,12 @@ def disagreement(operation: Operation, case: Case, source: Source) -> str | None
     want = _tensors({"result": wanted, "argument": wide}, operation.name)
     if [name for name, _ in have] != [name for name, _ in want]:
         return f"{operation.name} returns other tensors than its reference"
+    tolerance = getattr(case, "tolerance", operation.tolerance)
     for (name, mine), (_, its) in zip(have, want, strict=True):
-        allowed = operation.tolerance.get(mine.dtype)
+        allowed = tolerance.get(mine.dtype)
         if allowed is None:
             whole = not (mine.is_floating_point() and its.is_floating_point())
-            allowed = 0.0 if whole else operation.tolerance[source.dtype]
+            allowed = 0.0 if whole else tolerance[source.dtype]
         error = difference(mine, its)
         if not error <= allowed:
             return f"{name} is off by {error:.2e}, {allowed:.0e} is allowed"

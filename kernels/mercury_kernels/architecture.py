@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A Llama-shaped decoder, as far as kernels care. `vocabulary` rows in the head."""
+    """A Llama-shaped decoder, as far as kernels care. `vocabulary` rows in the head.
+
+    The last `gated_layers` have adapters of `gated_rank` that act at masks.
+    """
 
     name: str
     layers: int
@@ -16,6 +19,8 @@ class Architecture:
     mlp_width: int
     vocabulary: int
     qkv_bias: bool = False
+    gated_rank: int = 0
+    gated_layers: int = 0
 
     @property
     def qkv_width(self) -> int:
@@ -31,7 +36,7 @@ class Architecture:
         )
 
 
-MINI = Architecture("mini", 30, 576, 9, 3, 64, 1536, 49153)
+MINI = Architecture("mini", 30, 576, 9, 3, 64, 1536, 49152, gated_rank=32, gated_layers=22)
 QWEN_HALF = Architecture("qwen2.5-0.5b", 24, 896, 14, 2, 64, 4864, 151936, qkv_bias=True)
 QWEN_7B = Architecture("qwen2.5-7b", 28, 3584, 28, 4, 128, 18944, 152064, qkv_bias=True)
 LLAMA_8B = Architecture("llama-8b", 32, 4096, 32, 8, 128, 14336, 128256)

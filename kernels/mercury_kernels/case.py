@@ -40,18 +40,27 @@ class Case(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the tensors of a case come from: device, types, seed. None: the activations' type."""
+    """Where the tensors of a case come from: device, types, seed. None: the activations' type.
+
+    `row_dtype` is that of the activations that products take.
+    """
 
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     weight_dtype: torch.dtype | None = None
     cache_dtype: torch.dtype | None = None
+    row_dtype: torch.dtype | None = None
     seed: int = 0
 
     @property
     def weights(self) -> torch.dtype:
         """The type that weights are stored in."""
         return self.weight_dtype or self.dtype
+
+    @property
+    def rows(self) -> torch.dtype:
+        """The type of the activations that products take."""
+        return self.row_dtype or self.dtype
 
     def generator(self) -> torch.Generator:
         """A fresh generator of the CPU."""

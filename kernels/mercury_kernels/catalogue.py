@@ -22,6 +22,7 @@ class Operation:
     name: str
     weights: tuple[torch.dtype | None, ...] = (None,)
     caches: tuple[torch.dtype | None, ...] = (None,)
+    rows: tuple[torch.dtype | None, ...] = (None,)
 
     def reference(self) -> Callable[..., Any]:
         """The specification."""
@@ -36,16 +37,26 @@ class Operation:
         """Small and odd shapes."""
         return cast("Sequence[Case]", self._cases().TESTS)
 
+    def tests_of(self, source: Source) -> list[Case]:
+        """Those that this source is for: narrow rows never meet an adapter."""
+        return [
+            case for case in self.tests if source.row_dtype is None or not getattr(case, "rank", 0)
+        ]
+
     @property
     def tolerance(self) -> Tolerance:
-        """What agreement with the reference means."""
+        """What agreement with the reference means, unless a case says otherwise."""
         return cast("Tolerance", self._cases().TOLERANCE)
 
     def sources(self, device: str, dtype: torch.dtype = torch.bfloat16) -> tuple[Source, ...]:
-        """These activations with every type of weights, and of cached keys, that ships."""
+        """These activations with every type of weights, cached keys and rows that ships.
+
+        Narrow rows go with weights of their own type alone, and stand for bf16.
+        """
         return tuple(
-            Source(device, dtype, weights, cache)
-            for weights, cache in product(self.weights, self.caches)
+            Source(device, dtype, weights, cache, rows)
+            for weights, cache, rows in product(self.weights, self.caches, self.rows)
+            if rows is None or (rows == weights and dtype == torch.bfloat16)
         )
 
     def result(self, output: Any) -> Any:
@@ -67,13 +78,17 @@ WEIGHTS = (None, torch.float8_e4m3fn, torch.int8)
 CACHES = (None, torch.float8_e4m3fn)
 """Types that keys and values are kept in."""
 
+ROWS = (None, torch.float8_e4m3fn)
+"""Types of the activations that products take."""
+
 OPERATIONS = (
     Operation("norm", "add_rmsnorm"),
-    Operation("linear", "linear", WEIGHTS),
-    Operation("swiglu", "swiglu", WEIGHTS),
+    Operation("narrow", "narrow"),
+    Operation("linear", "linear", WEIGHTS, rows=ROWS),
+    Operation("swiglu", "swiglu", WEIGHTS, rows=ROWS),
     Operation("rope", "rotate_and_cache", caches=CACHES),
     Operation("attention", "attend", caches=CACHES),
-    Operation("head", "predict", WEIGHTS),
+    Operation("head", "predict", WEIGHTS, rows=ROWS),
     Operation("choose", "choose"),
     Operation("commit", "commit"),
 )

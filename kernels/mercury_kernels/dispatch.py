@@ -13,17 +13,19 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from mercury_kernels.attention.reference import attend
+from mercury_kernels.adapter import Gated
+from mercury_kernels.attention.reference import Apart, attend
 from mercury_kernels.choose.reference import Choices, Noise, choose
 from mercury_kernels.commit.reference import Policy, commit
 from mercury_kernels.head.reference import Predicted, predict
 from mercury_kernels.launch import Submit, run
 from mercury_kernels.linear.reference import linear
+from mercury_kernels.narrow.reference import narrow
 from mercury_kernels.norm.reference import add_rmsnorm
 from mercury_kernels.paged import Paged
 from mercury_kernels.rope.reference import Projection, Rotation, rotate_and_cache
 from mercury_kernels.swiglu.reference import swiglu
-from mercury_kernels.weights import Weight
+from mercury_kernels.weights import Rows, Weight
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +38,18 @@ TUNED_CAPABILITY = (9, 0)
 class Operations:
     """One implementation of every operation; each module's `reference` says what they mean.
 
-    `narrow` are the types, besides the activations' own, that weights and caches can have.
+    `narrow_types` are those, besides the activations' own, that weights and caches can have.
     """
 
     name: str
-    narrow: tuple[torch.dtype, ...]
+    narrow_types: tuple[torch.dtype, ...]
     add_rmsnorm: Callable[[Tensor, Tensor, Tensor, float], Tensor]
-    linear: Callable[[Tensor, Weight], Tensor]
-    swiglu: Callable[[Tensor, Weight, Weight], Tensor]
+    narrow: Callable[[Tensor], Weight]
+    linear: Callable[[Rows, Weight, Gated | None], Tensor]
+    swiglu: Callable[[Rows, Weight, Weight, Gated | None], Tensor]
     rotate_and_cache: Callable[[Tensor, Projection, Rotation, Tensor, Tensor, Paged], None]
-    attend: Callable[[Tensor, Tensor, Paged], Tensor]
-    predict: Callable[[Tensor, Weight, int], Predicted]
+    attend: Callable[[Tensor, Tensor, Paged, Apart | None], Tensor]
+    predict: Callable[[Rows, Weight, int, Tensor | None], Predicted]
     choose: Callable[[Predicted, Tensor, Noise, Tensor, int, int], Choices]
     commit: Callable[[Tensor, Choices, Policy, int, Tensor | None, Tensor], None]
 
@@ -57,6 +60,7 @@ def reference_operations() -> Operations:
         "reference",
         (torch.float8_e4m3fn, torch.int8),
         add_rmsnorm,
+        narrow,
         linear,
         swiglu,
         rotate_and_cache,
@@ -76,6 +80,7 @@ def triton_operations(
     from mercury_kernels.commit import kernel as commitment
     from mercury_kernels.head import kernel as head
     from mercury_kernels.linear import kernel as product
+    from mercury_kernels.narrow import kernel as narrowing
     from mercury_kernels.norm import kernel as norm
     from mercury_kernels.rope import kernel as rope
     from mercury_kernels.swiglu import kernel as gated
@@ -84,6 +89,7 @@ def triton_operations(
         "triton",
         narrow,
         partial(norm.add_rmsnorm, submit=submit),
+        partial(narrowing.narrow, submit=submit),
         partial(product.linear, submit=submit),
         partial(gated.swiglu, submit=submit),
         partial(rope.rotate_and_cache, submit=submit),

@@ -17,6 +17,7 @@ from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, 
 from mercury_kernels.agreement import disagreement
 from mercury_kernels.case import Case, Source
 from mercury_kernels.catalogue import Operation
+from mercury_kernels.weights import Rows, plain_type, wide_rows
 
 
 class Timer(Protocol):
@@ -123,19 +124,29 @@ def types(source: Source) -> str:
     """As in `bf16, fp8 weights`."""
     short = {torch.bfloat16: "bf16", torch.float32: "fp32", torch.float8_e4m3fn: "fp8"}
     named = [short[source.dtype]]
-    for what, dtype in (("weights", source.weight_dtype), ("cache", source.cache_dtype)):
+    kinds = {
+        "weights": source.weight_dtype,
+        "cache": source.cache_dtype,
+        "rows": source.row_dtype,
+    }
+    for what, dtype in kinds.items():
         if dtype is not None:
             named.append(f"{short.get(dtype, 'int8')} {what}")
     return ", ".join(named)
 
 
+def _plain(x: Rows) -> Tensor:
+    return wide_rows(x, plain_type(x))
+
+
 def _linear(given: dict[str, Any]) -> Callable[[], object]:
-    x, weight = given["x"], given["weight"].wide(given["x"].dtype)
+    x = _plain(given["x"])
+    weight = given["weight"].wide(x.dtype)
     return lambda: linear(x, weight)
 
 
 def _swiglu(given: dict[str, Any]) -> Callable[[], object]:
-    x = given["x"]
+    x = _plain(given["x"])
     gate, up = (given[name].wide(x.dtype) for name in ("gate", "up"))
     return lambda: silu(linear(x, gate)) * linear(x, up)
 
@@ -171,7 +182,8 @@ def _dense(given: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _predict(given: dict[str, Any]) -> Callable[[], object]:
-    x, weight, top = given["x"], given["weight"].wide(given["x"].dtype), given["top"]
+    x, top = _plain(given["x"]), given["top"]
+    weight = given["weight"].wide(x.dtype)
 
     def call() -> object:
         logits = linear(x, weight).float()

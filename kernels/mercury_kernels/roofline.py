@@ -4,7 +4,7 @@ A model, not a measurement. Every operation takes as long as the slower of its m
 its arithmetic at an assumed share of the chip's peak, and every launch adds the gap between two
 nodes of a CUDA graph. Partial sums count as memory traffic, though most stay in the second-level
 cache. Narrow weights save bytes, not arithmetic: they are widened to bf16 before they are
-multiplied.
+multiplied, unless the rows are narrow, too: then products run at the rate of fp8.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,17 @@ from mercury_kernels.workload import Workload, parts
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """Peaks from the data sheet: bytes a second, dense bf16 FLOPs a second."""
+    """Peaks from the data sheet: bytes a second, dense FLOPs a second in bf16 and in fp8."""
 
     name: str
     bandwidth: float
     bf16: float
+    fp8: float
 
 
-H100 = Chip("H100 SXM", 3.35e12, 989e12)
-H200 = Chip("H200", 4.8e12, 989e12)
+H100 = Chip("H100 SXM", 3.35e12, 989e12, 1979e12)
+H200 = Chip("H200", 4.8e12, 989e12, 1979e12)
+PRODUCTS = ("linear", "swiglu", "head")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ def seconds(work: Workload, chip: Chip, assumed: Assumptions = EXPECTED) -> floa
     for part in parts(work):
         once = part.case.cost(work.source)
         memory = once.bytes / (chip.bandwidth * assumed.memory)
-        arithmetic = once.flops / (chip.bf16 * assumed.arithmetic)
+        narrow = work.source.row_dtype is not None and part.operation in PRODUCTS
+        peak = chip.fp8 if narrow else chip.bf16
+        arithmetic = once.flops / (peak * assumed.arithmetic)
         busy = max(memory, arithmetic, assumed.shortest_seconds * part.launches)
         total += part.count * (busy + assumed.gap_seconds * part.launches)
     return total

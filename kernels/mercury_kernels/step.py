@@ -1,25 +1,39 @@
 """One denoise step over a batch of blocks: the network, the choice of tokens, their commitment.
 
 Everything it reads and writes between steps lives in a `State` whose buffers never move, and
-nothing in it depends on their contents, so that k steps can be captured once as a CUDA graph and
-replayed: k = 1 where every draft is shown, more in bulk. Knows no text and no clock.
+nothing in it depends on their contents, so that `passes` can capture it once and replay it. Knows
+no text and no clock.
 """
 
 # mypy: allow-untyped-calls
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from mercury_kernels.adapter import Adapter, Gated
+from mercury_kernels.attention.reference import Apart
 from mercury_kernels.choose.reference import Noise
 from mercury_kernels.commit.reference import Policy
 from mercury_kernels.dispatch import Operations
+from mercury_kernels.head.reference import Predicted
 from mercury_kernels.paged import PAGE, Paged
 from mercury_kernels.rope.reference import Projection, Rotation
-from mercury_kernels.weights import Weight
+from mercury_kernels.weights import Rows, Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """Those of one layer that act at masks, of the products that `LayerWeights` has."""
+
+    qkv: Adapter
+    output: Adapter
+    gate_up: Adapter
+    down: Adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +48,17 @@ class LayerWeights:
     gate: Weight
     up: Weight
     down: Weight
+    adapters: Adapters | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A Llama-shaped decoder on one device. `embedding` [V, N] sets the activation type."""
+    """A Llama-shaped decoder on one device. `embedding` [V, N] sets the activation type.
+
+    `vocabulary` as in `predict`. `mask_id` is the id that adapters act at, None without adapters;
+    with them the tokens of a block see no masks, and stay the autoregressive network's. A step of
+    `narrow_from` rows or more narrows its activations before each product: weights must be fp8.
+    """
 
     embedding: Tensor
     layers: tuple[LayerWeights, ...]
@@ -49,6 +69,14 @@ class Network:
     kv_heads: int
     head_width: int
     eps: float
+    vocabulary: Tensor | None = None
+    mask_id: int | None = None
+    narrow_from: int | None = None
+
+    def empty_pages(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Room for keys and values: [layers, 2, count, PAGE, H, D]."""
+        shape = (len(self.layers), 2, count, PAGE, self.kv_heads, self.head_width)
+        return torch.zeros(shape, dtype=dtype, device=self.embedding.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +102,19 @@ class Bucket:
     pages: int
 
 
+SIZES = ((1, 32), (1, 16), (1, 64), (8, 32), (32, 32))
+"""(batch, block): interactive, with shorter and longer blocks and for context, then served."""
+
+PAGES = (8, 32, 128)
+"""Pages of a sequence: contexts and blocks of up to 512, 2,048 and 8,192 tokens."""
+
+FP8_ROWS, FP8_WIDTH = 256, 2048
+"""From so many rows of a step on, in networks so wide, it is worth multiplying in fp8: with fewer,
+narrowing rows takes more time than arithmetic loses."""
+
+BUCKETS = tuple(Bucket(batch, block, pages) for batch, block in SIZES for pages in PAGES)
+
+
 def smallest_bucket(
     buckets: Iterable[Bucket], batch: int, block: int, context: int
 ) -> Bucket | None:
@@ -89,18 +130,55 @@ def smallest_bucket(
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """The buffers of a bucket, on the device.
+class Inputs:
+    """What a step is told, as parts of one int32 buffer `whole`, so that one copy brings it all.
 
-    `ids` [B, T] int32; `start` [B] int32, the block's first position in its sequence; `visible`
-    [B, T] int32, see `attend`; `caches`, one a layer, share a table; `floor` [B] fp32 or None, see
-    `commit`; `left` [B] int32, how many positions are open after the step. A row without a
-    sequence has no open position, sees nothing, and owns its pages.
+    `ids` [B, T]; `start` [B], the block's first position in its sequence; `visible` [B, T], see
+    `attend`; `table` [B, P], see `Paged`. Zeros everywhere stand for no sequence.
     """
 
+    whole: Tensor
     ids: Tensor
     start: Tensor
     visible: Tensor
+    table: Tensor
+
+    @classmethod
+    def of(cls, whole: Tensor, bucket: Bucket) -> "Inputs":
+        """The parts of a buffer of `size(bucket)` numbers."""
+        parts, at = [], 0
+        for shape in _shapes(bucket):
+            count = math.prod(shape)
+            parts.append(whole.narrow(0, at, count).view(shape))
+            at += _aligned(count)
+        return cls(whole, *parts)
+
+    @staticmethod
+    def size(bucket: Bucket) -> int:
+        """How many numbers that takes."""
+        return sum(_aligned(math.prod(shape)) for shape in _shapes(bucket))
+
+
+def _shapes(bucket: Bucket) -> tuple[tuple[int, ...], ...]:
+    block = (bucket.batch, bucket.block)
+    return block, (bucket.batch,), block, (bucket.batch, bucket.pages)
+
+
+def _aligned(count: int) -> int:
+    """Kernels rely on addresses that are multiples of 16 bytes."""
+    return -(-count // 4) * 4
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The buffers of a bucket, on the device.
+
+    `caches`, one a layer, share the table of the inputs; `floor` [B] fp32 or None, see `commit`;
+    `left` [B] int32, how many positions are open after the step. A row without a sequence has no
+    open position, sees nothing, and owns its pages.
+    """
+
+    inputs: Inputs
     caches: tuple[Paged, ...]
     noise: Noise
     policy: Policy
@@ -108,98 +186,87 @@ class State:
     left: Tensor
 
     @classmethod
-    def empty(cls, network: Network, bucket: Bucket, pages: int, cache: torch.dtype) -> "State":
-        """Buffers with no sequence in them, over `pages` pages a layer; the policy a threshold."""
+    def empty(cls, network: Network, bucket: Bucket, pages: Tensor) -> "State":
+        """Buffers with no sequence in them over some pages (`Network.empty_pages`); the policy a
+        threshold. All tables point at page 0.
+        """
         device = network.embedding.device
         batch = bucket.batch
-        whole = torch.zeros(batch, dtype=torch.int32, device=device)
+        whole = torch.zeros(Inputs.size(bucket), dtype=torch.int32, device=device)
+        inputs = Inputs.of(whole, bucket)
         real = torch.zeros(batch, dtype=torch.float32, device=device)
-        table = whole.new_zeros(batch, bucket.pages)
-        held = torch.zeros(
-            (len(network.layers), 2, pages, PAGE, network.kv_heads, network.head_width),
-            dtype=cache,
-            device=device,
-        )
+        none = torch.zeros(batch, dtype=torch.int32, device=device)
         return cls(
-            ids=whole.new_zeros(batch, bucket.block),
-            start=whole.clone(),
-            visible=whole.new_zeros(batch, bucket.block),
+            inputs=inputs,
             caches=tuple(
-                Paged(keys, values, table)
-                for keys, values in (layer.unbind() for layer in held.unbind())
+                Paged(keys, values, inputs.table)
+                for keys, values in (layer.unbind() for layer in pages.unbind())
             ),
             noise=Noise(
                 seeds=torch.zeros(batch, dtype=torch.int64, device=device),
-                start=whole.clone(),
+                start=none.clone(),
                 temperature=real.clone(),
-                rank=whole.clone(),
+                rank=none.clone(),
             ),
             policy=Policy("threshold", torch.full_like(real, 0.9)),
             floor=None,
-            left=whole.clone(),
+            left=none.clone(),
         )
 
 
-def hidden_states(network: Network, state: State, do: Operations) -> Tensor:
-    """The network over every block: [B · T, N] after the last norm; caches hold the blocks too."""
-    batch, block = state.ids.shape
+def hidden_states(network: Network, state: State, do: Operations) -> Rows:
+    """The network over every block: [B · T, N] after the last norm, as `predict` takes
+    them; caches hold the blocks too."""
+    given = state.inputs
+    batch, block = given.ids.shape
     rows = batch * block
-    residual = embedding(state.ids.view(rows), network.embedding)
+    ids = given.ids.view(rows)
+    residual = embedding(ids, network.embedding)
     width = residual.shape[1]
     parts = torch.empty(0, rows, width, dtype=torch.float32, device=residual.device)
+    narrows = network.narrow_from is not None and rows >= network.narrow_from
+
+    def taken(x: Tensor) -> Rows:
+        return do.narrow(x) if narrows else x
+
+    mask_id = network.mask_id
+    apart = None if mask_id is None else Apart(given.ids, mask_id, given.start)
     for layer, cache in zip(network.layers, state.caches, strict=True):
+        gated = _gated(layer.adapters, ids, mask_id)
         x = do.add_rmsnorm(parts, residual, layer.attention_norm, network.eps)
         q = x.new_empty(batch, block, network.heads, network.head_width)
-        projected = do.linear(x, layer.qkv)
-        do.rotate_and_cache(projected, layer.after, network.rotation, state.start, q, cache)
-        mixed = do.attend(q, state.visible, cache)
-        parts = do.linear(mixed.view(rows, -1), layer.output)
+        projected = do.linear(taken(x), layer.qkv, gated["qkv"])
+        do.rotate_and_cache(projected, layer.after, network.rotation, given.start, q, cache)
+        mixed = do.attend(q, given.visible, cache, apart)
+        parts = do.linear(taken(mixed.view(rows, -1)), layer.output, gated["output"])
         x = do.add_rmsnorm(parts, residual, layer.mlp_norm, network.eps)
-        parts = do.linear(do.swiglu(x, layer.gate, layer.up), layer.down)
-    return do.add_rmsnorm(parts, residual, network.norm, network.eps)
+        inner = do.swiglu(taken(x), layer.gate, layer.up, gated["gate_up"])
+        parts = do.linear(taken(inner), layer.down, gated["down"])
+    return taken(do.add_rmsnorm(parts, residual, network.norm, network.eps))
+
+
+def _gated(
+    adapters: Adapters | None, ids: Tensor, mask_id: int | None
+) -> Mapping[str, Gated | None]:
+    """The adapters of a layer, at the masks among its rows."""
+    if adapters is None or mask_id is None:
+        return dict.fromkeys(("qkv", "output", "gate_up", "down"))
+    return {
+        "qkv": Gated(adapters.qkv, ids, mask_id),
+        "output": Gated(adapters.output, ids, mask_id),
+        "gate_up": Gated(adapters.gate_up, ids, mask_id),
+        "down": Gated(adapters.down, ids, mask_id),
+    }
+
+
+def expect(network: Network, state: State, top: int, do: Operations) -> Predicted:
+    """Run every block: what the network expects at each of its rows. Settles nothing."""
+    return do.predict(hidden_states(network, state, do), network.head, top, network.vocabulary)
 
 
 def denoise(network: Network, state: State, rules: Rules, do: Operations) -> None:
     """One step: run every block, settle what the policy chooses, count what is left."""
-    predicted = do.predict(hidden_states(network, state, do), network.head, rules.top)
-    choices = do.choose(
-        predicted, state.ids, state.noise, rules.forbidden, rules.end_id, rules.shift
-    )
-    do.commit(state.ids, choices, state.policy, rules.mask_id, state.floor, state.left)
-
-
-class GraphedSteps:
-    """`steps` denoise steps of a state, captured once and replayed without touching the host.
-
-    Needs CUDA. Fill the state's buffers, `start()`, and ask `ready()` until it is so; then `ids`
-    and `left`, in pinned host memory, hold the blocks and how many positions each has open.
-    """
-
-    def __init__(
-        self, network: Network, state: State, rules: Rules, do: Operations, steps: int
-    ) -> None:
-        self.ids = torch.empty_like(state.ids, device="cpu").pin_memory()
-        self.left = torch.empty_like(state.left, device="cpu").pin_memory()
-        self._copied = torch.cuda.Event()
-        self._graph = torch.cuda.CUDAGraph()
-        before = state.ids.clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # compiles what is not compiled yet: no capture can
-            denoise(network, state, rules, do)
-        torch.cuda.current_stream().wait_stream(stream)
-        state.ids.copy_(before)
-        with torch.cuda.graph(self._graph):
-            for _ in range(steps):
-                denoise(network, state, rules, do)
-            self.ids.copy_(state.ids, non_blocking=True)
-            self.left.copy_(state.left, non_blocking=True)
-
-    def start(self) -> None:
-        """Queue the steps; returns at once."""
-        self._graph.replay()
-        self._copied.record()
-
-    def ready(self) -> bool:
-        """Whether the steps last started are done. Never waits."""
-        return bool(self._copied.query())
+    predicted = expect(network, state, rules.top, do)
+    ids = state.inputs.ids
+    choices = do.choose(predicted, ids, state.noise, rules.forbidden, rules.end_id, rules.shift)
+    do.commit(ids, choices, state.policy, rules.mask_id, state.floor, state.left)

@@ -5,7 +5,7 @@ that a warp group's tensor-core instruction wants, the few tokens of a block its
 way round, sixteen tokens would waste three quarters of it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -40,19 +40,26 @@ def token_tile(tokens: int) -> int:
     return next((size for size in (16, 32, 64) if tokens <= size), 128)
 
 
-def step_depth(values: torch.dtype, tokens: int) -> int:
+def step_depth(values: torch.dtype, rows: torch.dtype, tokens: int) -> int:
     """How much of the depth to load at a time: 128 bytes of each row, where registers allow it.
 
-    Narrow weights are widened in registers; from 64 tokens on, that and the sums would spill.
+    Narrow weights are widened in registers unless the rows are narrow, too; from 64 tokens on, that
+    and the sums would spill.
     """
-    return 128 if values.itemsize == 1 and tokens < 64 else 64
+    widened = values.itemsize < rows.itemsize
+    return 128 if values.itemsize == 1 and not (widened and tokens >= 64) else 64
 
 
-def tile_for(tokens: int, values: torch.dtype) -> Tile:
+def tile_for(tokens: int, values: torch.dtype, rows: torch.dtype) -> Tile:
     """Narrow over the features where tokens are few: more programs, more bandwidth."""
     size = token_tile(tokens)
-    depth = step_depth(values, size)
+    depth = step_depth(values, rows, size)
     return Tile(size, 128, depth, 8, 3) if size == 128 else Tile(size, 64, depth, 4, 4)
+
+
+def inner_half(tile: Tile) -> Tile:
+    """Where an adapter is computed besides: its inner half takes the memory of a stage."""
+    return replace(tile, stages=3) if tile.tokens < 128 else replace(tile, stages=2)
 
 
 def splits(tokens: int, features: int, depth: int, tile: Tile) -> int:

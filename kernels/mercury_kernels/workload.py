@@ -5,6 +5,7 @@ What ships is what a step of these workloads launches, nothing else.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 
@@ -16,12 +17,23 @@ from mercury_kernels.choose.cases import ChooseCase
 from mercury_kernels.commit.cases import KINDS, CommitCase
 from mercury_kernels.head.cases import HeadCase
 from mercury_kernels.linear.cases import LinearCase
+from mercury_kernels.narrow.cases import NarrowCase
 from mercury_kernels.norm.cases import NormCase
+from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import Before, RopeCase
+from mercury_kernels.step import FP8_ROWS, FP8_WIDTH, PAGES, SIZES
 from mercury_kernels.swiglu.cases import SwigluCase
 
 PLAIN = Source("meta", torch.bfloat16)
 NARROW = Source("meta", torch.bfloat16, torch.float8_e4m3fn)
+FP8 = Source("meta", torch.bfloat16, torch.float8_e4m3fn, row_dtype=torch.float8_e4m3fn)
+"""Products in fp8 throughout: each row is narrowed before it is multiplied."""
+
+
+def multiplies_in_fp8(architecture: Architecture, rows: int) -> bool:
+    """Whether products in fp8 ship for a step of so many rows: see `FP8_ROWS`, `FP8_WIDTH`."""
+    wide = architecture.width >= FP8_WIDTH and not architecture.gated_layers
+    return wide and rows >= FP8_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +69,46 @@ def parts(work: Workload) -> list[Part]:
     qkv = LinearCase(rows, a.qkv_width, a.width)
     output = LinearCase(rows, a.width, a.heads * a.head_width)
     down = LinearCase(rows, a.width, a.mlp_width)
-    attention = AttentionCase((work.context,) * work.batch, work.block, heads, a.head_width)
     starts = (work.context,) * work.batch
+    attention = attention_of(work)
     before: Before = "bias" if a.qkv_bias else "nothing"
     rope = RopeCase(starts, work.block, heads, a.head_width, qkv.splits(source), before)
-    return [
+    found = [
         Part("norm", NormCase(rows, a.width, 0), 1),
         Part("norm", NormCase(rows, a.width, output.splits(source)), a.layers),
         Part("norm", NormCase(rows, a.width, down.splits(source)), a.layers),
-        Part("linear", qkv, a.layers),
         Part("rope", rope, a.layers),
         Part("attention", attention, a.layers, 2 if attention.splits() > 1 else 1),
-        Part("linear", output, a.layers),
-        Part("swiglu", SwigluCase(rows, a.mlp_width, a.width), a.layers),
-        Part("linear", down, a.layers),
         Part("head", HeadCase(rows, a.vocabulary, a.width, 16), 1, 2),
         Part("choose", ChooseCase((0.0,) * work.batch, work.block, 16), 1),
         Part("commit", CommitCase((1.0,) * work.batch, work.block, "threshold", 0.9), 1),
     ]
+    for rank, layers in ((0, a.layers - a.gated_layers), (a.gated_rank, a.gated_layers)):
+        products = [
+            Part("linear", replace(case, rank=rank), layers) for case in (qkv, output, down)
+        ]
+        gated = SwigluCase(rows, a.mlp_width, a.width, rank)
+        found += [*products, Part("swiglu", gated, layers)] if layers else []
+    if source.row_dtype is not None:
+        widths = (a.width, 2 * a.layers + 1), (a.heads * a.head_width, a.layers)
+        for width, count in (*widths, (a.mlp_width, a.layers)):
+            found.append(Part("narrow", NarrowCase(rows, width), count))
+    return found
+
+
+def attention_of(work: Workload) -> AttentionCase:
+    """The attention of one layer."""
+    a = work.architecture
+    return AttentionCase(
+        (work.context,) * work.batch,
+        work.block,
+        (a.heads, a.kv_heads),
+        a.head_width,
+        sees="apart" if a.gated_rank else "block",
+    )
 
 
 Sizes = Sequence[tuple[int, int]]
-
-SIZES: Sizes = ((1, 32), (1, 16), (1, 64), (8, 32), (32, 32))
-"""(batch, block): interactive, with shorter and longer blocks and for context, then served."""
 
 
 def shipped(
@@ -88,26 +116,40 @@ def shipped(
 ) -> Iterator[tuple[Case, Source]]:
     """Every case of an operation that ships, once, those in plain types first."""
     seen = set()
-    for weights in WEIGHTS:
-        for cache in CACHES:
-            source = Source(device, torch.bfloat16, weights, cache)
-            own = replace(
-                source,
-                weight_dtype=weights if weights in operation.weights else None,
-                cache_dtype=cache if cache in operation.caches else None,
-            )
-            for case in _cases(operation.folder, source, sizes):
-                if (case, own) not in seen:
-                    seen.add((case, own))
-                    yield case, own
+    plain = [Source(device, torch.bfloat16, *kinds) for kinds in product(WEIGHTS, CACHES)]
+    for source in (*plain, replace(FP8, device=device)):
+        own = replace(
+            source,
+            weight_dtype=source.weight_dtype if source.weight_dtype in operation.weights else None,
+            cache_dtype=source.cache_dtype if source.cache_dtype in operation.caches else None,
+            row_dtype=source.row_dtype if source.row_dtype in operation.rows else None,
+        )
+        for case in _cases(operation.folder, source, sizes):
+            if (case, own) not in seen:
+                seen.add((case, own))
+                yield case, own
 
 
 def _cases(folder: str, source: Source, sizes: Sizes) -> Iterator[Case]:
     for batch, block in sizes:
         for architecture in ARCHITECTURES:
             work = Workload(architecture, batch, block, source=source)
+            if source.row_dtype is not None and not multiplies_in_fp8(architecture, work.rows):
+                continue
             yield from (part.case for part in parts(work) if part.operation == folder)
+            if folder == "attention":
+                yield from _other_splits(work)
         if folder == "commit":
             opened = (1.0,) * batch
             yield from (CommitCase(opened, block, *kind, floor=0.3) for kind in KINDS)
             yield from (CommitCase(opened, block, *kind) for kind in KINDS)
+
+
+def _other_splits(work: Workload) -> Iterator[AttentionCase]:
+    """The attention of the other buckets, where it is another binary."""
+    seen = {attention_of(work).splits()}
+    for pages in PAGES:
+        case = attention_of(replace(work, context=pages * PAGE - work.block))
+        if case.splits() not in seen:
+            seen.add(case.splits())
+            yield case

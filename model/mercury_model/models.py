@@ -170,7 +170,7 @@ def remove(name: str, *, cache_dir: Path) -> int:
     return freed
 
 
-def load(name: str, *, cache_dir: Path, threads: int = 0, runtime: Kind = "onnx") -> LoadedModel:
+def load(name: str, *, cache_dir: Path, threads: int = 0, runtime: Kind = "best") -> LoadedModel:
     """Make a model ready to run; quick from the second time on.
 
     `threads` 0 means one per physical core. Raises WeightsMissing, WeightsAltered,

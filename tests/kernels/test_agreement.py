@@ -1,6 +1,5 @@
 """Every kernel against its reference, over every odd shape of its cases."""
 
-import itertools
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +11,11 @@ from mercury_kernels.catalogue import OPERATIONS, Operation
 
 def narrow(source: Source) -> list[str]:
     """What is stored narrower than the activations."""
-    types = [("weights", source.weight_dtype), ("cache", source.cache_dtype)]
+    types = [
+        ("weights", source.weight_dtype),
+        ("cache", source.cache_dtype),
+        ("rows", source.row_dtype),
+    ]
     return [f"{what}:{str(dtype)[6:]}" for what, dtype in types if dtype is not None]
 
 
@@ -20,7 +23,8 @@ ROWS = [
     pytest.param(operation, case, source, id="-".join(name))
     for operation in OPERATIONS
     for dtype in (torch.float32, torch.bfloat16)
-    for source, case in itertools.product(operation.sources("cpu", dtype), operation.tests)
+    for source in operation.sources("cpu", dtype)
+    for case in operation.tests_of(source)
     for name in [(operation.name, case.name, str(dtype)[6:], *narrow(source))]
 ]
 

@@ -51,6 +51,8 @@ def judge(report: dict[str, Any]) -> list[str]:
             problems.append(f"{name}: {made['spills']} spills, {made['stack']} bytes of stack")
         if made["products"] and not (made["tensor_core"] and made["async_copies"]):
             problems.append(f"{name}: a matrix product without wgmma or asynchronous copies")
+        if "](*fp8" in name and made["products"] and not made["fp8"]:
+            problems.append(f"{name}: rows and weights in fp8 that are not multiplied in it")
         if report["triton"] == LIMITS["triton"]:
             problems += [
                 f"{name}: {made[what]} {what}, {limit[what]} before"
@@ -92,6 +94,15 @@ def test_the_judge_sees_a_spill_a_lost_tensor_core_and_a_grown_register_count() 
         report = {**LIMITS, "configurations": {name: {**limit, **worse}}}
         assert len(judge(report)) == 1
     assert judge({**LIMITS, "configurations": {"another": limit}}) != []
+
+
+def test_the_judge_sees_products_of_fp8_that_are_widened() -> None:
+    narrow = {n: each for n, each in LIMITS["configurations"].items() if "](*fp8" in n}
+    kernels = {name.split("[")[0] for name, made in narrow.items() if made["products"]}
+    assert kernels == {"linear_part", "swiglu_tile", "predict_tile"}
+    name, limit = next(iter(narrow.items()))
+    report = {**LIMITS, "configurations": {name: {**limit, "fp8": 0}}}
+    assert "multiplied" in judge(report)[0]
 
 
 def test_committed_limits_leave_room_for_their_programs_on_a_multiprocessor() -> None:

@@ -29,7 +29,9 @@ def state(block: list[tuple[bool, int, int, int]]) -> tuple[torch.Tensor, Choice
     confidence, entropy, kept = (torch.tensor(f / 64, dtype=torch.float32)[None] for f in figures)
     ids = torch.where(torch.tensor(opened), MASK, 10).int()[None]
     tokens = torch.arange(20, 20 + len(block), dtype=torch.int32)[None]
-    view = unmask.View(opened.astype(np.bool_), confidence[0].numpy(), entropy[0].numpy())
+    sure = confidence[0].numpy()
+    never = np.full_like(sure, np.inf)
+    view = unmask.View(opened.astype(np.bool_), sure, entropy[0].numpy(), never, sure)
     return ids, Choices(tokens, confidence, entropy, kept), view
 
 
@@ -67,7 +69,7 @@ def test_a_pace_read_off_a_schedule_commits_what_the_host_commits(
     for remaining in range(size + 1):
         opened = np.arange(size) < remaining
         level = np.zeros(size, np.float32)
-        counts.append(int(pace(unmask.View(opened, level, level)).sum()))
+        counts.append(int(pace(unmask.View(opened, level, level, level, level)).sum()))
     commit(
         ids, choices, Policy("count", torch.tensor(counts, dtype=torch.int32)), MASK, None, count()
     )

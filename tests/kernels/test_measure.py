@@ -138,3 +138,32 @@ print(json.dumps([bench.modelled(bench.H100), bench.modelled(bench.H200)]))
     for name, rows in zip(("h100-sxm", "h200"), json.loads(done.stdout), strict=True):
         path = KERNELS / "results" / f"modelled-{name}.json"
         assert json.loads(path.read_text())["steps"] == rows, "run python kernels/bench.py"
+
+
+def test_the_runtime_is_asked_whether_it_is_right_and_how_fast_it_is() -> None:
+    """On a CPU over the reference, a small shape: what a GPU is asked runs."""
+    code = """
+import json, time, torch
+import end_to_end as e
+from mercury_kernels.architecture import Architecture
+from mercury_kernels.dispatch import reference_operations
+from mercury_kernels.passes import Engine
+from mercury_kernels.replay import Eager
+from mercury_kernels.workload import Workload
+do = reference_operations()
+off = e.differences(do, Eager, "cpu")
+small = Architecture("small", 2, 32, 4, 2, 16, 48, 950, gated_rank=3, gated_layers=1)
+work = Workload(small, 2, block=8, context=70)
+network = e.random_network(small, torch.float32, 8192, "cpu")
+found = e.through_the_runtime(work, Engine(network, do, Eager), time.perf_counter, runs=2)
+print(json.dumps([off, found]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=KERNELS, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    off, found = json.loads(done.stdout)
+    assert len(off) == 6
+    assert max(off.values()) < 1e-4
+    assert found["measured_tokens_per_second"] > 0
+    assert found["tokens_per_second"]["8"] > found["tokens_per_second"]["1"]

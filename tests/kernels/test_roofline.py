@@ -23,7 +23,7 @@ from mercury_kernels.roofline import (
     tokens_per_second,
     tokens_per_step_for,
 )
-from mercury_kernels.workload import NARROW, Workload, parts
+from mercury_kernels.workload import FP8, NARROW, Workload, parts
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
@@ -53,6 +53,17 @@ def test_the_model_launches_what_the_step_launches() -> None:
 def test_narrow_weights_nearly_halve_a_step_at_batch_one() -> None:
     plain = Workload(QWEN_7B, 1)
     assert cost(replace(plain, source=NARROW)).bytes < 0.56 * cost(plain).bytes
+
+
+def test_products_in_fp8_pay_for_large_networks_and_batches_alone() -> None:
+    def faster(architecture: Architecture, batch: int) -> float:
+        narrow = Workload(architecture, batch, source=NARROW)
+        return seconds(narrow, H100) / seconds(replace(narrow, source=FP8), H100)
+
+    assert faster(QWEN_7B, 32) > 1.6
+    assert faster(LLAMA_8B, 8) > 1.3
+    assert faster(QWEN_7B, 1) < 1
+    assert faster(QWEN_HALF, 1) < 1 < faster(QWEN_HALF, 8) < 1.1
 
 
 def test_more_bandwidth_less_overhead_or_fewer_sequences_never_cost_time() -> None:

@@ -350,7 +350,7 @@ from mercury_model import models
 from mercury_model.checkpoint import Tensors, merge
 from mercury_model.config import ModelConfig
 from mercury_model.infill import Gap, Infiller, Sampling
-model = models.load("tiny", cache_dir=Path({str(tmp_path)!r}))
+model = models.load("tiny", cache_dir=Path({str(tmp_path)!r}), runtime="onnx")
 *_, draft = Infiller(model.card, model.tokenizer, model.runtime).drafts(Gap("x = ", ""), Sampling())
 assert draft.finished
 heavy = {{"torch", "matplotlib", "transformers"}} & set(sys.modules)
@@ -362,7 +362,7 @@ assert not heavy, heavy
 @pytest.mark.mini
 def test_mini_in_int8_stays_close_to_torch_in_fp32(cache_dir: Path) -> None:
     """On code it was not trained on, at clean rows and at the masks behind them."""
-    loaded = models.load("mini", cache_dir=cache_dir, threads=1)
+    loaded = models.load("mini", cache_dir=cache_dir, threads=1, runtime="onnx")
     mask = loaded.card.infill.mask_id
     weights = models.merged(models.find("mini"), cache_dir)
     network = denoiser(loaded.card.architecture, weights, mask)

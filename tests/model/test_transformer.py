@@ -16,8 +16,13 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from mercury_kernels.dispatch import reference_operations
+from mercury_kernels.passes import Engine
+from mercury_kernels.replay import Eager
 from mercury_model import checkpoint
 from mercury_model.families import read_config
+from mercury_model.runtime.kernels import KernelRuntime
+from mercury_model.runtime.network import placed
 from mercury_model.runtime.torch import TorchRuntime, denoiser
 
 SMALL = {
@@ -59,6 +64,39 @@ def test_logits_agree_with_transformers(peer: PreTrainedModel, tmp_path: Path) -
     with torch.no_grad():
         expected = peer(torch.tensor([ids])).logits[0]
     torch.testing.assert_close(runtime.logits(runtime.new_kv(), ids), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("peer", peers(), ids=["llama-tied", "llama", "qwen2", "qwen3"])
+def test_the_kernels_run_what_transformers_saves_after_a_context_and_over_a_canvas(
+    peer: PreTrainedModel, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        for parameter in peer.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    peer.save_pretrained(tmp_path)
+    family, config = read_config(json.loads((tmp_path / "config.json").read_text()))
+    tensors = checkpoint.read_hub(tmp_path, family.rename)
+    network = placed(config, tensors, torch.device("cpu"), 82, 256, torch.float32)
+    runtime = KernelRuntime(Engine(network, reference_operations(), Eager), config, 82)
+    ids = [int(each) for each in np.random.default_rng(1).integers(0, 82, 90)]
+    kv = runtime.new_kv()
+    runtime.extend(kv, ids[:64])
+    expected = _probabilities(peer, ids)[64:]
+    after = runtime.verify(kv, ids[64:])
+    np.testing.assert_allclose(after.probs, expected.topk(16).values.numpy(), atol=1e-4)
+    # A canvas sees all of itself: it is a block after no context.
+    canvas = [*ids[:30], *[82] * 20, *ids[30:43]]
+    everything = torch.zeros(1, 1, len(canvas), len(canvas))
+    expected = _probabilities(peer, canvas, everything)
+    found = runtime.denoise(runtime.new_kv(), canvas)
+    np.testing.assert_allclose(found.probs, expected.topk(16).values.numpy(), atol=1e-4)
+
+
+def _probabilities(
+    peer: PreTrainedModel, ids: list[int], mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    with torch.no_grad():
+        return peer(torch.tensor([ids]), attention_mask=mask).logits[0].softmax(-1)
 
 
 @pytest.mark.mini

@@ -5,12 +5,15 @@ from typing import Any, Literal
 
 import torch
 
+from mercury_kernels.attention.reference import Apart
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import scattered
 from mercury_kernels.tile import QUERY_ROWS, context_splits
 
 TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
+
+MASK = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class AttentionCase:
     heads: tuple[int, int]
     width: int
     after: int = 0
-    sees: Literal["block", "causal"] = "block"
+    sees: Literal["block", "causal", "apart"] = "block"
     pages: int = 0
 
     @property
@@ -35,7 +38,7 @@ class AttentionCase:
         return (
             shape
             + (f"-after{self.after}" if self.after else "")
-            + ("-causal" if self.sees == "causal" else "")
+            + ("" if self.sees == "block" else f"-{self.sees}")
         )
 
     def lengths(self) -> list[int]:
@@ -67,7 +70,14 @@ class AttentionCase:
             "q": source.normal(generator, batch, self.tokens, self.heads[0], self.width),
             "visible": source.numbers(visible),
             "cache": scattered(batch, pages, (self.heads[1], self.width), source, generator),
+            "apart": self.apart(source) if self.sees == "apart" else None,
         }
+
+    def apart(self, source: Source) -> Apart:
+        """Blocks of tokens and masks in turn, two of each."""
+        block = [MASK if t % 4 > 1 else t for t in range(self.tokens)]
+        starts = [max(0, context) for context in self.contexts]
+        return Apart(source.numbers([block] * len(starts)), MASK, source.numbers(starts))
 
     def cost(self, source: Source) -> Cost:
         """Keys and values read once, queries read, the result written; partial results both."""
@@ -89,4 +99,5 @@ TESTS = (
     AttentionCase((130, 64), 9, (8, 8), 16, after=37),
     AttentionCase((0, 200), 20, (9, 3), 64, sees="causal"),
     AttentionCase((1,), 32, (7, 1), 16, pages=9),
+    AttentionCase((61, 0, -1), 7, (3, 1), 16, sees="apart"),
 )

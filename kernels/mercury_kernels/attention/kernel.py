@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from mercury_kernels.attention.reference import Apart
 from mercury_kernels.check import TensorMismatch, require
 from mercury_kernels.launch import Launch, Submit, run
 from mercury_kernels.paged import PAGE, Paged
@@ -22,9 +23,10 @@ from mercury_kernels.tile import QUERY_ROWS, context_splits, precision
 COMBINED_ROWS = 4
 
 
-@triton.jit(do_not_specialize=["tokens", "kv_heads", "group", "pages"])
+@triton.jit(do_not_specialize=["tokens", "kv_heads", "group", "pages", "mask_id"])
 def attend_split(
-    q, visible, keys, values, table, out, lse, scale, tokens, kv_heads, group, pages,
+    q, visible, ids, start, keys, values, table, out, lse, scale,
+    tokens, kv_heads, group, pages, mask_id,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, PAGE: tl.constexpr, SPLITS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -40,6 +42,10 @@ def attend_split(
     head = token * (kv_heads * group) + kv_head * group + row % group
     d = tl.arange(0, WIDTH)
     sees = tl.load(visible + token, mask=inside, other=0)
+    if ids is not None:
+        begin = tl.load(start + sequence)
+        is_token = tl.load(ids + token, mask=inside, other=mask_id) != mask_id
+        sees = tl.where(is_token, tl.minimum(sees, begin + row // group + 1), sees)
     queries = tl.load(q + head[:, None] * WIDTH + d[None, :], mask=inside[:, None], other=0.0)
 
     count = tl.max(sees, 0)
@@ -56,7 +62,13 @@ def attend_split(
         k = tl.load(keys + at[None, :] + d[:, None], mask=held[None, :], other=0.0)
         v = tl.load(values + at[:, None] + d[None, :], mask=held[:, None], other=0.0)
         scores = tl.dot(queries, k.to(queries.dtype), input_precision=PRECISION) * scale
-        scores = tl.where(key[None, :] < sees[:, None], scores, -float("inf"))
+        seen = key[None, :] < sees[:, None]
+        if ids is not None:
+            place = key - begin
+            of_block = (place >= 0) & (place < tokens)
+            its = tl.load(ids + sequence.to(tl.int64) * tokens + place, mask=of_block, other=0)
+            seen = seen & ~(is_token[:, None] & (of_block & (its == mask_id))[None, :])
+        scores = tl.where(seen, scores, -float("inf"))
         higher = tl.maximum(peak, tl.max(scores, 1))
         # A row that has seen nothing yet has no peak to subtract.
         base = tl.where(higher == -float("inf"), 0.0, higher)
@@ -69,13 +81,13 @@ def attend_split(
         )
         peak = higher
 
-    seen = total > 0
-    shared = tl.where(seen, total, 1.0)
+    any_seen = total > 0
+    shared = tl.where(any_seen, total, 1.0)
     part = split.to(tl.int64) * tl.num_programs(0) * tokens * group + head
     result = (sums / shared[:, None]).to(out.dtype.element_ty)
     tl.store(out + part[:, None] * WIDTH + d[None, :], result, mask=inside[:, None])
     if SPLITS > 1:
-        logs = tl.where(seen, peak + tl.log2(shared), -float("inf"))
+        logs = tl.where(any_seen, peak + tl.log2(shared), -float("inf"))
         tl.store(lse + part, logs, mask=inside)
 
 
@@ -108,7 +120,9 @@ def combine(
     tl.store(to, result.to(out.dtype.element_ty), mask=inside[:, None])
 
 
-def attend(q: Tensor, visible: Tensor, cache: Paged, submit: Submit = run) -> Tensor:
+def attend(
+    q: Tensor, visible: Tensor, cache: Paged, apart: Apart | None = None, submit: Submit = run
+) -> Tensor:
     """See `reference.attend`. Raises TensorMismatch naming a tensor that does not fit."""
     require("q", q, [None, None, None, None], [torch.float32, torch.bfloat16])
     batch, tokens, heads, width = q.shape
@@ -119,6 +133,8 @@ def attend(q: Tensor, visible: Tensor, cache: Paged, submit: Submit = run) -> Te
         raise TensorMismatch(f"q has {heads} heads; a multiple of {kv_heads} is needed")
     if width < 16 or width & (width - 1):
         raise TensorMismatch(f"q has heads of {width}; a power of two from 16 is needed")
+    if apart is not None:
+        apart.require(q)
     group = heads // kv_heads
     tiles = triton.cdiv(tokens * group, QUERY_ROWS)
     splits = context_splits(batch * kv_heads * tiles, pages)
@@ -130,6 +146,8 @@ def attend(q: Tensor, visible: Tensor, cache: Paged, submit: Submit = run) -> Te
     arguments = {
         "q": q,
         "visible": visible,
+        "ids": None if apart is None else apart.ids,
+        "start": None if apart is None else apart.start,
         "keys": cache.keys,
         "values": cache.values,
         "table": cache.table,
@@ -140,6 +158,7 @@ def attend(q: Tensor, visible: Tensor, cache: Paged, submit: Submit = run) -> Te
         "kv_heads": kv_heads,
         "group": group,
         "pages": pages,
+        "mask_id": 0 if apart is None else apart.mask_id,
         "ROWS": QUERY_ROWS,
         "WIDTH": width,
         "PAGE": PAGE,

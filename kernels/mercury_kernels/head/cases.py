@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from mercury_kernels.case import Cost, Source, Tolerance
+from mercury_kernels.linear.cases import taken
 from mercury_kernels.weights import narrowed
 
 TOLERANCE: Tolerance = {torch.float32: 1e-5, torch.bfloat16: 1e-5, torch.int32: 2e-3}
@@ -15,29 +16,42 @@ logits some are closer than that, and may change ranks."""
 
 @dataclass(frozen=True, slots=True)
 class HeadCase:
-    """`tokens` [M] hidden states of `depth` [K] over a `vocabulary` [V], the `top` best wanted."""
+    """`tokens` [M] hidden states of `depth` [K] over a `vocabulary` [V], the `top` best wanted.
+
+    With `every` above 1 the rows of the weight stand for every so manieth token.
+    """
 
     tokens: int
     vocabulary: int
     depth: int
     top: int
+    every: int = 1
 
     @property
     def name(self) -> str:
         """As in `M32-V49153-K576-top16`."""
-        return f"M{self.tokens}-V{self.vocabulary}-K{self.depth}-top{self.top}"
+        shape = f"M{self.tokens}-V{self.vocabulary}-K{self.depth}-top{self.top}"
+        return shape if self.every == 1 else f"{shape}-every{self.every}"
 
     def inputs(self, source: Source) -> dict[str, Any]:
         """Logits of about four either way: some rows are nearly sure, some are not."""
         generator = source.generator()
         x = source.normal(generator, self.tokens, self.depth, scale=4.0)
         matrix = source.normal(generator, self.vocabulary, self.depth, scale=self.depth**-0.5)
-        return {"x": x, "weight": narrowed(matrix, source.weights), "top": self.top}
+        names = None
+        if self.every > 1:
+            names = source.numbers([self.every * row for row in range(self.vocabulary)])
+        return {
+            "x": taken(x, source),
+            "weight": narrowed(matrix, source.weights),
+            "top": self.top,
+            "vocabulary": names,
+        }
 
     def cost(self, source: Source) -> Cost:
         """Weights and hidden states read once; what is kept of each row is small change."""
         moved = self.vocabulary * self.depth * source.weights.itemsize
-        moved += self.tokens * self.depth * source.dtype.itemsize
+        moved += self.tokens * self.depth * source.rows.itemsize
         moved += self.tokens * (8 * self.top + 8)
         return Cost(moved, 2 * self.tokens * self.vocabulary * self.depth)
 
@@ -47,4 +61,5 @@ TESTS = (
     HeadCase(3, 63, 60, 5),
     HeadCase(2, 2100, 100, 16),
     HeadCase(70, 300, 32, 1),
+    HeadCase(5, 130, 40, 3, every=3),
 )

@@ -16,8 +16,9 @@ from torch import Tensor
 from mercury_kernels.check import TensorMismatch, require
 from mercury_kernels.head.reference import Predicted
 from mercury_kernels.launch import Launch, Submit, run
+from mercury_kernels.linear.kernel import product
 from mercury_kernels.tile import Tile, precision, step_depth, token_tile
-from mercury_kernels.weights import Weight, require_weight
+from mercury_kernels.weights import Rows, Weight, require_rows, require_weight
 
 MOST_TOP = 64
 """The most tokens wanted of a row; a tile must have as many."""
@@ -47,7 +48,7 @@ def token_of(key):
 
 @triton.jit(do_not_specialize=["vocabulary"])
 def predict_tile(
-    x, weight, scale, keys, sums, tokens, vocabulary, depth,
+    x, x_scale, weight, scale, keys, sums, tokens, vocabulary, depth,
     TOKENS: tl.constexpr, FEATURES: tl.constexpr, DEPTH: tl.constexpr, TOP: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -68,9 +69,11 @@ def predict_tile(
         inside_k = at < depth
         w = tl.load(w_rows + at[None, :], mask=inside_n[:, None] & inside_k[None, :], other=0.0)
         block = tl.load(x_rows + at[:, None], mask=inside_m[None, :] & inside_k[:, None], other=0.0)
-        total = tl.dot(w.to(x.dtype.element_ty), block, total, input_precision=PRECISION)
+        total = product(w, block, total, PRECISION)
     if scale is not None:
         total *= tl.load(scale + n, mask=inside_n, other=0.0)[:, None]
+    if x_scale is not None:
+        total *= tl.load(x_scale + m, mask=inside_m, other=0.0)[None, :]
     logits = tl.trans(tl.where(inside_n[:, None], total, -float("inf")))
 
     shifted = logits - tl.max(logits, 1)[:, None]
@@ -87,7 +90,7 @@ def predict_tile(
 
 @triton.jit(do_not_specialize=["tiles"])
 def merge(
-    keys, sums, ids, logits, lse, entropy, tiles,
+    keys, sums, names, ids, logits, lse, entropy, tiles,
     TILES: tl.constexpr, FEATURES: tl.constexpr, TOP: tl.constexpr,
     WANTED: tl.constexpr,
 ):  # fmt: skip
@@ -115,55 +118,65 @@ def merge(
     candidates = tl.load(at, mask=real[:, None], other=lowest)
     best = tl.topk(tl.reshape(candidates, (TOP * TOP,)), TOP)
     wanted = within < WANTED
-    tl.store(ids + row * WANTED + within, token_of(best), mask=wanted)
+    token = token_of(best)
+    if names is not None:
+        token = tl.load(names + token, mask=wanted, other=0)
+    tl.store(ids + row * WANTED + within, token, mask=wanted)
     tl.store(logits + row * WANTED + within, logit_of(best), mask=wanted)
 
 
-def vocabulary_tile(tokens: int, values: torch.dtype) -> Tile:
+def vocabulary_tile(tokens: int, values: torch.dtype, rows: torch.dtype) -> Tile:
     """Wide over the vocabulary, which is long enough: fewer partial results."""
     size = min(token_tile(tokens), 64)
-    return Tile(size, 128, step_depth(values, size), 4, 4)
+    return Tile(size, 128, step_depth(values, rows, size), 4, 4)
 
 
-def predict(x: Tensor, weight: Weight, top: int, submit: Submit = run) -> Predicted:
+def predict(
+    x: Rows, weight: Weight, top: int, vocabulary: Tensor | None = None, submit: Submit = run
+) -> Predicted:
     """See `reference.predict`. Raises TensorMismatch naming a tensor that does not fit."""
-    require("x", x, [None, None], [torch.float32, torch.bfloat16])
-    require_weight("weight", weight, None, x)
-    tokens, depth = x.shape
-    vocabulary = weight.values.shape[0]
-    if not 1 <= top <= min(vocabulary, MOST_TOP):
-        raise TensorMismatch(f"weight has {vocabulary} rows; the best {top} cannot be had")
-    tile = vocabulary_tile(tokens, weight.values.dtype)
-    tiles = triton.cdiv(vocabulary, tile.features)
+    taken = require_rows(x)
+    values = taken.values
+    require_weight("weight", weight, None, values)
+    tokens, depth = values.shape
+    rows = weight.values.shape[0]
+    if not 1 <= top <= min(rows, MOST_TOP):
+        raise TensorMismatch(f"weight has {rows} rows; the best {top} cannot be had")
+    if vocabulary is not None:
+        require("vocabulary", vocabulary, [rows], [torch.int32], values)
+    tile = vocabulary_tile(tokens, weight.values.dtype, values.dtype)
+    tiles = triton.cdiv(rows, tile.features)
     held = triton.next_power_of_2(top)
-    keys = torch.empty(tokens, tiles, held, dtype=torch.int64, device=x.device)
-    sums = torch.empty(tokens, tiles, 2, dtype=torch.float32, device=x.device)
+    keys = torch.empty(tokens, tiles, held, dtype=torch.int64, device=values.device)
+    sums = torch.empty(tokens, tiles, 2, dtype=torch.float32, device=values.device)
     out = Predicted(
-        ids=torch.empty(tokens, top, dtype=torch.int32, device=x.device),
-        logits=torch.empty(tokens, top, dtype=torch.float32, device=x.device),
-        lse=torch.empty(tokens, dtype=torch.float32, device=x.device),
-        entropy=torch.empty(tokens, dtype=torch.float32, device=x.device),
+        ids=torch.empty(tokens, top, dtype=torch.int32, device=values.device),
+        logits=torch.empty(tokens, top, dtype=torch.float32, device=values.device),
+        lse=torch.empty(tokens, dtype=torch.float32, device=values.device),
+        entropy=torch.empty(tokens, dtype=torch.float32, device=values.device),
     )
     arguments = {
-        "x": x,
+        "x": values,
+        "x_scale": taken.scale,
         "weight": weight.values,
         "scale": weight.scale,
         "keys": keys,
         "sums": sums,
         "tokens": tokens,
-        "vocabulary": vocabulary,
+        "vocabulary": rows,
         "depth": depth,
         "TOKENS": tile.tokens,
         "FEATURES": tile.features,
         "DEPTH": tile.depth,
         "TOP": held,
-        "PRECISION": precision(x),
+        "PRECISION": precision(values),
     }
     grid = (tiles, triton.cdiv(tokens, tile.tokens))
     submit(Launch(predict_tile, grid, arguments, tile.warps, tile.stages))
     arguments = {
         "keys": keys,
         "sums": sums,
+        "names": vocabulary,
         "ids": out.ids,
         "logits": out.logits,
         "lse": out.lse,

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from mercury_kernels.weights import Weight
+from mercury_kernels.weights import Rows, Weight, wide_rows, wider
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +22,19 @@ class Predicted:
     entropy: Tensor
 
 
-def predict(x: Tensor, weight: Weight, top: int) -> Predicted:
+def predict(x: Rows, weight: Weight, top: int, vocabulary: Tensor | None = None) -> Predicted:
     """l = x · wᵀ, and of it the `top` likeliest, log-sum-exp and entropy.
 
-    `x` [M, K] hidden states after the last norm, `weight` [V, K].
+    `x` [M, K] hidden states after the last norm, `weight` [V, K]. `vocabulary` [V] int32,
+    ascending, is which token each row of the weight stands for, where that is not its own place.
     """
-    wide = torch.promote_types(x.dtype, torch.float32)
-    logits = x.to(wide) @ weight.wide(wide).T
+    wide = wider(x)
+    logits = wide_rows(x, wide) @ weight.wide(wide).T
     lse = logits.logsumexp(-1)
-    entropy = lse - (logits.softmax(-1) * logits).sum(-1)
+    logs = logits.log_softmax(-1)
+    entropy = -(logs.exp() * logs).sum(-1)
     ordered, ids = logits.sort(dim=-1, descending=True, stable=True)
-    return Predicted(ids[:, :top].int(), ordered[:, :top].contiguous(), lse, entropy)
+    ids = ids[:, :top].int()
+    if vocabulary is not None:
+        ids = vocabulary[ids.long()]
+    return Predicted(ids, ordered[:, :top].contiguous(), lse, entropy)

@@ -11,18 +11,47 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mercury_kernels.check import require
+from mercury_kernels.adapter import NONE, Gated
 from mercury_kernels.launch import Launch, Submit, run
-from mercury_kernels.tile import precision, splits, tile_for
-from mercury_kernels.weights import Weight, require_weight
+from mercury_kernels.tile import inner_half, precision, splits, tile_for
+from mercury_kernels.weights import Rows, Weight, require_rows, require_weight
 
 
 @triton.jit
+def product(w, block, total, PRECISION: tl.constexpr):
+    """total + w · block, w widened to the type of block. Within a step fp8 sums lose bits."""
+    w = w.to(block.dtype)
+    if block.dtype == tl.float8e4nv:
+        return tl.dot(w, block, total, max_num_imprecise_acc=w.shape[1])
+    return tl.dot(w, block, total, input_precision=PRECISION)
+
+
+@triton.jit
+def lifted(inner, lift, n, inside_n, rank, PRECISION: tl.constexpr):
+    """lift[n, :] · inner, [FEATURES, TOKENS], where inner [RANK, TOKENS] is fp32.
+
+    In two parts, each in the type of lift: rounded once, the sum would be no better than that type.
+    """
+    r = tl.arange(0, inner.shape[0])
+    inside = inside_n[:, None] & (r < rank)[None, :]
+    rows = tl.load(lift + n[:, None].to(tl.int64) * rank + r[None, :], mask=inside, other=0.0)
+    high = inner.to(rows.dtype)
+    low = (inner - high.to(tl.float32)).to(rows.dtype)
+    total = tl.dot(rows, high, input_precision=PRECISION)
+    return tl.dot(rows, low, total, input_precision=PRECISION)
+
+
+@triton.jit(do_not_specialize=["mask_id"])
 def linear_part(
-    x, weight, scale, out, tokens, features, depth,
-    TOKENS: tl.constexpr, FEATURES: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
+    x, x_scale, weight, scale, down, lift, ids, out, tokens, features, depth, rank, mask_id,
+    TOKENS: tl.constexpr, FEATURES: tl.constexpr, DEPTH: tl.constexpr, RANK: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """out[s, m, n] = Σ_{k in split s} x[m, k] · w[n, k] · scale[n], one tile of m and n."""
+    """out[s, m, n] = Σ_{k in split s} x[m, k] · w[n, k] · scale[n], one tile of m and n.
+
+    Every program computes the inner half of an adapter for itself: that costs no launch, and the
+    loads are those of its own tokens, and few.
+    """
     n = tl.program_id(0) * FEATURES + tl.arange(0, FEATURES)
     m = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     split = tl.program_id(2)
@@ -34,32 +63,50 @@ def linear_part(
     w_rows = weight + n[:, None].to(tl.int64) * depth
     x_rows = x + m[None, :].to(tl.int64) * depth
     total = tl.zeros((FEATURES, TOKENS), tl.float32)
+    if down is not None:
+        r = tl.arange(0, RANK)
+        inner = tl.zeros((RANK, TOKENS), tl.float32)
     for start in range(first, last, DEPTH):
         at = start + k
         inside_k = at < last
         w = tl.load(w_rows + at[None, :], mask=inside_n[:, None] & inside_k[None, :], other=0.0)
         block = tl.load(x_rows + at[:, None], mask=inside_m[None, :] & inside_k[:, None], other=0.0)
-        total = tl.dot(w.to(x.dtype.element_ty), block, total, input_precision=PRECISION)
+        total = product(w, block, total, PRECISION)
+        if down is not None:
+            inside_r = (r < rank)[:, None] & inside_k[None, :]
+            narrow = tl.load(down + r[:, None] * depth + at[None, :], mask=inside_r, other=0.0)
+            inner = tl.dot(narrow, block, inner, input_precision=PRECISION)
     if scale is not None:
         total *= tl.load(scale + n, mask=inside_n, other=0.0)[:, None]
+    if x_scale is not None:
+        total *= tl.load(x_scale + m, mask=inside_m, other=0.0)[None, :]
+    if down is not None:
+        masked = inside_m & (tl.load(ids + m, mask=inside_m, other=0) == mask_id)
+        inner = tl.where(masked[None, :], inner, 0.0)
+        total += lifted(inner, lift, n, inside_n, rank, PRECISION)
     rows = split.to(tl.int64) * tokens + m
     at = out + rows[:, None] * features + n[None, :]
     tl.store(at, tl.trans(total), mask=inside_m[:, None] & inside_n[None, :])
 
 
-def linear(x: Tensor, weight: Weight, submit: Submit = run) -> Tensor:
+def linear(x: Rows, weight: Weight, gated: Gated | None = None, submit: Submit = run) -> Tensor:
     """See `reference.linear`. Raises TensorMismatch naming a tensor that does not fit."""
-    require("x", x, [None, None], [torch.float32, torch.bfloat16])
-    require_weight("weight", weight, None, x)
-    tokens, depth = x.shape
+    rows = require_rows(x)
+    require_weight("weight", weight, None, rows.values)
+    tokens, depth = rows.values.shape
     features = weight.values.shape[0]
-    tile = tile_for(tokens, weight.values.dtype)
+    tile = tile_for(tokens, weight.values.dtype, rows.values.dtype)
+    if gated is not None:
+        gated.require(features, rows.values)
+        tile = inner_half(tile)
     parts = splits(tokens, features, depth, tile)
-    out = torch.empty(parts, tokens, features, dtype=torch.float32, device=x.device)
+    out = torch.empty(parts, tokens, features, dtype=torch.float32, device=rows.values.device)
     arguments = {
-        "x": x,
+        "x": rows.values,
+        "x_scale": rows.scale,
         "weight": weight.values,
         "scale": weight.scale,
+        **(NONE if gated is None else gated.arguments()),
         "out": out,
         "tokens": tokens,
         "features": features,
@@ -67,7 +114,7 @@ def linear(x: Tensor, weight: Weight, submit: Submit = run) -> Tensor:
         "TOKENS": tile.tokens,
         "FEATURES": tile.features,
         "DEPTH": tile.depth,
-        "PRECISION": precision(x),
+        "PRECISION": precision(rows.values),
     }
     grid = (triton.cdiv(features, tile.features), triton.cdiv(tokens, tile.tokens), parts)
     submit(Launch(linear_part, grid, arguments, tile.warps, tile.stages))

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from mercury_kernels.case import Cost, Source, Tolerance
+from mercury_kernels.linear.cases import gates, gates_cost, taken
 from mercury_kernels.weights import narrowed
 
 TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
@@ -18,11 +19,13 @@ class SwigluCase:
     tokens: int
     features: int
     depth: int
+    rank: int = 0
 
     @property
     def name(self) -> str:
         """As in `M32-F4864-K896`."""
-        return f"M{self.tokens}-F{self.features}-K{self.depth}"
+        gated = f"-R{self.rank}" if self.rank else ""
+        return f"M{self.tokens}-F{self.features}-K{self.depth}{gated}"
 
     def inputs(self, source: Source) -> dict[str, Any]:
         """Weights scaled as a trained layer's, so that outputs are about one."""
@@ -33,16 +36,19 @@ class SwigluCase:
             for _ in range(2)
         )
         return {
-            "x": x,
+            "x": taken(x, source),
             "gate": narrowed(gate, source.weights),
             "up": narrowed(up, source.weights),
+            "gated": gates(self.tokens, (2 * self.features, self.depth), self.rank, source),
         }
 
     def cost(self, source: Source) -> Cost:
         """Both matrices and x read once, the product of the two halves written once."""
         moved = 2 * self.features * self.depth * source.weights.itemsize
-        moved += self.tokens * (self.depth + self.features) * source.dtype.itemsize
-        return Cost(moved, 4 * self.tokens * self.features * self.depth)
+        moved += self.tokens * self.depth * source.rows.itemsize
+        moved += self.tokens * self.features * source.dtype.itemsize
+        plain = Cost(moved, 4 * self.tokens * self.features * self.depth)
+        return plain + gates_cost(self.tokens, (2 * self.features, self.depth), self.rank, source)
 
 
 TESTS = (
@@ -51,4 +57,6 @@ TESTS = (
     SwigluCase(33, 130, 500),
     SwigluCase(70, 65, 130),
     SwigluCase(130, 66, 96),
+    SwigluCase(33, 70, 100, rank=5),
+    SwigluCase(7, 65, 60, rank=70),
 )

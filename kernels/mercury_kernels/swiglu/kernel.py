@@ -2,21 +2,27 @@
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
+from dataclasses import replace
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from mercury_kernels.adapter import NONE, Gated
 from mercury_kernels.check import require
 from mercury_kernels.launch import Launch, Submit, run
-from mercury_kernels.tile import precision, tile_for
-from mercury_kernels.weights import Weight, require_weight
+from mercury_kernels.linear.kernel import lifted, product
+from mercury_kernels.tile import inner_half, precision, tile_for
+from mercury_kernels.weights import Rows, Weight, plain_type, require_rows, require_weight
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["mask_id"])
 def swiglu_tile(
-    x, gate, gate_scale, up, up_scale, out, tokens, features, depth,
-    TOKENS: tl.constexpr, FEATURES: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
+    x, x_scale, gate, gate_scale, up, up_scale, down, lift, ids, out,
+    tokens, features, depth, rank, mask_id,
+    TOKENS: tl.constexpr, FEATURES: tl.constexpr, DEPTH: tl.constexpr, RANK: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """out[m, f] = silu(Σ_k x[m, k] · gate[f, k]) · Σ_k x[m, k] · up[f, k], one tile of m and f."""
     f = tl.program_id(0) * FEATURES + tl.arange(0, FEATURES)
@@ -27,6 +33,9 @@ def swiglu_tile(
     x_rows = x + m[None, :].to(tl.int64) * depth
     a = tl.zeros((FEATURES, TOKENS), tl.float32)
     b = tl.zeros((FEATURES, TOKENS), tl.float32)
+    if down is not None:
+        r = tl.arange(0, RANK)
+        inner = tl.zeros((RANK, TOKENS), tl.float32)
     for start in range(0, depth, DEPTH):
         at = start + k
         inside_k = at < depth
@@ -34,33 +43,58 @@ def swiglu_tile(
         block = tl.load(x_rows + at[:, None], mask=inside_m[None, :] & inside_k[:, None], other=0.0)
         g = tl.load(gate + w_rows + at[None, :], mask=inside_w, other=0.0)
         u = tl.load(up + w_rows + at[None, :], mask=inside_w, other=0.0)
-        a = tl.dot(g.to(x.dtype.element_ty), block, a, input_precision=PRECISION)
-        b = tl.dot(u.to(x.dtype.element_ty), block, b, input_precision=PRECISION)
+        a = product(g, block, a, PRECISION)
+        b = product(u, block, b, PRECISION)
+        if down is not None:
+            inside_r = (r < rank)[:, None] & inside_k[None, :]
+            narrow = tl.load(down + r[:, None] * depth + at[None, :], mask=inside_r, other=0.0)
+            inner = tl.dot(narrow, block, inner, input_precision=PRECISION)
     if gate_scale is not None:
         a *= tl.load(gate_scale + f, mask=inside_f, other=0.0)[:, None]
         b *= tl.load(up_scale + f, mask=inside_f, other=0.0)[:, None]
+    if x_scale is not None:
+        of_rows = tl.load(x_scale + m, mask=inside_m, other=0.0)[None, :]
+        a *= of_rows
+        b *= of_rows
+    if down is not None:
+        masked = inside_m & (tl.load(ids + m, mask=inside_m, other=0) == mask_id)
+        inner = tl.where(masked[None, :], inner, 0.0)
+        a += lifted(inner, lift, f, inside_f, rank, PRECISION)
+        b += lifted(inner, lift, features + f, inside_f, rank, PRECISION)
     y = a * tl.sigmoid(a) * b
     at = out + m[:, None].to(tl.int64) * features + f[None, :]
     inside = inside_m[:, None] & inside_f[None, :]
     tl.store(at, tl.trans(y).to(out.dtype.element_ty), mask=inside)
 
 
-def swiglu(x: Tensor, gate: Weight, up: Weight, submit: Submit = run) -> Tensor:
+def swiglu(
+    x: Rows, gate: Weight, up: Weight, gated: Gated | None = None, submit: Submit = run
+) -> Tensor:
     """See `reference.swiglu`. Raises TensorMismatch naming a tensor that does not fit."""
-    require("x", x, [None, None], [torch.float32, torch.bfloat16])
-    require_weight("gate", gate, None, x)
+    rows = require_rows(x)
+    require_weight("gate", gate, None, rows.values)
     features = gate.values.shape[0]
-    require_weight("up", up, features, x)
+    require_weight("up", up, features, rows.values)
     require("up", up.values, [features, None], [gate.values.dtype])
-    tokens, depth = x.shape
-    tile = tile_for(tokens, gate.values.dtype)
-    out = torch.empty(tokens, features, dtype=x.dtype, device=x.device)
+    tokens, depth = rows.values.shape
+    kinds = gate.values.dtype, rows.values.dtype
+    tile = tile_for(tokens, *kinds)
+    if isinstance(x, Weight) and tile.tokens == 128:
+        # Sums of a step are added to those before: with fewer registers both would spill.
+        tile = replace(tile, warps=16)
+    if gated is not None:
+        gated.require(2 * features, rows.values)
+        # Three sums of 128 tokens would spill.
+        tile = inner_half(tile_for(min(tokens, 64), *kinds))
+    out = torch.empty(tokens, features, dtype=plain_type(x), device=rows.values.device)
     arguments = {
-        "x": x,
+        "x": rows.values,
+        "x_scale": rows.scale,
         "gate": gate.values,
         "gate_scale": gate.scale,
         "up": up.values,
         "up_scale": up.scale,
+        **(NONE if gated is None else gated.arguments()),
         "out": out,
         "tokens": tokens,
         "features": features,
@@ -68,7 +102,7 @@ def swiglu(x: Tensor, gate: Weight, up: Weight, submit: Submit = run) -> Tensor:
         "TOKENS": tile.tokens,
         "FEATURES": tile.features,
         "DEPTH": tile.depth,
-        "PRECISION": precision(x),
+        "PRECISION": precision(rows.values),
     }
     grid = (triton.cdiv(features, tile.features), triton.cdiv(tokens, tile.tokens))
     submit(Launch(swiglu_tile, grid, arguments, tile.warps, tile.stages))

@@ -1,13 +1,13 @@
 """Which runtime a machine gets: decided once, when a model is loaded, and said in the log.
 
-On a CPU that is ONNX Runtime in int8, built from the weights on the first load and kept. torch is
-for machines with CUDA, for training, and the reference.
+On a CUDA GPU with Triton those are the kernels. On a CPU it is ONNX Runtime in int8, built from the
+weights on the first load and kept. torch is for training, and the reference.
 """
 
 import logging
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -18,11 +18,12 @@ from mercury_model import tensors
 from mercury_model.checkpoint import Tensors
 from mercury_model.config import ModelCard
 from mercury_model.errors import RuntimeUnavailable
-from mercury_model.runtime import Runtime, graph_files
+from mercury_model.runtime import POSITIONS, Runtime, gpu, graph_files
 
 log = logging.getLogger(__name__)
 
-Kind: TypeAlias = Literal["onnx", "torch"]
+Kind: TypeAlias = Literal["best", "kernels", "onnx", "torch"]
+"""`best` is `kernels` where these can serve and do what they should, else `onnx`."""
 
 FORMAT = 4
 """Raised when the graph changes, so that graphs of earlier releases are not used."""
@@ -40,17 +41,23 @@ def choose(
     core. Raises RuntimeUnavailable when what the runtime needs is not installed.
     """
     threads = threads or cores()
-    try:
-        runtime = (
-            _torch(card, weights, threads)
-            if kind == "torch"
-            else _onnx(card, weights, path, threads)
-        )
-    except ImportError as error:
-        package = "mercury-lsp[torch]" if kind == "torch" else "mercury-lsp"
-        raise RuntimeUnavailable(
-            f"The {kind} runtime cannot be used ({error}).", f"Run: pip install '{package}'."
-        ) from error
+    if kind == "best":
+        runtime = _kernels_if_possible(card, weights) or _onnx(card, weights, path, threads)
+    else:
+        makers: Mapping[str, Callable[[], Runtime]] = {
+            "kernels": lambda: _kernels(card, weights),
+            "torch": lambda: _torch(card, weights, threads),
+            "onnx": lambda: _onnx(card, weights, path, threads),
+        }
+        try:
+            runtime = makers[kind]()
+        except ImportError as error:
+            package = {"kernels": "mercury-lsp[cuda]", "torch": "mercury-lsp[torch]"}.get(
+                kind, "mercury-lsp"
+            )
+            raise RuntimeUnavailable(
+                f"The {kind} runtime cannot be used ({error}).", f"Run: pip install '{package}'."
+            ) from error
     log.info("runtime: %s", runtime.name)
     return runtime
 
@@ -60,6 +67,50 @@ def cores() -> int:
     physical = psutil.cpu_count(logical=False) or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return min(physical, allowed)
+
+
+def _kernels_if_possible(card: ModelCard, weights: Callable[[], Tensors]) -> Runtime | None:
+    """The kernels; without them, the log says why."""
+    why = gpu.missing()
+    if why is not None:
+        log.info("no kernels: %s", why)
+        return None
+    try:
+        return _kernels(card, weights)
+    except Exception as error:
+        # Compilers, drivers and devices fail in ways of their own; the CPU serves whatever it was.
+        log.warning("no kernels: %s: %s", type(error).__name__, error)
+        return None
+
+
+def _kernels(card: ModelCard, weights: Callable[[], Tensors]) -> Runtime:
+    why = gpu.missing()
+    if why is not None:
+        raise RuntimeUnavailable(
+            f"The kernels cannot be used: {why}.", "Choose another runtime, or mend that."
+        )
+    import torch
+
+    from mercury_kernels import dispatch, passes, replay
+    from mercury_model.runtime import kernels
+    from mercury_model.runtime.network import placed
+
+    taught, device = card.infill, torch.device("cuda")
+    network = placed(card.architecture, weights(), device, taught.mask_id, POSITIONS)
+    runtime, reference = (
+        kernels.KernelRuntime(
+            passes.Engine(network, do, capture), card.architecture, taught.mask_id
+        )
+        for do, capture in (
+            (dispatch.select(device), replay.cuda_graphs()),
+            (dispatch.reference_operations(), replay.Eager),
+        )
+    )
+    kernels.require_agreement(runtime, reference)
+    runtime.warm(
+        taught.prefix_tokens + taught.suffix_tokens + taught.file_tokens + taught.middle_tokens
+    )
+    return runtime
 
 
 def _torch(card: ModelCard, weights: Callable[[], Tensors], threads: int) -> Runtime:

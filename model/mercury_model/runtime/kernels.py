@@ -1,0 +1,240 @@
+"""The denoiser on the kernels of `mercury_kernels`: how a server runs on a CUDA GPU.
+
+Every call is one pass of a bucket, the smallest that holds its rows and its context; what a pass
+launches is captured once. Over the reference operations the same runs, and is tested, on a CPU.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mercury_kernels.head.reference import Predicted
+from mercury_kernels.paged import PAGE
+from mercury_kernels.passes import Engine, Expectation
+from mercury_kernels.step import BUCKETS, Bucket, Inputs, smallest_bucket
+from mercury_model.config import ModelConfig
+from mercury_model.errors import RuntimeUnavailable
+from mercury_model.runtime import (
+    CHUNK_TOKENS,
+    KV,
+    TOP_K,
+    Call,
+    Predictions,
+    check_shared,
+    without_masks,
+)
+from mercury_model.runtime.paged import PagedKV, Pool
+
+FIRST_PAGES = 64
+"""How many pages there are at first."""
+
+LANES, SHARED_ROWS = 8, 32
+"""The batch and block of the bucket for calls that share a pass."""
+
+SHARED, OFF = 0.75, 0.1
+"""What `require_agreement` asks: the share of candidates in common, and how far chances may be off.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows behind a context. The first `causal` see the rows up to themselves, the others all."""
+
+    kv: PagedKV
+    ids: Sequence[int]
+    causal: int = 0
+
+
+class KernelRuntime:
+    """See `mercury_model.runtime.Runtime`. Contexts are kept in `cache`, or as activations are."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: ModelConfig,
+        mask_id: int,
+        cache: torch.dtype | None = None,
+    ) -> None:
+        self.engine = engine
+        self.pool = Pool(engine.network, FIRST_PAGES, cache)
+        self._config = config
+        self.mask_id = mask_id
+        self._moved = 0
+        self._passes: dict[Bucket, Expectation] = {}
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture that runs."""
+        return self._config
+
+    @property
+    def name(self) -> str:
+        """For logs and `doctor`."""
+        network = self.engine.network
+        kinds = (network.layers[0].qkv.values.dtype, self.pool.held.dtype)
+        weights, cache = (str(kind).removeprefix("torch.") for kind in kinds)
+        device = network.embedding.device
+        return f"{self.engine.do.name} {device} {weights} weights, {cache} contexts"
+
+    @property
+    def lanes(self) -> int:
+        """How many calls may share a pass."""
+        return LANES
+
+    def new_kv(self) -> KV:
+        """An empty context."""
+        return PagedKV(self.pool)
+
+    def kv_bytes(self, tokens: int) -> int:
+        """What a context takes that holds so many tokens, in bytes."""
+        return -(-tokens // PAGE) * self.pool.page_bytes
+
+    def warm(self, tokens: int) -> None:
+        """Capture every pass of one sequence that contexts of up to `tokens` tokens take."""
+        most = self.bucket(1, CHUNK_TOKENS, tokens)
+        for bucket in BUCKETS:
+            if bucket.batch == 1 and bucket.pages <= most.pages:
+                self._pass(bucket)
+
+    def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
+        """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
+        return self.together([Call("extend", kv, ids)])[0]
+
+    def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
+        """`extend`, predicting what follows each of the tokens (R = len(ids)).
+
+        Masks at the end are predicted as a block's, and do not become part of `kv`.
+        """
+        return self.together([Call("verify", kv, ids)])[0]
+
+    def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
+        """Run a block that sees the context and, in both directions, itself.
+
+        With gated adapters, tokens in the block see no masks: they are the autoregressive rows.
+        """
+        return self.together([Call("denoise", kv, ids)])[0]
+
+    def together(self, calls: Sequence[Call]) -> list[Predictions]:
+        """See `mercury_model.runtime.Runtime`; to within what sums in another order differ by.
+
+        A call of more than SHARED_ROWS ids has a pass of its own: it fills the device alone.
+        """
+        check_shared(calls, self.lanes)
+        blocks = [self._block(call) for call in calls]
+        alone = [[block] for block in blocks if len(block.ids) > SHARED_ROWS]
+        shared = [block for block in blocks if len(block.ids) <= SHARED_ROWS]
+        found: dict[int, Predictions] = {}
+        for group in filter(None, (*alone, shared)):
+            found |= zip(map(id, group), self._run(group), strict=True)
+        for call, block in zip(calls, blocks, strict=True):
+            if call.kind != "denoise":
+                block.kv.advance(block.causal)
+        ends = [-1 if call.kind == "extend" else 0 for call in calls]
+        return [
+            _from_row(found[id(block)], first) for block, first in zip(blocks, ends, strict=True)
+        ]
+
+    def verify_all(self, kvs: Sequence[KV], ids: Sequence[Sequence[int]]) -> list[Predictions]:
+        """`verify` in one pass for as many contexts as a bucket has."""
+        blocks = [self._block(Call("verify", kv, each)) for kv, each in zip(kvs, ids, strict=True)]
+        found = self._run(blocks)
+        for block in blocks:
+            block.kv.advance(block.causal)
+        return found
+
+    def _block(self, call: Call) -> Block:
+        causal = 0 if call.kind == "denoise" else without_masks(call.ids, self.mask_id)
+        return Block(own(call.kv), call.ids, causal)
+
+    def bucket(self, batch: int, rows: int, context: int) -> Bucket:
+        """The smallest that holds so many sequences. Raises ValueError if there is none."""
+        if not 1 <= rows <= CHUNK_TOKENS:
+            raise ValueError(f"a chunk has 1 to {CHUNK_TOKENS} tokens, not {rows}")
+        found = smallest_bucket(BUCKETS, batch, rows, context)
+        if found is None:
+            raise ValueError(f"no pass is for {batch} contexts of {context} tokens")
+        return found
+
+    def _run(self, blocks: Sequence[Block]) -> list[Predictions]:
+        rows = max(len(block.ids) for block in blocks)
+        bucket = self.bucket(len(blocks), rows, max(block.kv.length for block in blocks))
+        for block in blocks:
+            block.kv.reserve(len(block.ids))
+        work = self._pass(bucket)
+        fill(work.given, blocks)
+        work.run()
+        first = [index * bucket.block for index in range(len(blocks))]
+        return [
+            _predictions(work.found, slice(at, at + len(block.ids)))
+            for at, block in zip(first, blocks, strict=True)
+        ]
+
+    def _pass(self, bucket: Bucket) -> Expectation:
+        """The pass of a bucket, captured anew where the pages have moved."""
+        if self._moved != self.pool.moved:
+            self._passes.clear()
+            self._moved = self.pool.moved
+        if bucket not in self._passes:
+            top = min(TOP_K, len(self.engine.network.head.values))
+            self._passes[bucket] = Expectation(self.engine, bucket, self.pool.held, top)
+        return self._passes[bucket]
+
+
+def _from_row(found: Predictions, first: int) -> Predictions:
+    return Predictions(found.ids[first:], found.probs[first:], found.entropy[first:])
+
+
+def fill(given: Inputs, blocks: Sequence[Block]) -> None:
+    """Say which blocks a pass is for; their contexts have room for them."""
+    given.whole.zero_()
+    for index, block in enumerate(blocks):
+        rows, before, pages = len(block.ids), block.kv.length, block.kv.pages
+        given.ids[index, :rows] = torch.tensor(block.ids)
+        given.start[index] = before
+        given.visible[index, :rows] = before + rows
+        given.visible[index, : block.causal] = torch.arange(block.causal) + before + 1
+        given.table[index, : len(pages)] = torch.tensor(pages)
+
+
+def require_agreement(runtime: KernelRuntime, reference: KernelRuntime) -> None:
+    """Raise RuntimeUnavailable unless both expect much the same: a first look, at load.
+
+    A few tokens and masks go through both, over the same weights. Rounding changes little of what
+    is likeliest; a device or a compiler on which the kernels go wrong changes all of it.
+    """
+    vocabulary = runtime.config.vocab_size
+    ids = [(n * n + 7) % vocabulary for n in range(CHUNK_TOKENS)]
+    found, expected = (
+        (each.extend(kv, ids), each.denoise(kv, [runtime.mask_id] * 8))
+        for each in (runtime, reference)
+        for kv in [each.new_kv()]
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        pairs = zip(ours.ids, theirs.ids, strict=True)
+        shared = np.mean([len(np.intersect1d(mine, its)) for mine, its in pairs])
+        off = np.abs(ours.probs - theirs.probs).max()
+        if not (shared >= SHARED * ours.ids.shape[1] and off <= OFF):
+            raise RuntimeUnavailable(
+                f"The kernels are wrong on this device: they share {shared:.1f} of "
+                f"{ours.ids.shape[1]} candidates with their reference, and chances are off by "
+                f"{off:.2f}.",
+                "Use another runtime, and report it.",
+            )
+
+
+def own(kv: KV) -> PagedKV:
+    """A context of this runtime. Raises TypeError for another's."""
+    if not isinstance(kv, PagedKV):
+        raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
+    return kv
+
+
+def _predictions(found: Predicted, rows: slice) -> Predictions:
+    logits, lse = found.logits[rows].numpy(), found.lse[rows].numpy()
+    return Predictions(
+        found.ids[rows].numpy().astype(np.int64),
+        np.exp(logits - lse[:, None]),
+        found.entropy[rows].numpy().copy(),
+    )

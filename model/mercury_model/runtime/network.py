@@ -1,0 +1,120 @@
+"""From the tensors of a checkpoint to the network that the kernels run."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mercury_kernels.adapter import Adapter
+from mercury_kernels.rope.reference import Projection, Rotation
+from mercury_kernels.step import FP8_ROWS, FP8_WIDTH, Adapters, LayerWeights, Network
+from mercury_kernels.weights import Weight, narrowed
+from mercury_model.config import ModelConfig
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+
+def placed(
+    config: ModelConfig,
+    tensors: Tensors,
+    device: torch.device,
+    mask_id: int,
+    positions: int,
+    weights: torch.dtype = torch.bfloat16,
+) -> Network:
+    """The weights of a checkpoint, named as `checkpoint` does, on a device, up to `positions`.
+
+    Activations are fp32 where the `weights` are, and else bf16; weights may be fp8 or int8.
+    """
+    dtype = torch.float32 if weights == torch.float32 else torch.bfloat16
+
+    def plain(values: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
+
+    def weight(*parts: NDArray[np.float32]) -> Weight:
+        return narrowed(torch.from_numpy(np.concatenate(parts)).to(device), weights)
+
+    layers = tuple(
+        _layer(config, _of_layer(tensors, index), plain, weight) for index in range(config.layers)
+    )
+    head = tensors["embedding" if config.tied_head else "head"]
+    vocabulary = tensors.get("vocabulary")
+    if vocabulary is not None:
+        head = head[vocabulary.astype(np.int64)]
+    embedding = plain(tensors["embedding"])
+    gated, fp8 = any(layer.adapters for layer in layers), weights == torch.float8_e4m3fn
+    shared = config.tied_head and vocabulary is None and weights == dtype
+    return Network(
+        embedding=embedding,
+        layers=layers,
+        norm=plain(tensors["norm"]),
+        head=Weight(embedding) if shared else weight(head),
+        rotation=_rotation(config, positions, device),
+        heads=config.heads,
+        kv_heads=config.kv_heads,
+        head_width=config.head_width,
+        eps=config.norm_eps,
+        vocabulary=None if vocabulary is None else torch.from_numpy(vocabulary).to(device),
+        mask_id=mask_id if gated else None,
+        narrow_from=FP8_ROWS if fp8 and config.width >= FP8_WIDTH and not gated else None,
+    )
+
+
+def _of_layer(tensors: Tensors, index: int) -> Tensors:
+    start = f"layers.{index}."
+    return {
+        name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)
+    }
+
+
+def _layer(
+    config: ModelConfig,
+    layer: Tensors,
+    plain: Callable[[NDArray[np.float32]], Tensor],
+    weight: Callable[..., Weight],
+) -> LayerWeights:
+    bias = None
+    if config.qkv_bias:
+        bias = plain(np.concatenate([layer[f"{part}.bias"] for part in "qkv"]))
+    norms = [plain(layer[f"{part}_norm"]) if config.qk_norm else None for part in "qk"]
+    groups = ("qkv", "o", "gu", "d") if _acts(layer) else ()
+    adapters = [_adapter(layer, parts, plain) for parts in groups]
+    return LayerWeights(
+        attention_norm=plain(layer["attention_norm"]),
+        qkv=weight(*(layer[part] for part in "qkv")),
+        after=Projection(bias, norms[0], norms[1], config.norm_eps),
+        output=weight(layer["o"]),
+        mlp_norm=plain(layer["mlp_norm"]),
+        gate=weight(layer["g"]),
+        up=weight(layer["u"]),
+        down=weight(layer["d"]),
+        adapters=Adapters(*adapters) if adapters else None,
+    )
+
+
+def _acts(layer: Tensors) -> bool:
+    """Whether a layer has gated adapters, and not only room for them."""
+    return any(name.endswith(".mask_b") and values.any() for name, values in layer.items())
+
+
+def _adapter(layer: Tensors, parts: str, plain: Callable[[NDArray[np.float32]], Tensor]) -> Adapter:
+    """One for the matrices of a group; inner halves that differ lie one below another."""
+    downs, ups = ([layer[f"{part}.mask_{half}"] for part in parts] for half in "ab")
+    if all(np.array_equal(down, downs[0]) for down in downs):
+        return Adapter(plain(downs[0]), plain(np.concatenate(ups)))
+    ranks, rows = ([len(matrix) for matrix in halves] for halves in (downs, ups))
+    up = np.zeros((sum(rows), sum(ranks)), np.float32)
+    for index, block in enumerate(ups):
+        row, column = sum(rows[:index]), sum(ranks[:index])
+        up[row : row + rows[index], column : column + ranks[index]] = block
+    return Adapter(plain(np.concatenate(downs)), plain(up))
+
+
+def _rotation(config: ModelConfig, positions: int, device: torch.device) -> Rotation:
+    """As `transformer.rotary` has it, in fp32."""
+    half = torch.arange(0, config.head_width, 2, dtype=torch.float32)
+    frequencies = config.rope_theta ** -(half / config.head_width)
+    angles = torch.arange(positions)[:, None].float() * frequencies
+    return Rotation(angles.cos().to(device), angles.sin().to(device))

@@ -1,0 +1,127 @@
+"""A small network with adapters in one layer, as torch and as the kernels have it."""
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import torch
+
+from mercury_kernels.adapter import Adapter
+from mercury_kernels.case import Source
+from mercury_kernels.launch import Launch
+from mercury_kernels.rope.cases import rotation
+from mercury_kernels.rope.reference import Projection
+from mercury_kernels.step import Adapters, Bucket, LayerWeights, Network, Rules
+from mercury_kernels.weights import Weight, narrowed
+from mercury_model.config import ModelConfig
+from mercury_model.transformer import Denoiser, Layer
+
+MASK, END = 99, 98
+CONFIG = ModelConfig(
+    vocab_size=100,
+    width=32,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_width=16,
+    mlp_width=48,
+    rope_theta=1e4,
+    norm_eps=1e-5,
+    tied_head=False,
+    qkv_bias=True,
+    qk_norm=True,
+)
+RANK = 3
+BUCKET = Bucket(batch=2, block=6, pages=2)
+
+
+def denoiser() -> Denoiser:
+    """A network of random weights, its norms away from one; its second layer is adapted."""
+    torch.manual_seed(3)
+    model = Denoiser(CONFIG, RANK, MASK).eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        if name.startswith("layers.1.") and ".mask_" in name:
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    return model
+
+
+def adapter(layer: Layer, parts: str) -> Adapter:
+    """That of some projections which read the same rows, each with an inner half of its own."""
+    matrices = [getattr(layer, part) for part in parts]
+    return Adapter(
+        torch.cat([matrix.mask_a for matrix in matrices]),
+        torch.block_diag(*(matrix.mask_b for matrix in matrices)),
+    )
+
+
+def network(model: Denoiser, dtype: torch.dtype = torch.float32) -> Network:
+    """The same weights as the kernels take them."""
+
+    def weight(matrix: torch.Tensor) -> Weight:
+        return narrowed(matrix.detach(), dtype)
+
+    layers = tuple(
+        LayerWeights(
+            attention_norm=layer.attention_norm.weight,
+            qkv=weight(torch.cat([layer.q.weight, layer.k.weight, layer.v.weight])),
+            after=Projection(
+                bias=torch.cat([layer.q.bias, layer.k.bias, layer.v.bias]),
+                q_norm=layer.q_norm.weight,
+                k_norm=layer.k_norm.weight,
+                eps=CONFIG.norm_eps,
+            ),
+            output=weight(layer.o.weight),
+            mlp_norm=layer.mlp_norm.weight,
+            gate=weight(layer.g.weight),
+            up=weight(layer.u.weight),
+            down=weight(layer.d.weight),
+            adapters=Adapters(*(adapter(layer, parts) for parts in ("qkv", "o", "gu", "d")))
+            if layer.index
+            else None,
+        )
+        for layer in model.layers
+    )
+    return Network(
+        embedding=model.embedding.weight.detach(),
+        layers=layers,
+        norm=model.norm.weight,
+        head=weight(model.head.weight),
+        rotation=rotation(128, CONFIG.head_width, Source()),
+        heads=CONFIG.heads,
+        kv_heads=CONFIG.kv_heads,
+        head_width=CONFIG.head_width,
+        eps=CONFIG.norm_eps,
+        mask_id=MASK,
+    )
+
+
+RULES = Rules(MASK, END, shift=0, forbidden=torch.tensor([MASK], dtype=torch.int32), top=4)
+
+
+def mapped(value: Any, change: Any) -> Any:
+    """The same structure, every tensor changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(mapped(part, change) for part in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {f.name: mapped(getattr(value, f.name), change) for f in fields(value)}
+        return replace(value, **parts)
+    return value
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    """Every tensor of a structure, in order."""
+    found: list[torch.Tensor] = []
+    mapped(value, lambda tensor: found.append(tensor) or tensor)
+    return found
+
+
+def described(launch: Launch) -> tuple[Any, ...]:
+    """What a captured graph would hold of a launch, less the addresses."""
+    arguments = [
+        (name, tuple(value.shape) if isinstance(value, torch.Tensor) else value)
+        for name, value in launch.arguments.items()
+    ]
+    return launch.name, launch.grid, tuple(arguments), launch.warps, launch.stages
