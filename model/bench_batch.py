@@ -7,11 +7,9 @@ one. Both ways must give the same texts; otherwise there are no figures.
 
 import argparse
 import json
-import queue
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,30 +21,32 @@ from mercury_lsp import machine
 from mercury_lsp.bench.sources import sources
 from mercury_lsp.config import surroundings
 from mercury_model import models
-from mercury_model.batch import DynamicBatcher, Order
+from mercury_model.batch import DynamicBatcher, Limits, Order
 from mercury_model.infill import Gap, Infiller, Mode, Sampling
 from mercury_model.models import LoadedModel
 from mercury_model.runtime import select
 
 OUTPUT = Path(__file__).parent / "results" / "batch.json"
 CLIENTS = (1, 4, 16)
+ROUNDS = 3
+CONTEXT_BYTES = 1 << 30
 BEFORE, BEHIND = 12, 4
-"""Lines around a gap: of a context in an editor most is known from the key before."""
+"""Lines around a gap."""
 
-
-Fill = Callable[[int, Gap], str]
-"""What a client, by its number, gets for a gap."""
+Fill = Callable[[Gap, Sampling], str]
+"""What a client gets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """`clients` at once, with `mode`; milliseconds from the question to the answer."""
+    """`clients` at once, with `mode`; milliseconds from the question to the answer.
+
+    Contexts are known beforehand, as those of an editor mostly are from the key before.
+    """
 
     way: str
     mode: str
     clients: int
-    gaps: int
-    seconds: float
     gaps_per_second: float
     median_ms: float
     p95_ms: float
@@ -55,7 +55,7 @@ class Timing:
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gaps", type=int, default=32, help="gaps to fill, by all clients")
+    parser.add_argument("--gaps", type=int, default=16, help="gaps to fill, by all clients")
     parser.add_argument("--threads", type=int, default=0, help="0 means one per physical core")
     parser.add_argument("--tokens", type=int, default=12, help="of each middle at most")
     parser.add_argument("--output", type=Path, default=OUTPUT)
@@ -64,25 +64,28 @@ def main() -> None:
     model = models.load("mini", cache_dir=surroundings().cache_dir, threads=threads)
     gaps, timings = cut(given.gaps), []
     modes: tuple[Mode, ...] = ("verified", "autoregressive")
-    for mode in modes:
-        sampling = Sampling(mode=mode, max_tokens=given.tokens)
-        for clients in CLIENTS:
-            pair = [
-                timed(way, mode, clients, gaps, fill(model, sampling))
-                for way, fill in (("one by one", one_by_one), ("shared", shared))
-            ]
-            if pair[0][1] != pair[1][1]:
-                sys.exit("Texts differ by what shares a pass; there are no figures.")
-            for timing, _ in pair:
-                sys.stdout.write(
-                    f"{timing.mode:14} {timing.clients:2} clients, {timing.way:10} "
-                    f"{timing.gaps_per_second:6.2f} gaps/s, {timing.median_ms:7.0f} ms, "
-                    f"p95 {timing.p95_ms:7.0f} ms\n"
-                )
-                timings.append(timing)
+    with (
+        ThreadPoolExecutor(1) as thread,
+        DynamicBatcher(model, Limits(context_bytes=CONTEXT_BYTES)) as batcher,
+    ):
+        ways = {"one by one": one_by_one(model, thread), "shared": shared(batcher)}
+        for fill in ways.values():
+            asked(fill, gaps, Sampling(max_tokens=1), len(gaps))
+        for mode in modes:
+            sampling = Sampling(mode=mode, max_tokens=given.tokens)
+            for clients in CLIENTS:
+                for timing in timed(ways, gaps, sampling, clients):
+                    sys.stdout.write(
+                        f"{timing.mode:14} {timing.clients:2} clients, {timing.way:10} "
+                        f"{timing.gaps_per_second:6.2f} gaps/s, {timing.median_ms:7.0f} ms, "
+                        f"p95 {timing.p95_ms:7.0f} ms\n"
+                    )
+                    timings.append(timing)
     report = {
         "model": "mini",
         "runtime": model.runtime.name,
+        "gaps": len(gaps),
+        "rounds": ROUNDS,
         "tokens": given.tokens,
         "machine": asdict(machine.describe()),
         "versions": machine.versions(),
@@ -106,64 +109,63 @@ def cut(count: int) -> list[Gap]:
     return gaps
 
 
-def one_by_one(model: LoadedModel, sampling: Sampling) -> tuple[Fill, Callable[[], None]]:
+def one_by_one(model: LoadedModel, thread: ThreadPoolExecutor) -> Fill:
     """Whoever comes waits until all that came before are answered."""
-    infiller, thread = Infiller(model.card, model.tokenizer, model.runtime), ThreadPoolExecutor(1)
+    infiller = Infiller(model.card, model.tokenizer, model.runtime, CONTEXT_BYTES)
 
-    def drafted(gap: Gap) -> str:
+    def drafted(gap: Gap, sampling: Sampling) -> str:
         *_, last = infiller.drafts(gap, sampling)
         return last.text
 
-    return lambda _, gap: thread.submit(drafted, gap).result(), thread.shutdown
+    return lambda gap, sampling: thread.submit(drafted, gap, sampling).result()
 
 
-def shared(model: LoadedModel, sampling: Sampling) -> tuple[Fill, Callable[[], None]]:
+def shared(batcher: DynamicBatcher) -> Fill:
     """In the passes of the engine."""
-    batcher = DynamicBatcher(model)
-
-    def fill(client: int, gap: Gap) -> str:
-        return batcher.submit(Order(gap, sampling, client=client)).result().text
-
-    return fill, batcher.close
+    return lambda gap, sampling: batcher.submit(Order(gap, sampling)).result().text
 
 
 def timed(
-    way: str,
-    mode: Mode,
-    clients: int,
-    gaps: Sequence[Gap],
-    started: tuple[Fill, Callable[[], None]],
-) -> tuple[Timing, list[str]]:
-    """The figures, and the texts by gap."""
-    fill, close = started
-    texts, milliseconds = [""] * len(gaps), [0.0] * len(gaps)
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    fill(0, gaps[-1])  # what is loaded when it is first needed
-    for number in range(len(gaps)):
-        waiting.put(number)
-
-    def ask(client: int) -> None:
-        while True:
-            try:
-                number = waiting.get_nowait()
-            except queue.Empty:
-                return
+    ways: Mapping[str, Fill], gaps: Sequence[Gap], sampling: Sampling, clients: int
+) -> list[Timing]:
+    """The figures of each way, taken in turn. Exits when they do not give the same texts."""
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    milliseconds: dict[str, list[float]] = {way: [] for way in ways}
+    texts: list[list[str]] = []
+    for _ in range(ROUNDS):
+        for way, fill in ways.items():
             began = time.perf_counter()
-            texts[number] = fill(client, gaps[number])
-            milliseconds[number] = 1e3 * (time.perf_counter() - began)
+            found, took = asked(fill, gaps, sampling, clients)
+            seconds[way].append(time.perf_counter() - began)
+            milliseconds[way] += took
+            texts.append(found)
+    if any(found != texts[0] for found in texts):
+        sys.exit("Texts differ by what shares a pass; there are no figures.")
+    return [
+        Timing(
+            way,
+            sampling.mode,
+            clients,
+            len(gaps) / median(seconds[way]),
+            median(milliseconds[way]),
+            float(np.percentile(milliseconds[way], 95)),
+        )
+        for way in ways
+    ]
 
-    threads = [threading.Thread(target=ask, args=(client,)) for client in range(clients)]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - began
-    close()
-    p95 = float(np.percentile(milliseconds, 95))
-    rate = len(gaps) / seconds
-    timing = Timing(way, mode, clients, len(gaps), seconds, rate, median(milliseconds), p95)
-    return timing, texts
+
+def asked(
+    fill: Fill, gaps: Sequence[Gap], sampling: Sampling, clients: int
+) -> tuple[list[str], list[float]]:
+    """By gap the texts, and how long each took; a client asks when it was answered."""
+
+    def ask(gap: Gap) -> tuple[str, float]:
+        began = time.perf_counter()
+        return fill(gap, sampling), 1e3 * (time.perf_counter() - began)
+
+    with ThreadPoolExecutor(clients) as pool:
+        texts, milliseconds = zip(*pool.map(ask, gaps), strict=True)
+    return list(texts), list(milliseconds)
 
 
 if __name__ == "__main__":

@@ -106,6 +106,15 @@ def alternatives(
     return list(found.values())
 
 
+def ahead(request: Request, completion: Completion) -> Request:
+    """What will be asked when `completion` of `request` is taken: the same, behind its text."""
+    text, offset = request.document.text, request.offset
+    taken = text[:offset] + completion.text + text[offset + completion.replaces :]
+    document = replace(request.document, text=taken)
+    offset += len(completion.text)
+    return replace(request, document=document, offset=offset, trigger=Trigger.AUTOMATIC)
+
+
 def prefill(
     request: Request,
     chunks: Callable[[Context], Iterator[int]],

@@ -5,10 +5,11 @@ Lives on the loop thread.
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from lsprotocol import types as lsp
 
-from mercury_lsp.core.types import Request, Trigger
+from mercury_lsp.core.types import Completion, Request, Trigger
 from mercury_lsp.lsp import convert
 from mercury_lsp.lsp.documents import Documents, Snapshot
 from mercury_lsp.lsp.session import Session
@@ -20,6 +21,10 @@ Items = list[lsp.InlineCompletionItem]
 QUIET_SECONDS = 0.03
 """How long nothing must happen to a document before the model reads ahead in it: an editor that
 asks after each key does so at once, and should not find the model at work."""
+
+READING_SECONDS = 0.25
+"""How long an offer must stand before the model looks beyond it: whoever types on does so sooner,
+and nobody reads and takes it in less."""
 
 
 class Requests:
@@ -79,9 +84,7 @@ class Requests:
     def read_ahead(self, uri: str, position: lsp.Position | None = None) -> None:
         """Let the model read around a position, or the document's end, when all has gone quiet."""
         self._last = uri, position
-        self._hush(uri)
-        loop = asyncio.get_running_loop()
-        self._soon[uri] = loop.call_later(QUIET_SECONDS, self._read, uri, position)
+        self._later(uri, QUIET_SECONDS, self._read, uri, position)
 
     def arrived(self) -> None:
         """There is a model now: let it read where something happened last."""
@@ -119,8 +122,15 @@ class Requests:
             return "stale", None
         if timing.missed or timing.cached:
             self._plan(request)
+        if found and request.selected is None:
+            self._later(uri, READING_SECONDS, self._look_ahead, request, found[0])
         items = convert.to_items(found, request, snapshot)
         return ("shown" if items else "nothing"), items
+
+    def _later(self, uri: str, seconds: float, do: Callable[..., None], *what: Any) -> None:
+        """`do` it when nothing happened to a document for so long."""
+        self._hush(uri)
+        self._soon[uri] = asyncio.get_running_loop().call_later(seconds, do, *what)
 
     def _hush(self, uri: str) -> None:
         if (timer := self._soon.pop(uri, None)) is not None:
@@ -140,6 +150,13 @@ class Requests:
             return self._session.prefill(request, stopped)
 
         self._worker.idle(request.document.uri, prefill)
+
+    def _look_ahead(self, request: Request, offered: Completion) -> None:
+        def complete(stopped: Callable[[], bool]) -> bool:
+            return self._session.look_ahead(request, offered, stopped)
+
+        self._soon.pop(request.document.uri, None)
+        self._worker.idle(request.document.uri, complete)
 
     def _offers(self, snapshot: Snapshot, *, invoked: bool) -> bool:
         """Unasked only in languages that the weights were taught; when asked to, in any."""

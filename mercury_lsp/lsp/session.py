@@ -129,6 +129,23 @@ class Session:
         budget = Budget(_FOREVER_NS, self._clock, stopped)
         return engine.prefill(request, self._loaded.backend.prefill, budget, self._rules())
 
+    def look_ahead(
+        self, request: Request, offered: Completion, stopped: Callable[[], bool]
+    ) -> bool:
+        """Make what follows `offered` once it is taken, as long as nobody asks; whether it is done.
+
+        It is in the cache of completions by then.
+        """
+        if self._loaded is not None:
+            engine.complete(
+                engine.ahead(request, offered),
+                self._loaded.backend.infill,
+                self._loaded.cache,
+                Budget(_FOREVER_NS, self._clock, stopped),
+                self._rules(),
+            )
+        return not stopped()
+
     def _ask(
         self, loaded: _Loaded, request: Request, timing: Timing, stopped: Callable[[], bool]
     ) -> list[Completion]:

@@ -309,3 +309,16 @@ def test_reading_ahead_takes_a_chunk_at_a_time(chunks: int, milliseconds: int, d
     budget = Budget(milliseconds * 1_000_000, clock)
     assert engine.prefill(request("x = ‸\n"), reading, budget, RULES) is done
     assert log == ["chunk"] * min(chunks, 5) + ["closed"]
+
+
+def test_what_follows_an_acceptance_may_be_made_before_it_is_asked() -> None:
+    infill, cache = says(" + c"), CompletionCache(9)
+    first = request("f(‸)\ng\n", Trigger.INVOKED)
+    following = engine.ahead(first, Completion("a, b)", replaces=1))
+    assert following == request("f(a, b)‸\ng\n")
+    budget = Budget(1 << 60, infill.clock)
+    made = engine.complete(following, infill, cache, budget, RULES)
+    assert made is not None
+    steps = len(infill.log)
+    assert ask("f(a, b)‸\ng\n", infill, cache) == made
+    assert len(infill.log) == steps

@@ -54,10 +54,12 @@ class Model:
 
 
 @asynccontextmanager
-async def gated(folder: Path, **settings: Any) -> AsyncIterator[Model]:
+async def gated(folder: Path, writes: str = "", **settings: Any) -> AsyncIterator[Model]:
+    """The model writes `writes`, or without end."""
     calls, gate = folder / "calls", folder / "gate"
     os.mkfifo(gate)
-    scenario = {"writes": "abcd" * 100, "endless": True, "calls": str(calls), "gate": str(gate)}
+    scenario = {"writes": writes or "abcd" * 100, "endless": not writes}
+    scenario |= {"calls": str(calls), "gate": str(gate)}
     command = [*SCRIPTED, json.dumps(scenario)]
     handle = os.open(gate, os.O_RDWR)
     try:
@@ -132,14 +134,22 @@ async def test_the_model_reads_on_where_the_document_changed(tmp_path: Path) -> 
         model.let(1000)
         model.wire.open("h = ")
         await model.called(1)
-        end = {"line": 0, "character": 4}
-        change = {"range": {"start": end, "end": end}, "text": "a"}
-        model.wire.notify(
-            "textDocument/didChange",
-            {"textDocument": {"uri": "file:///a.py", "version": 2}, "contentChanges": [change]},
-        )
+        model.wire.notify("textDocument/didChange", typed("a", 4))
         await model.called(2)
         assert set(model.made()) == {"e"}
+
+
+async def test_an_offer_that_stands_is_looked_beyond_until_the_next_key(tmp_path: Path) -> None:
+    async with gated(tmp_path, writes="ab", deadlineMs=60_000) as model:
+        model.wire.open("h = ")
+        model.let(3)
+        assert await model.wire.complete(0, 4, kind=AUTOMATIC)
+        await model.called(4)
+        model.wire.notify("textDocument/didChange", typed("c", 4))
+        await model.records()  # the change has arrived
+        model.let(1000)
+        await model.wire.complete(0, 5, kind=AUTOMATIC)
+        assert len(model.made()) <= 4 + 3
 
 
 async def test_nothing_is_read_where_nothing_is_offered(tmp_path: Path) -> None:
@@ -155,3 +165,13 @@ async def test_nothing_is_read_where_nothing_is_offered(tmp_path: Path) -> None:
 
 def document(text: str, uri: str = "file:///a.py", language: str = "python") -> dict[str, Any]:
     return {"textDocument": {"uri": uri, "languageId": language, "version": 1, "text": text}}
+
+
+def typed(text: str, character: int) -> dict[str, Any]:
+    """Text that is put in the first line."""
+    place = {"line": 0, "character": character}
+    change = {"range": {"start": place, "end": place}, "text": text}
+    return {
+        "textDocument": {"uri": "file:///a.py", "version": 2},
+        "contentChanges": [change],
+    }
