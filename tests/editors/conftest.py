@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -56,9 +56,16 @@ async def edit_with(nvim_binary: str) -> AsyncIterator[Open]:
     """Opens a file in a Neovim with the server that is named, in an environment of its own."""
     async with AsyncExitStack() as stack:
 
-        async def open_(path: Path, *cmd: str, extra: str = "", **environment: str) -> Neovim:
+        async def open_(
+            path: Path,
+            *cmd: str,
+            extra: str = "",
+            settings: Mapping[str, object] | None = None,
+            **environment: str,
+        ) -> Neovim:
+            options = {"cmd": cmd, "settings": settings or {}}
             return await stack.enter_async_context(
-                editing(nvim_binary, path, {"cmd": cmd}, extra=extra, environment=environment)
+                editing(nvim_binary, path, options, extra=extra, environment=environment)
             )
 
         yield open_

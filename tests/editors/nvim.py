@@ -7,6 +7,7 @@ Nothing here waits for time to pass: only for what Neovim shows or tells, up to 
 import asyncio
 import json
 import os
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -47,16 +48,23 @@ require("mercury").setup(vim.json.decode(%(options)s))
 
 
 class Neovim:
-    """`frames` is all that was shown, in order; `told` the plugin's states and LSP requests."""
+    """`frames` is all that was shown, in order, each at one of `moments` in milliseconds; `told`
+    the plugin's states and LSP requests."""
 
     def __init__(self, process: Process) -> None:
         self.frames: list[Frame] = []
+        self.moments: list[float] = []
         self.told: list[tuple[str, list[Any]]] = []
         self._process = process
         self._screen = Screen()
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._more = asyncio.Condition()
         self._reader = asyncio.create_task(self._read())
+
+    @property
+    def process_id(self) -> int:
+        """Of Neovim, whose children are the servers."""
+        return self._process.pid
 
     @property
     def frame(self) -> Frame:
@@ -171,6 +179,7 @@ class Neovim:
             for event, *batch in message[2]:
                 self._screen.apply(event, batch)
                 if event == "flush":
+                    self.moments.append(time.perf_counter_ns() / 1e6)
                     self.frames.append(self._screen.frame())
         else:
             self.told.append((message[1], message[2]))

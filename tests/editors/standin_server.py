@@ -3,7 +3,7 @@
 It keeps every completion request, deaf to cancellation, until the notification `answer` {texts}
 comes: each is then answered with these texts, to be inserted at its position. It says that it is
 ready, as the real one does, at the notification `ready`, or by itself if its argument is that
-word; at the notification `crash` it dies.
+word; at the notification `crash` it dies. With the argument `old` it is a server of long ago.
 """
 
 import os
@@ -19,14 +19,16 @@ CAPABILITIES = {"inlineCompletionProvider": {}, "textDocumentSync": 1, "position
 
 
 class Standin:
-    def __init__(self, *, ready: bool) -> None:
-        self._ready = ready
+    def __init__(self, *words: str) -> None:
+        self._ready = "ready" in words
+        old = {"serverInfo": {"name": "mercury-lsp", "version": "0.0.9"}}
+        self._identity = old if "old" in words else {}
         self._kept: list[dict[str, Any]] = []
 
     def ask(self, message: dict[str, Any]) -> None:
         """A request."""
         if message["method"] == "initialize":
-            send(id=message["id"], result={"capabilities": CAPABILITIES})
+            send(id=message["id"], result={"capabilities": CAPABILITIES, **self._identity})
         elif message["method"] == "textDocument/inlineCompletion":
             self._kept.append(message)
         else:
@@ -48,7 +50,7 @@ class Standin:
 
 
 def main() -> None:
-    standin = Standin(ready="ready" in sys.argv)
+    standin = Standin(*sys.argv[1:])
     while (message := read()) and message["method"] != "exit":
         if "id" in message:
             standin.ask(message)

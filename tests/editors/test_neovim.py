@@ -6,6 +6,7 @@ text around it, be what accepting inserts, and come and go as the keys say.
 
 from pathlib import Path
 
+import psutil
 import pytest
 from editors.conftest import Open
 
@@ -169,3 +170,32 @@ async def test_moving_back_into_typed_text_never_doubles_it(edit: Open, circle: 
     await nvim.until_answered()
     for frame in nvim.frames[seen:]:
         assert not frame.ghost.startswith(first.ghost[1]), frame.line
+
+
+async def test_late_answers_of_a_slowed_server_never_show(edit: Open, circle: Path) -> None:
+    nvim = await edit(circle)
+    await nvim.until_told(lambda told: ("status", ["ready"]) in told)
+    children = psutil.Process(nvim.process_id).children(recursive=True)
+    (server,) = (child for child in children if "mercury_lsp" in child.cmdline())
+    server.suspend()
+    try:
+        await nvim.keys("GApx<BS>")
+        await nvim.until_line(LAST + "p")
+        assert not nvim.frame.ghost
+    finally:
+        server.resume()
+    await nvim.until_ghost()
+    await nvim.until_answered()
+    for frame in nvim.frames:
+        assert not frame.ghost or frame.line == LAST + "p" + frame.ghost
+
+
+async def test_a_file_of_ten_megabytes_is_served_like_any_other(edit: Open, circle: Path) -> None:
+    circle.write_text("x = [1, 2, 3]\n" * 750_000 + circle.read_text("utf-8"), "utf-8")
+    nvim = await edit(circle)
+    await nvim.keys("GA")
+    frame = await nvim.until_ghost()
+    assert frame.line == LAST + frame.ghost
+    await nvim.keys("<Tab>")
+    await nvim.until(lambda frame: not frame.ghost)
+    assert (await nvim.lines())[-1] == LAST + frame.ghost

@@ -53,6 +53,13 @@ async def crash(nvim: Neovim) -> None:
     await nvim.keys("<CR>")
 
 
+async def dismissed(nvim: Neovim, text: str) -> None:
+    """Wait for a message of Neovim's own, and press the key that it waits for."""
+    await nvim.until(lambda frame: text in frame.text and "Press ENTER" in frame.text)
+    await nvim.keys("<CR>")
+    await nvim.until(lambda frame: "Press ENTER" not in frame.text)
+
+
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
     path = tmp_path / "script.py"
@@ -203,3 +210,134 @@ async def test_a_server_that_is_not_installed_is_told_with_the_way_to_a_remedy(
     await nvim.keys(":checkhealth mercury<CR>")
     await nvim.until(lambda frame: "pip install mercury-lsp" in frame.text)
     assert "or name it: require('mercury').setup" in nvim.frame.text
+
+
+async def test_a_server_that_is_too_old_is_told_and_left_off(edit_with: Open, script: Path) -> None:
+    nvim = await edit_with(script, *STANDIN, "old")
+    await nvim.until(lambda frame: "the server is too old" in frame.text)
+    await nvim.keys(":Mercury status<CR>")
+    await nvim.until(lambda frame: "0.1.0 or later is needed" in frame.text)
+    assert "this is mercury-lsp 0.0.9" in nvim.frame.text
+    assert "Run: pip install --upgrade mercury-lsp" in nvim.frame.text
+    await nvim.keys("<CR>:edit other.py<CR>")
+    await nvim.until(lambda frame: "other.py" in frame.text)
+    assert await nvim.lua("return require('mercury').status()") == "mercury: error"
+    assert await nvim.lua("return #vim.lsp.get_clients()") == 0, "it is not started again"
+
+
+async def test_a_server_that_cannot_start_is_tried_three_times_more(
+    edit_with: Open, script: Path
+) -> None:
+    program = script.with_name("broken")
+    program.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
+    program.chmod(0o755)
+    nvim = await edit_with(script, str(program), extra=AT_ONCE)
+    for life in range(1, 5):
+        await nvim.until_told(lambda told, life=life: told.count(("status", ["starting"])) >= life)
+        await dismissed(nvim, "quit with exit code 3")
+    await nvim.until_told(lambda told: ("status", ["error"]) in told)
+    assert await nvim.lua("return waits") == [1000, 4000, 16000]
+    assert "keeps stopping" in await nvim.lua("return vim.fn.execute('messages')")
+
+
+async def test_options_of_wrong_types_are_told_and_left_out(edit_with: Open, script: Path) -> None:
+    wrong = "vim.schedule(function() require('mercury').setup { keys = 5, deadline = 3 } end)"
+    nvim = await edit_with(script, *STANDIN, "ready", extra=wrong)
+    await ready(nvim)
+    said = await nvim.lua("return vim.fn.execute('messages')")
+    assert 'mercury: option "keys" must be a table; it is ignored.' in said
+    assert 'mercury: unknown option "deadline"; it is ignored.' in said
+
+
+async def test_settings_of_wrong_types_are_told_by_the_server_which_goes_on(
+    edit_with: Open, script: Path, cache_dir: Path
+) -> None:
+    weights = {"MERCURY_CACHE": str(cache_dir)}
+    nvim = await edit_with(script, *SERVER, settings={"deadlineMs": "soon"}, **weights)
+    await dismissed(nvim, "mercury.deadlineMs must be a number; 150 is used.")
+    await nvim.until_told(lambda told: ("status", ["ready"]) in told)
+
+
+async def test_two_windows_on_one_folder_have_a_server_each(edit_with: Open, script: Path) -> None:
+    one = await edit_with(script, *STANDIN, "ready")
+    other = await edit_with(script, *STANDIN, "ready")
+    for nvim, text in ((one, "sum(values)"), (other, "len(values)")):
+        await ready(nvim)
+        await nvim.keys("A")
+        await asked(nvim, 1)
+        await answer(nvim, text)
+        assert nvim.frame.ghost == text
+    await one.lua("require('mercury').disable()")
+    await one.until_told(lambda told: ("status", ["off"]) in told)
+    await other.keys("1")
+    await asked(other, 2)
+    await answer(other, "0 * len(values)")
+    assert other.frame.ghost == "0 * len(values)"
+
+
+async def test_next_and_previous_go_round_the_alternatives(edit_with: Open, script: Path) -> None:
+    nvim = await edit_with(script, *STANDIN, "ready")
+    await ready(nvim)
+    await nvim.keys("A")
+    await asked(nvim, 1)
+    await answer(nvim, "one", "two", "three")
+    for key, shown in (("<M-]>", "two"), ("<M-]>", "three"), ("<M-]>", "one"), ("<M-[>", "three")):
+        await nvim.keys(key)
+        await nvim.until(lambda frame, shown=shown: frame.ghost == shown)
+    await nvim.keys("<Tab>")
+    await nvim.until(lambda frame: not frame.ghost)
+    assert await nvim.lines() == ["total = three"]
+
+
+async def test_a_buffer_and_a_filetype_can_be_left_alone(edit_with: Open, script: Path) -> None:
+    nvim = await edit_with(script, *STANDIN, "ready")
+    await ready(nvim)
+    await nvim.lua("vim.b.mercury_enabled = false")
+    await nvim.keys("A1")
+    await nvim.until_line("total = 1")
+    await nvim.keys("<Esc>")
+    await nvim.lua("vim.b.mercury_enabled = nil; vim.bo.filetype = 'gitcommit'")
+    await nvim.keys("A2")
+    await nvim.until_line("total = 12")
+    assert not [rest for what, rest in nvim.told if what == "request" and rest[1] == COMPLETION]
+    await nvim.lua("vim.b.mercury_enabled = true")
+    await nvim.keys("3")
+    await asked(nvim, 1)
+
+
+@pytest.mark.parametrize(
+    "menu",
+    [
+        'package.loaded["blink.cmp"] = { is_menu_visible = function() return vim.g.menu end }',
+        "package.loaded.cmp = { visible = function() return vim.g.menu end }",
+    ],
+    ids=["blink.cmp", "nvim-cmp"],
+)
+async def test_the_menus_of_plugins_go_before_ghost_text(
+    edit_with: Open, script: Path, menu: str
+) -> None:
+    nvim = await edit_with(script, *STANDIN, "ready", extra=menu)
+    await ready(nvim)
+    await nvim.keys("A")
+    await asked(nvim, 1)
+    await answer(nvim, "12")
+    assert nvim.frame.ghost == "12"
+    await nvim.lua("vim.g.menu = true")
+    await nvim.keys("1")
+    await nvim.until_line("total = 1")
+    assert not nvim.frame.ghost
+    await nvim.lua("vim.g.menu = false")
+    await nvim.keys("2")
+    await asked(nvim, 2)
+    await answer(nvim, "3")
+    assert nvim.frame.ghost == "3"
+
+
+async def test_a_statusline_says_what_the_server_does(edit_with: Open, script: Path) -> None:
+    line = "vim.o.laststatus = 2; vim.o.statusline = \"<%{v:lua.require'mercury'.status()}>\""
+    nvim = await edit_with(script, *STANDIN, "ready", extra=line)
+    await nvim.until(lambda frame: "<mercury>" in frame.text)
+    await nvim.keys(":Mercury disable<CR>")
+    await nvim.until(lambda frame: "<mercury: off>" in frame.text)
+    await nvim.keys(":Mercury toggle<CR>")
+    await nvim.until(lambda frame: "<mercury>" in frame.text)

@@ -7,6 +7,7 @@ import { findServer, offerRemedy } from "./server";
 import { change, settings } from "./settings";
 import { Status } from "./status";
 import { Supervisor } from "./supervisor";
+import { ACCEPTED, Usage } from "./usage";
 
 let supervisor: Supervisor | undefined;
 
@@ -15,6 +16,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   const status = new Status();
   const readiness = new Readiness();
   const dismissed = new Dismissed();
+  const usage = new Usage();
   const server = new Supervisor(
     log,
     (state, message) => {
@@ -23,7 +25,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     },
     async (document, position, context, token, next) => {
       await readiness.loaded(token);
-      return dismissed.provide(document, position, context, token, next);
+      const items = dismissed.provide(document, position, context, token, next);
+      return usage.watch(document, position, await status.during(items));
     },
   );
   supervisor = server;
@@ -35,11 +38,14 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     "mercury.download": () => download(server),
     "mercury.menu": () => status.menu(),
     "mercury.dismiss": () => dismissed.dismiss(),
+    "mercury.statistics": () => showStatistics(usage, server),
+    [ACCEPTED]: () => usage.accepted(),
   };
   context.subscriptions.push(
     log,
     status,
     readiness,
+    usage,
     ...Object.entries(commands).map(([name, run]) => vscode.commands.registerCommand(name, run)),
     vscode.workspace.onDidChangeConfiguration((event) => {
       if (event.affectsConfiguration("mercury.server.path")) {
@@ -70,6 +76,11 @@ async function toggleLanguage(): Promise<void> {
   await change("disabledLanguages", now);
   const state = now.includes(language) ? "off" : "on";
   void vscode.window.setStatusBarMessage(`Mercury suggestions for ${language} are ${state}`, 3_000);
+}
+
+async function showStatistics(usage: Usage, server: Supervisor): Promise<void> {
+  const answered = await server.answered();
+  void vscode.window.showInformationMessage(`${usage.summary} ${answered}`.trim());
 }
 
 /** Fetch the weights, where the user sees it. No shell: the name may come from a workspace. */

@@ -46,14 +46,29 @@ export async function offerRemedy(): Promise<void> {
     ...(configured === "" ? [install, open, again] : [open, again]),
   );
   if (answer === install) {
-    const terminal = vscode.window.createTerminal("Mercury");
-    terminal.show();
-    terminal.sendText(command, false); // the user presses Enter
+    inTerminal(command);
   } else if (answer === open) {
     await vscode.commands.executeCommand("workbench.action.openSettings", "mercury.server.path");
   } else if (answer === again) {
     await vscode.commands.executeCommand("mercury.restart");
   }
+}
+
+/** Say that the program is older than what is needed, and what mends it. */
+export async function offerUpdate(version: string | undefined, oldest: string): Promise<void> {
+  const command = `${await installation()} --upgrade`;
+  const update = "Update in a Terminal";
+  const found = version === undefined ? "a mercury-lsp without inline completions" : `mercury-lsp ${version}`;
+  const said = `This is ${found}, and ${oldest} or later is needed. Update it (${command}), then restart the server.`;
+  if ((await vscode.window.showWarningMessage(said, update)) === update) {
+    inTerminal(command);
+  }
+}
+
+function inTerminal(command: string): void {
+  const terminal = vscode.window.createTerminal("Mercury");
+  terminal.show();
+  terminal.sendText(command, false); // the user presses Enter
 }
 
 /** What `mercury.server.path` says. */

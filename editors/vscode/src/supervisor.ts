@@ -10,7 +10,7 @@ import {
   type Middleware,
   type StaticFeature,
 } from "vscode-languageclient/node";
-import { findServer, offerRemedy } from "./server";
+import { findServer, offerRemedy, offerUpdate } from "./server";
 import { configuration, forServer } from "./settings";
 import type { State } from "./status";
 
@@ -18,6 +18,9 @@ const BACK_OFF_MS = [1_000, 4_000, 16_000];
 
 /** A crash longer ago than this does not count. */
 const FORGIVEN_AFTER_MS = 180_000;
+
+/** The first server that does all that is asked of it here. */
+const OLDEST = "0.1.0";
 
 const SCHEMES = ["file", "untitled", "vscode-remote", "vscode-notebook-cell"];
 
@@ -59,6 +62,9 @@ export class Supervisor {
     this.client = client;
     try {
       await client.start();
+      if (client === this.client && isTooOld(client)) {
+        await this.refuse(client.initializeResult?.serverInfo?.version);
+      }
     } catch (error) {
       this.log.error(`the server did not start: ${String(error)}`);
       if (client === this.client) {
@@ -86,6 +92,25 @@ export class Supervisor {
         this.log.warn(`the server did not stop in time: ${String(error)}`);
       }
     }
+  }
+
+  /** How many requests the server answered, and how fast, in words; empty if there is none. */
+  async answered(): Promise<string> {
+    if (!this.client?.isRunning()) {
+      return "";
+    }
+    const asked = { since: 0 };
+    const { records } = await this.client.sendRequest<Statistics>("mercury/statistics", asked);
+    const times = records.map(({ total_ms }) => total_ms).sort((one, other) => one - other);
+    const half = times[Math.floor(times.length / 2)];
+    const speed = half === undefined ? "" : `, half of them within ${Math.ceil(half)} ms`;
+    return `The server was asked ${times.length} times${speed}.`;
+  }
+
+  private async refuse(version: string | undefined): Promise<void> {
+    await this.stop();
+    this.report("error", "mercury-lsp is too old");
+    void offerUpdate(version, OLDEST);
   }
 
   private options(closed: () => void): LanguageClientOptions {
@@ -136,6 +161,18 @@ export class Supervisor {
         return answer === show && this.log.show();
       });
   }
+}
+
+interface Statistics {
+  records: { total_ms: number }[];
+}
+
+/** Whether it offers no suggestions, or says that it is of a version before `OLDEST`. */
+function isTooOld(client: LanguageClient): boolean {
+  const { capabilities, serverInfo } = client.initializeResult ?? { capabilities: {} };
+  const order = { numeric: true };
+  const before = serverInfo?.version?.localeCompare(OLDEST, "en", order) ?? 0;
+  return !capabilities.inlineCompletionProvider || before < 0;
 }
 
 /** Its complaints go to the log: what a user can mend is said by the supervisor. */

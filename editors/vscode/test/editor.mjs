@@ -67,12 +67,12 @@ export class Editor {
 
   /**
    * A window on a new folder with one file of this text. `command` is the server, by default a
-   * stand-in; `settings` are the folder's, and may name another one.
+   * stand-in of a `version`; `settings` are the folder's, and may name another one.
    */
-  async open(text, { name = "script.py", command, settings = {}, size } = {}) {
+  async open(text, { name = "script.py", command, version, settings = {}, size } = {}) {
     const folder = await mkdtemp(join(this.home, "folder-"));
     const path = join(folder, name);
-    const wire = await Wire.make(await mkdtemp(join(this.home, "wire-")), command);
+    const wire = await Wire.make(await mkdtemp(join(this.home, "wire-")), command, version);
     await mkdir(join(folder, ".vscode"));
     await writeFile(path, text);
     await writeFile(
@@ -85,6 +85,11 @@ export class Editor {
     const window = await Window.open(await context.newPage(), `${this.url}?${query}`, path, wire);
     this.#windows.push(window);
     return window;
+  }
+
+  /** Which VS Code this is. */
+  async version() {
+    return /with Code (\S+)/.exec(await this.#code(process.env[NEEDED.code], "--version"))[1];
   }
 
   /** Wait until the user's settings are as `seen` says. */
@@ -138,6 +143,7 @@ export class Editor {
     if (code !== 0) {
       throw new Error(`${program} ${args.join(" ")} failed:\n${said}`);
     }
+    return said;
   }
 
   async #serve(program) {

@@ -4,6 +4,8 @@
 // text around it, be what accepting inserts, and come and go as the keys say.
 
 import assert from "node:assert/strict";
+import { chmod, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { Editor } from "./editor.mjs";
@@ -174,6 +176,65 @@ test("a language that was turned off is left alone", async () => {
   await window.press("Backspace");
   await window.type(".");
   await window.untilGhost();
+});
+
+test("accepting a line leaves the rest as ghost", async () => {
+  const window = await openCircle();
+  const line = window.frame.ghost.split("\n")[0];
+  await window.press("Control+Alt+ArrowRight");
+  await window.until("it is taken", (frame) => frame.place.endsWith(`Col ${LAST.length + line.length + 1}`));
+  assert.ok(window.frame.lines.includes(LAST + line));
+});
+
+test("late answers of a slowed server never show", async () => {
+  const window = await open(CIRCLE);
+  const seen = window.frames.length;
+  window.wire.hold();
+  await window.type(".p");
+  await window.press("Backspace");
+  await window.type("p");
+  await window.wire.untilAnswered();
+  assert.deepEqual([...new Set(window.frames.slice(seen).map(({ ghost }) => ghost))], [""]);
+  window.wire.release();
+  await window.untilGhost();
+  await window.untilCaughtUp();
+  for (const frame of window.frames.slice(seen).filter(({ ghost }) => ghost)) {
+    assert.equal(lineOf(frame, LAST), `${LAST}p${frame.ghost}`, "only the newest shows");
+  }
+});
+
+test("a file of ten megabytes is served like any other", async () => {
+  const window = await open(CIRCLE + "x = [1, 2, 3]\n".repeat(740_000), { at: "return math" });
+  await window.type(".");
+  await window.untilGhost();
+  assert.equal(lineOf(window.frame, LAST), LAST + window.frame.ghost);
+});
+
+test("settings of wrong types are told once, and the defaults are used", async () => {
+  const window = await editor.open(CIRCLE, {
+    command: [SERVER],
+    settings: { ...PATIENT, "mercury.maxTokens": "many" },
+  });
+  await window.until("it is told", (frame) => frame.messages.some((said) => said.includes("maxTokens")));
+  await window.until("mini is ready", (frame) => frame.mercury.includes("ready"));
+});
+
+test("missing weights are told with a button, which needs the network", async () => {
+  const program = join(editor.home, "without-weights");
+  const cache = join(editor.home, "empty");
+  await writeFile(
+    program,
+    `#!/bin/sh\nMERCURY_CACHE='${cache}' MERCURY_OFFLINE=1 exec '${SERVER}' "$@"\n`,
+  );
+  await chmod(program, 0o755);
+  const window = await editor.open(CIRCLE, { command: [program] });
+  const missing = "The weights of mini are not on this machine.";
+  await window.until("it is told", (frame) => frame.messages.some((said) => said.includes(missing)));
+  assert.match(window.frame.mercury, /the weights are not on this machine/);
+  await window.page.locator(".notification-list-item .monaco-button", { hasText: "Download" }).click();
+  await window.until("the network is missed", (frame) =>
+    frame.messages.some((said) => said.includes("network")),
+  );
 });
 
 test("the server ends with its window", async () => {

@@ -2,7 +2,8 @@
 //
 // It tells the test at SOCKET of every message, and sends what the test wants sent. With a command
 // it stands between the editor and that server; without one it is a stand-in that answers
-// everything at once but completion requests, which only the test answers.
+// everything at once but completion requests, which only the test answers; it is of the version in
+// STANDIN_VERSION, if any.
 
 import { spawn } from "node:child_process";
 import { connect } from "node:net";
@@ -10,6 +11,8 @@ import { createInterface } from "node:readline";
 import { StreamMessageReader, StreamMessageWriter } from "vscode-jsonrpc/node";
 
 const [socket, ...command] = process.argv.slice(2).filter((argument) => argument !== "--stdio");
+/** How the ids of the test's own requests begin. */
+const OWN = "test ";
 const CAPABILITIES = {
   positionEncoding: "utf-16",
   textDocumentSync: { openClose: true, change: 2 },
@@ -26,9 +29,16 @@ function tell(from, message) {
   test.write(`${JSON.stringify({ from, message })}\n`);
 }
 
+/** Answers that are kept back while the server is to be slow. */
+let held;
+
 function toEditor(message) {
   tell("server", message);
-  void editor.writer.write(message);
+  if (held !== undefined && message.method === undefined) {
+    held.push(message);
+  } else if (!String(message.id).startsWith(OWN)) {
+    void editor.writer.write(message);
+  }
 }
 
 function standIn(message) {
@@ -36,9 +46,13 @@ function standIn(message) {
   if (message.method === "exit") {
     process.exit(0);
   } else if (message.method === "initialize") {
-    answer({ capabilities: CAPABILITIES });
+    const version = process.env.STANDIN_VERSION;
+    const serverInfo = version ? { name: "mercury-lsp", version } : undefined;
+    answer({ capabilities: CAPABILITIES, serverInfo });
   } else if (message.method !== "textDocument/inlineCompletion" && message.id !== undefined) {
-    if (message.method !== undefined) {
+    if (message.method === "mercury/statistics") {
+      answer({ records: [{ total_ms: 40 }] });
+    } else if (message.method !== undefined) {
       answer(null);
     }
   }
@@ -61,10 +75,17 @@ editor.reader.listen((message) => {
   handle(message);
 });
 createInterface({ input: test }).on("line", (line) => {
-  const { send, crash } = JSON.parse(line);
+  const { send, ask, crash, hold } = JSON.parse(line);
   if (crash) {
     process.exit(1);
+  } else if (hold !== undefined) {
+    const late = held ?? [];
+    held = hold ? late : undefined;
+    (hold ? [] : late).forEach((message) => void editor.writer.write(message));
+  } else if (ask) {
+    handle({ jsonrpc: "2.0", ...ask });
+  } else {
+    toEditor({ jsonrpc: "2.0", ...send });
   }
-  toEditor({ jsonrpc: "2.0", ...send });
 });
 test.on("close", () => process.exit(1));

@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { chmod, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { Editor } from "./editor.mjs";
 
@@ -172,4 +172,88 @@ test("a program that is no server is given up with one message", async () => {
   await window.until("it is given up", (frame) => frame.messages.length > 0);
   assert.deepEqual(window.frame.messages.length, 1);
   assert.match(window.frame.messages[0], /stopped 4 times and is left off/);
+});
+
+test("a server that is too old is told with the remedy, and left off", async () => {
+  const window = await editor.open(SCRIPT, { version: "0.0.9" });
+  await window.until("a message", (frame) => frame.messages.length > 0);
+  assert.match(window.frame.messages[0], /This is mercury-lsp 0\.0\.9, and 0\.1\.0 or later is needed/);
+  assert.match(window.frame.messages[0], /-m pip install mercury-lsp --upgrade/);
+  assert.ok(window.frame.buttons.includes("Update in a Terminal"));
+  await window.until("the status", (frame) => /not working\nmercury-lsp is too old/.test(frame.mercury));
+  await window.wire.until("the end of the server", (wire) => wire.lives[0].ended);
+  assert.equal(window.wire.lives.length, 1);
+});
+
+test("an answer shows nowhere once another file is looked at", async () => {
+  const window = await open();
+  await ask(window, " ");
+  await window.press("Control+n");
+  await window.until("an empty file", (frame) => frame.lines.join("") === "");
+  window.wire.answer("late");
+  await window.untilCaughtUp();
+  assert.deepEqual([...new Set(window.frames.map(({ ghost }) => ghost))], [""]);
+});
+
+test("two windows have a server each", async () => {
+  const one = await open();
+  const other = await open();
+  await ask(one, " ");
+  await ask(other, " ");
+  one.wire.answer("sum(values)");
+  other.wire.answer("len(values)");
+  await one.untilGhost("sum(values)");
+  await other.untilGhost("len(values)");
+  one.wire.crash();
+  await one.wire.until("the end", (wire) => wire.lives[0].ended);
+  await ask(other, "0");
+  other.wire.answer(" * len(values)");
+  await other.untilGhost(" * len(values)");
+});
+
+test("whoever waits for a suggestion sees that one is being made", async () => {
+  const window = await open();
+  await ask(window, " ");
+  await window.until("it thinks", (frame) => frame.mercury.includes("thinking"));
+  window.wire.answer("sum(values)");
+  await window.until("it is ready", (frame) => frame.mercury.includes("ready"));
+  await window.untilGhost("sum(values)");
+});
+
+test("statistics tell what became of suggestions", async () => {
+  const window = await open();
+  await ask(window, " ");
+  window.wire.answer("sum(values)");
+  await window.untilGhost("sum(values)");
+  await window.press("Control+ArrowRight");
+  await window.untilGhost("(values)");
+  await window.wire.until("a request", (wire) => wire.open.length > 0);
+  window.wire.answer("(values)");
+  await window.untilCaughtUp();
+  await window.press("Tab");
+  await window.until("no ghost", (frame) => frame.ghost === "");
+  await window.run("Mercury: Show Statistics");
+  const said = "1 suggestions, 1 accepted whole, 1 in part.";
+  await window.until(said, (frame) => frame.messages.some((message) => message.includes(said)));
+});
+
+test("the menu has the commands, and the log is shown", async () => {
+  const window = await open();
+  await window.run("Mercury: Status and Commands");
+  await window.until("the menu", (frame) => frame.picks.some((pick) => pick.includes("Restart")));
+  assert.equal(window.frame.picks.length, 6);
+  await window.press("Escape");
+  await window.until("it is closed", (frame) => !frame.palette);
+  await window.run("Mercury: Show the Log");
+  await window.page.getByText("starting").first().waitFor();
+});
+
+test("another server is started when the setting names one", async () => {
+  const window = await open();
+  const { program } = window.wire;
+  const settings = join(dirname(window.path), ".vscode", "settings.json");
+  await writeFile(settings, JSON.stringify({ "mercury.server.path": `${program}-away` }));
+  await window.until("a message", (frame) => frame.messages.length > 0);
+  assert.match(window.frame.messages[0], /which is not a program here/);
+  await window.wire.until("the end of the server", (wire) => wire.lives[0].ended);
 });

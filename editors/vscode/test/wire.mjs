@@ -11,6 +11,11 @@ import { patiently } from "./patience.mjs";
 const COMPLETION = "textDocument/inlineCompletion";
 const CHANGE = "textDocument/didChange";
 
+/** The time in milliseconds, as pages tell it, too. */
+export function now() {
+  return performance.timeOrigin + performance.now();
+}
+
 /** Every server that the extension of one window started, and what was said, in order. */
 export class Wire extends EventEmitter {
   /** One entry a message: the `life` of the server (1, 2, …), who it is `from`, when, and what. */
@@ -20,7 +25,7 @@ export class Wire extends EventEmitter {
   #sockets = [];
 
   /** Make the program that the extension is to start, in `folder`; `command` as in server.mjs. */
-  static async make(folder, command = []) {
+  static async make(folder, command = [], version = "") {
     const wire = new Wire();
     const socket = join(folder, "wire");
     wire.listener = createServer((connection) => wire.#begin(connection)).listen(socket);
@@ -28,7 +33,7 @@ export class Wire extends EventEmitter {
     wire.program = join(folder, "server");
     const words = [process.execPath, fileURLToPath(new URL("server.mjs", import.meta.url)), socket];
     const line = [...words, ...command].map((word) => `'${word}'`).join(" ");
-    await writeFile(wire.program, `#!/bin/sh\nexec ${line} "$@"\n`);
+    await writeFile(wire.program, `#!/bin/sh\nSTANDIN_VERSION='${version}' exec ${line} "$@"\n`);
     await chmod(wire.program, 0o755);
     return wire;
   }
@@ -95,6 +100,24 @@ export class Wire extends EventEmitter {
     this.#sockets.at(-1).write(`${JSON.stringify({ send: message })}\n`);
   }
 
+  /** What the newest server answers to a request that is not the editor's. */
+  async ask(method, params) {
+    const id = `test ${this.said.length}`;
+    this.#sockets.at(-1).write(`${JSON.stringify({ ask: { id, method, params } })}\n`);
+    await this.until(`an answer to ${method}`, () => this.#answer(id));
+    return this.#answer(id).message.result;
+  }
+
+  /** Keep the answers of the newest server back, until `release`. */
+  hold() {
+    this.#sockets.at(-1).write(`${JSON.stringify({ hold: true })}\n`);
+  }
+
+  /** Send what was kept back. */
+  release() {
+    this.#sockets.at(-1).write(`${JSON.stringify({ hold: false })}\n`);
+  }
+
   /** Let the newest server die. */
   crash() {
     this.#sockets.at(-1).write(`${JSON.stringify({ crash: true })}\n`);
@@ -111,7 +134,7 @@ export class Wire extends EventEmitter {
     this.lives.push({ began: Date.now(), ended: undefined });
     this.emit("said");
     createInterface({ input: connection }).on("line", (line) => {
-      this.said.push({ life, at: Date.now(), ...JSON.parse(line) });
+      this.said.push({ life, at: now(), ...JSON.parse(line) });
       this.emit("said");
     });
     connection.on("error", () => undefined);

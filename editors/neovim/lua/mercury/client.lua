@@ -7,6 +7,7 @@ local M = {}
 local NAME = "mercury"
 local BACK_OFF_MS = { 1000, 4000, 16000 }
 local FORGIVEN_AFTER_MS = 180000 -- a crash longer ago than this does not count
+local OLDEST = "0.1.0" -- the first server that does all that is asked of it here
 local MODERN = vim.fn.has("nvim-0.11") == 1
 
 ---@type "off"|"starting"|"loading"|"ready"|"missing"|"error"
@@ -16,11 +17,13 @@ M.later = vim.defer_fn -- a field, so that tests need not wait
 local crashes = 0
 local crashed_at = 0
 local stopping = false
+local left_off = false -- until somebody says otherwise: what is wrong will not go away by itself
 local resume_download ---@type thread? waits for the answer to whether to download the weights
 
 local function set_state(state, message)
   M.state, M.message = state, message or ""
   vim.api.nvim_exec_autocmds("User", { pattern = "MercuryStatus", modeline = false })
+  vim.cmd.redrawstatus()
 end
 
 --- Say something short enough for one row of a narrow screen: more would make Neovim wait for a
@@ -103,9 +106,34 @@ function M.menu_visible()
     or false
 end
 
+--- Whether a server offers no suggestions, or says that it is of a version before `OLDEST`.
+local function is_too_old(server)
+  local version = server.serverInfo and server.serverInfo.version
+  local before = version and vim.version.lt(version, OLDEST)
+  return before or not server.capabilities.inlineCompletionProvider
+end
+
+local function on_init(client, server)
+  if not is_too_old(server) then
+    return
+  end
+  left_off = true
+  local version = server.serverInfo and server.serverInfo.version or "without inline completions"
+  set_state(
+    "error",
+    ("this is mercury-lsp %s, and %s or later is needed."):format(version, OLDEST)
+      .. " Run: pip install --upgrade mercury-lsp; then `:Mercury restart`."
+  )
+  tell("the server is too old; see `:Mercury status`", vim.log.levels.WARN)
+  M.end_client(client)
+end
+
 local function on_exit(code, signal)
   vim.schedule(function()
     resume_download = nil
+    if left_off then
+      return
+    end
     if stopping or (code == 0 and signal == 0) then
       set_state("off")
       return
@@ -115,6 +143,7 @@ local function on_exit(code, signal)
     crashed_at = now
     local wait = BACK_OFF_MS[crashes]
     if not wait then
+      left_off = true
       set_state(
         "error",
         ("the server stopped %d times and is left off."):format(crashes)
@@ -161,6 +190,9 @@ end
 
 --- Start the server, or attach the running one to `buf`.
 function M.start(buf)
+  if left_off then
+    return
+  end
   local cmd = config.options.cmd
   if vim.fn.executable(cmd[1]) == 0 then
     if M.state ~= "error" then
@@ -188,6 +220,7 @@ function M.start(buf)
     init_options = { mercury = settings },
     settings = { mercury = settings },
     handlers = handlers,
+    on_init = on_init,
     on_exit = on_exit,
   }, {
     bufnr = buf,
@@ -197,16 +230,23 @@ function M.start(buf)
   })
 end
 
-function M.stop()
-  stopping = true
-  crashes = 0
-  local client = M.get()
-  if not client then
-    set_state("off")
-  elseif MODERN then
+function M.end_client(client)
+  if MODERN then
     client:stop()
   else
     client.stop()
+  end
+end
+
+function M.stop()
+  stopping = true
+  left_off = false
+  crashes = 0
+  local client = M.get()
+  if client then
+    M.end_client(client)
+  else
+    set_state("off")
   end
 end
 

@@ -1,7 +1,9 @@
-// Takes the README's picture of VS Code, with the real server and mini. It needs the environment
-// that tests/editors/test_vscode.py gives to the suites.
+// Plays a person in VS Code with the real server and mini, and keeps what is seen: `film.mjs FOLDER`,
+// started by tests/editors/film.py. The ghost comes first; it is accepted by word, typed through,
+// and accepted.
 
-import { fileURLToPath } from "node:url";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { Editor } from "./editor.mjs";
 
 const TEXT = `import math
@@ -26,6 +28,8 @@ const SETTINGS = {
   "workbench.layoutControl.enabled": false,
 };
 
+const [folder] = process.argv.slice(2);
+const film = [];
 const editor = await Editor.start();
 try {
   const window = await editor.open(TEXT, {
@@ -39,9 +43,25 @@ try {
   await window.goTo();
   await window.type(".");
   await window.untilGhost();
-  await window.untilAnswered();
-  const path = fileURLToPath(new URL("../screenshot.png", import.meta.url));
-  await window.page.screenshot({ path });
+  await shoot(2_000);
+  await window.press("Control+ArrowRight");
+  await shoot(900);
+  for (const key of window.frame.ghost.slice(0, 4)) {
+    await window.type(key);
+    await shoot(250);
+  }
+  await window.press("Tab");
+  await window.until("no ghost", (frame) => frame.ghost === "");
+  await shoot(1_500);
+  await writeFile(join(folder, "film.json"), JSON.stringify(film));
+
+  /** Keep what is seen once all is answered, to be shown for so long. */
+  async function shoot(ms) {
+    await window.untilAnswered();
+    const file = `${film.length}.png`;
+    await window.page.screenshot({ path: join(folder, file) });
+    film.push({ file, ms });
+  }
 } finally {
   await editor.stop();
 }
