@@ -86,15 +86,20 @@ class DynamicBatcher:
 
     def _tell(self, job: Job) -> None:
         future, watch = self._asked[job]
+        error = job.error
         if job.outcome is not Outcome.CANCELLED:
-            watch(job.draft)
-        if job.outcome is None:
+            try:
+                watch(job.draft)
+            except Exception as raised:  # it is of whoever watches, and reaches whoever waits
+                error = raised
+        if job.outcome is not None:
+            with self._wake:
+                del self._asked[job]
+        if future.done() or not (job.outcome or error):
             return
-        with self._wake:
-            del self._asked[job]
-        if not future.set_running_or_notify_cancel():
+        if not future.set_running_or_notify_cancel():  # from now on it cannot be cancelled
             return
-        if job.error is not None:
-            future.set_exception(job.error)
+        if error is not None:
+            future.set_exception(error)  # and with it the job is cancelled
         else:
             future.set_result(job.draft)

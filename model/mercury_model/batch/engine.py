@@ -62,7 +62,7 @@ class Engine:
         self._limits = limits
         self._clock = clock
         self._infiller = Infiller(card, tokenizer, runtime, limits.context_bytes)
-        self._turns = Turns(round(limits.patience_ms * 1e6))
+        self._turns = Turns(round(limits.patience_ms * 1e6), runtime.lanes)
         self._pace = Pace()
         self._lock = threading.Lock()
         self._held: Counter[Priority] = Counter()
@@ -123,8 +123,11 @@ class Engine:
         for job in self._turns.order(self._live, now_ns):
             if len(chosen.jobs) == self._runtime.lanes:
                 break
-            if job.script is None:
-                full = full or not self._begin(job, chosen)
+            if job.script is None and not full:
+                try:
+                    full = not self._begin(job, chosen)
+                except Exception as error:  # a gap that is no text, say: it ends this request
+                    self._fail(job, error)
             if job.call is not None and self._fits(job, chosen, now_ns):
                 chosen.jobs.append(job)
                 chosen.rows += len(job.call.ids)
@@ -203,6 +206,7 @@ class Engine:
         try:
             step = go_on(job.script, answer)
             while isinstance(step, Draft):
+                job.reading = not step.ids
                 if step.steps >= job.draft.steps:  # what was put back begins again
                     job.draft = step
                 if step.finished:
@@ -229,7 +233,7 @@ class Engine:
     def _put_back(self, job: Job) -> None:
         """Take a job's context from it; what it holds is kept while there is room."""
         script, job.script, job.call = job.script, None, None
-        job.reserved_bytes = 0
+        job.reading, job.reserved_bytes = True, 0
         self._infiller.bound(self._limits.context_bytes - self._reserved_bytes)
         if script is not None:
             script.close()

@@ -48,7 +48,8 @@ class Outcome(Enum):
 class Job:
     """An order on its way. `draft` is the best so far; `error` says why it failed.
 
-    The rest is the engine's own: `call` is what the script waits for, once it has begun.
+    The rest is the engine's own: `call` is what the script waits for, once it has begun; until its
+    context is complete it is `reading`.
     """
 
     order: Order
@@ -62,13 +63,9 @@ class Job:
     ids: list[int] = field(default_factory=list)
     script: Script[Draft] | None = None
     call: Call | None = None
+    reading: bool = True
     reserved_bytes: int = 0
 
     def cancel(self) -> None:
         """Take no further call for it. From any thread."""
         self.stopped = True
-
-    @property
-    def urgency(self) -> tuple[float, int]:
-        """Sorts jobs of one client and priority: by deadline, then as they came."""
-        return (float("inf") if self.deadline_ns is None else self.deadline_ns, self.number)

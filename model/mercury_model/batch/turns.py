@@ -1,5 +1,6 @@
 """Whose calls come first. Knows no memory, no network; the time is an argument."""
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
@@ -10,23 +11,33 @@ class Turns:
     """Orders jobs: by priority, but none starves.
 
     Within a priority the first job of every client comes before the second of any, so that nobody
-    is kept waiting by how much another asks; equals go by deadline, then as they came. A priority
-    of which nothing was served for `patience_ns` has its first job before all others.
+    is kept waiting by how much another asks; equals go by deadline, then as they came. Of those
+    without a deadline, what reads its context goes first until `lanes` jobs are past that: only
+    then can their calls, of a few rows each, fill a pass. A priority of which nothing was served
+    for `patience_ns` has its first job before all others.
     """
 
-    def __init__(self, patience_ns: int) -> None:
+    def __init__(self, patience_ns: int, lanes: int) -> None:
         self._patience_ns = patience_ns
+        self._lanes = lanes
         self._served_ns: dict[Priority, int] = {}
 
     def order(self, jobs: Sequence[Job], now_ns: int) -> list[Job]:
         """All jobs, whose turn it is first."""
+        read_first = sum(not job.reading for job in jobs) < self._lanes
+
+        def urgency(job: Job) -> tuple[float, bool, int]:
+            if job.deadline_ns is not None:
+                return job.deadline_ns, False, job.number
+            return math.inf, read_first and not job.reading, job.number
+
         by_client: dict[tuple[Priority, Hashable], list[Job]] = defaultdict(list)
         for job in jobs:
             by_client[job.order.priority, job.order.client].append(job)
         placed = [
-            (priority, place, job.urgency, job)
+            (priority, place, urgency(job), job)
             for (priority, _), mine in by_client.items()
-            for place, job in enumerate(sorted(mine, key=lambda job: job.urgency))
+            for place, job in enumerate(sorted(mine, key=urgency))
         ]
         ordered = [job for *_, job in sorted(placed, key=lambda entry: entry[:3])]
         starved = [job for job in ordered if self._waited_ns(job, now_ns) >= self._patience_ns]

@@ -111,3 +111,20 @@ def test_an_error_reaches_whoever_asked() -> None:
         with pytest.raises(ValueError, match="quality_speed_tradeoff"):
             batcher.submit(wrong).result(30)
         assert batcher.submit(ORDER).result(30).text == "abc"
+
+
+def test_an_error_of_whoever_watches_ends_only_the_request_that_is_watched() -> None:
+    def watch(draft: Draft) -> None:
+        raise OSError(draft.text)
+
+    with DynamicBatcher(model(ScriptedRuntime(spell("abc")))) as batcher:
+        with pytest.raises(OSError, match="a"):
+            batcher.submit(ORDER, watch).result(30)
+        assert batcher.submit(ORDER).result(30).text == "abc"
+
+
+def test_a_gap_that_is_no_text_ends_only_its_own_request() -> None:
+    with DynamicBatcher(model(ScriptedRuntime(spell("abc")))) as batcher:
+        with pytest.raises(TypeError):
+            batcher.submit(Order(Gap(None, ""))).result(30)  # type: ignore[arg-type]
+        assert batcher.submit(ORDER).result(30).text == "abc"
