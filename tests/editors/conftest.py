@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from editors.nvim import Neovim, editing
 
+from editors import vscode
+
 ABSENT = (
     "Neovim 0.10 or later is not here; run editors/install-test-editors, or set MERCURY_NVIM to one"
 )
@@ -69,6 +71,15 @@ async def edit_with(nvim_binary: str) -> AsyncIterator[Open]:
             )
 
         yield open_
+
+
+@pytest.fixture(scope="session")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of what drives VS Code."""
+    try:
+        return vscode.surroundings(tmp_path_factory.mktemp("vscode"))
+    except vscode.Absent as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

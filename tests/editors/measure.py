@@ -2,8 +2,8 @@
 
 Types the bench's trace, as fast as a person does, into Neovim and VS Code with the settings that
 everybody starts with. Every frame is looked at: one with a flicker or with ghost text that fits
-nothing ends the command without figures. Those in editors/README.md are of `editors/typing.json`;
-`--table` prints them as they stand there.
+nothing ends the command without figures. With `--keep` they go to `editors/results`, a file an
+editor; `--table` prints what is there as it stands in editors/README.md.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,35 +29,49 @@ from mercury_lsp.bench.sources import sources
 from mercury_lsp.bench.trace import Trace, type_out
 from mercury_lsp.config import surroundings
 
-RESULT = Path(__file__).parents[2] / "editors" / "typing.json"
+RESULTS = Path(__file__).parents[2] / "editors" / "results"
 SECONDS = 112.0
-"""At a person's pace; 500 keys."""
+"""At a person's pace; 523 keys."""
 
 
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
+    parser.add_argument("editors", nargs="*", metavar="EDITOR", help="neovim, vscode; or both")
+    parser.add_argument("--keep", action="store_true", help="write the figures to editors/results")
     parser.add_argument("--table", action="store_true", help="print the figures that are kept")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="type for so long")
     given = parser.parse_args()
     if given.table:
-        sys.stdout.write(table(json.loads(RESULT.read_text("utf-8"))))
+        sys.stdout.write(table(kept()))
         return
-    trace = typed(given.seconds)
-    recordings = [in_neovim(trace), in_vscode(trace)]
-    wrong = [said for recording in recordings for said in complaints(recording)]
-    if wrong:
+    for name in given.editors or EDITORS:
+        if name not in EDITORS:
+            raise SystemExit(f"There is no {name} to type into; choose from {', '.join(EDITORS)}.")
+        report = measured(EDITORS[name])
+        sys.stdout.write(table([report]))
+        if given.keep:
+            text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+            (RESULTS / f"{name}.json").write_text(text, "utf-8")
+
+
+def measured(type_into: Callable[[Trace], Recording]) -> dict[str, Any]:
+    """The figures of one editor. Raises SystemExit where somebody saw what nobody should."""
+    trace = typed(SECONDS)
+    recording = type_into(trace)
+    if wrong := complaints(recording):
         raise SystemExit("\n".join(wrong))
-    report = {
+    return {
         "kind": "typing",
         **asdict(document.setting({})),
         "trace": {"seed": trace.seed, "digest": trace.digest, "seconds": round(trace.seconds, 3)},
-        "runs": [asdict(Figures.of(recording)) for recording in recordings],
+        **asdict(Figures.of(recording)),
     }
-    sys.stdout.write(table(report))
-    if given.json:
-        given.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def kept() -> list[dict[str, Any]]:
+    """The figures in editors/results."""
+    files = [RESULTS / f"{name}.json" for name in EDITORS]
+    return [json.loads(file.read_text("utf-8")) for file in files]
 
 
 def typed(seconds: float) -> Trace:
@@ -93,9 +107,8 @@ def complaints(recording: Recording) -> list[str]:
     ]
 
 
-def table(report: Mapping[str, Any]) -> str:
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """The figures as Markdown, an editor a column."""
-    runs: Sequence[Mapping[str, Any]] = report["runs"]
     rows = {
         "keys / frames": [f"{run['keys']} / {run['frames']}" for run in runs],
         "flickers / stale ghosts": [f"{run['flickers']} / {run['stale']}" for run in runs],
@@ -112,6 +125,9 @@ def table(report: Mapping[str, Any]) -> str:
 
 def _spread(spread: Mapping[str, float]) -> str:
     return f"{spread['p50']:.0f} / {spread['p95']:.0f} ms"
+
+
+EDITORS: Mapping[str, Callable[[Trace], Recording]] = {"neovim": in_neovim, "vscode": in_vscode}
 
 
 if __name__ == "__main__":

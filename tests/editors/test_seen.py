@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from editors.measure import RESULTS, kept, table
 from editors.seen import Figures, Offer, Recording, Shown, flickers, stale
 
 LINE = "return a + b"
@@ -56,3 +57,7 @@ def test_a_ghost_that_no_answer_explains_is_stale() -> None:
     late = Shown(55, "returx" + "n a + b", "n a + b")
     seen = recording([10.0], frame(50, "retur", ghost=True), late)
     assert stale(seen) == [late]
+
+
+def test_the_readme_shows_the_figures_that_are_kept() -> None:
+    assert table(kept()) in (RESULTS.parent / "README.md").read_text("utf-8")

@@ -12,15 +12,6 @@ from editors import vscode
 pytestmark = pytest.mark.editors
 
 
-@pytest.fixture(scope="session")
-def surroundings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of the suites."""
-    try:
-        return vscode.surroundings(tmp_path_factory.mktemp("vscode"))
-    except vscode.Absent as reason:
-        pytest.skip(str(reason))
-
-
 def suite(name: str, surroundings: dict[str, str]) -> None:
     """Run one file of tests."""
     vscode.run(["node", "--test", "--test-reporter=spec", f"test/{name}.test.mjs"], surroundings)

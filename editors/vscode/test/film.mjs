@@ -9,12 +9,12 @@ import { Editor } from "./editor.mjs";
 const TEXT = `import math
 
 
-class Circle:
-    def __init__(self, radius):
-        self.radius = radius
+def circumference(radius):
+    return 2 * math.pi * radius
 
-    def area(self):
-        return math
+
+def area(radius):
+    return math
 `;
 const SETTINGS = {
   "mercury.deadlineMs": 60_000,

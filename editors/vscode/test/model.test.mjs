@@ -204,7 +204,11 @@ test("late answers of a slowed server never show", async () => {
 });
 
 test("a file of ten megabytes is served like any other", async () => {
-  const window = await open(CIRCLE + "x = [1, 2, 3]\n".repeat(740_000), { at: "return math" });
+  const rows = `x = [${"1, ".repeat(30)}]\n`.repeat(103_000);
+  const window = await editor.open(rows + CIRCLE, { command: [SERVER], settings: PATIENT });
+  await window.until("mini is ready", (frame) => frame.mercury.includes("ready"));
+  await window.press("Control+End", "ArrowLeft");
+  await window.until("the last line", (frame) => frame.lines.includes("    return math"));
   await window.type(".");
   await window.untilGhost();
   assert.equal(lineOf(window.frame, LAST), LAST + window.frame.ghost);
