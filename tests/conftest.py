@@ -15,6 +15,14 @@ settings.load_profile("patient")
 MISSING = "the weights of mini are not here; run: mercury-lsp models pull mini"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Editors are driven by one worker, one after the other: what is on a screen takes time."""
+    for item in items:
+        if item.get_closest_marker("editors"):
+            item.add_marker(pytest.mark.xdist_group("editors"))
+
+
 @pytest.fixture(scope="session")
 def cache_dir() -> Path:
     """The cache folder in which mini's base is."""
