@@ -13,7 +13,7 @@ def circumference(radius):
     return 2 * math.pi * radius
 
 
-def area(radius):
+def half_circumference(radius):
     return math
 `;
 const SETTINGS = {
@@ -36,7 +36,7 @@ try {
     name: "circle.py",
     command: [process.env.MERCURY_SERVER],
     settings: SETTINGS,
-    size: { width: 760, height: 380 },
+    size: { width: 760, height: 320 },
   });
   await window.until("mini is ready", (frame) => frame.mercury.includes("ready"));
   await window.page.keyboard.press("Control+b");
@@ -52,12 +52,16 @@ try {
   }
   await window.press("Tab");
   await window.until("no ghost", (frame) => frame.ghost === "");
-  await shoot(1_500);
+  await keep(1_500);
   await writeFile(join(folder, "film.json"), JSON.stringify(film));
 
   /** Keep what is seen once all is answered, to be shown for so long. */
   async function shoot(ms) {
     await window.untilAnswered();
+    await keep(ms);
+  }
+
+  async function keep(ms) {
     const file = `${film.length}.png`;
     await window.page.screenshot({ path: join(folder, file) });
     film.push({ file, ms });
