@@ -8,6 +8,7 @@ from itertools import accumulate
 from mercury_lsp.config import Config
 from mercury_lsp.core.context import Limits
 from mercury_lsp.core.types import Context, Draft
+from mercury_lsp.recall import Recall
 from mercury_model import infill
 from mercury_model.config import ModelCard
 from mercury_model.infill import Gap, Infiller, Sampling
@@ -45,6 +46,7 @@ class Backend:
         )
         self._decode = model.tokenizer.decode
         self._watch = watch
+        self._recall = Recall()
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -58,10 +60,15 @@ class Backend:
     def infill(self, context: Context, *, rank: int = 0) -> Generator[Draft, None, None]:
         """See `core.types.Infill`."""
         sampling = replace(self._sampling, rank=rank)
-        to_core = Drafts(self._decode)
-        for draft in self._infiller.drafts(_gap(context), sampling):
-            self._watch(draft)
-            yield to_core(draft)
+        gap = replace(_gap(context), prediction=self._recall.rest(context.prefix))
+        to_core, text = Drafts(self._decode), ""
+        try:
+            for draft in self._infiller.drafts(gap, sampling):
+                text = draft.text
+                self._watch(draft)
+                yield to_core(draft)
+        finally:
+            self._recall.put(context.prefix, text)
 
     def prefill(self, context: Context) -> Generator[int, None, None]:
         """Read a context ahead of its request; yields how many tokens are left."""

@@ -120,7 +120,7 @@ class ScriptedRuntime:
         kv.ids.extend(ids)
         return _predictions([self._script(tuple(kv.ids))])
 
-    def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
+    def verify(self, kv: KV, ids: Sequence[int], first: int = 0) -> Predictions:
         assert isinstance(kv, ScriptedKV)
         assert 1 <= len(ids) <= CHUNK_TOKENS
         self.calls.append(("verify", tuple(ids)))
@@ -130,7 +130,8 @@ class ScriptedRuntime:
         kv.ids.extend(tokens)
         ends = range(start + 1, kv.length + 1)
         checked = [self._script(tuple(kv.ids[:end])) for end in ends]
-        return _predictions([*checked, *self._filled(kv.ids, ids[len(tokens) :])])
+        rows = [*checked, *self._filled(kv.ids, ids[len(tokens) :])]
+        return _predictions(rows[first:])
 
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
         assert isinstance(kv, ScriptedKV)

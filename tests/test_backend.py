@@ -1,7 +1,9 @@
 """What the core is told of the model's drafts."""
 
+from dataclasses import replace
+
 import pytest
-from fakes import LetterTokenizer, ScriptedRuntime, card, spell
+from fakes import FORMAT, LetterTokenizer, ScriptedRuntime, card, spell
 
 from mercury_lsp.backend import Backend
 from mercury_lsp.config import Config
@@ -37,3 +39,22 @@ def test_each_beginning_has_a_chance_of_its_own() -> None:
 def test_a_chance_only_falls_as_the_text_grows(mode: Mode) -> None:
     chances = [draft.confidence for draft in drafts("bcd e\nfgh", mode, confidence=0.8)]
     assert chances == sorted(chances, reverse=True)
+
+
+def test_what_was_drafted_before_a_key_is_checked_in_one_call_after_it() -> None:
+    line = LetterTokenizer().encode("a = (bcd.e")
+
+    def writing(ids: tuple[int, ...]) -> dict[int, float]:
+        """The rest of the line, wherever the middle begins."""
+        if FORMAT.middle_id not in ids:
+            return {FORMAT.end_id: 1.0}
+        written = ids[ids.index(FORMAT.prefix_id) + 1 :]
+        return {[*line, FORMAT.end_id][min(len(written) - 1, len(line))]: 0.9}
+
+    runtime = ScriptedRuntime(writing)
+    backend = Backend(LoadedModel(card(), LetterTokenizer(), runtime), Config())  # type: ignore[arg-type]
+    *_, before = backend.infill(CONTEXT)
+    runtime.calls.clear()
+    *_, after = backend.infill(replace(CONTEXT, prefix="a = (b"))
+    assert (before.text, after.text) == ("bcd.e", "cd.e")
+    assert len(runtime.calls) == 1

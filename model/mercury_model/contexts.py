@@ -31,9 +31,18 @@ class Context:
         self.kv.reserve(len(wanted) - len(self.ids))
         while len(self.ids) < len(wanted):
             chunk = wanted[len(self.ids) : len(self.ids) + CHUNK_TOKENS]
-            self.next = yield Call("extend", self.kv, chunk)
-            self.ids.extend(chunk)
+            self.read(chunk, (yield Call("extend", self.kv, chunk)))
             yield len(wanted) - len(self.ids)
+
+    def last_chunk(self, wanted: Sequence[int]) -> Sequence[int]:
+        """What the last of the calls of `fill` reads; nothing if there is nothing to read."""
+        left = len(wanted) - len(self.ids)
+        return wanted[len(wanted) - ((left - 1) % CHUNK_TOKENS + 1) :] if left else ()
+
+    def read(self, ids: Sequence[int], predictions: Predictions) -> None:
+        """A call has extended `kv` by `ids` and predicts what follows them."""
+        self.next = predictions
+        self.ids.extend(ids)
 
     def rewind(self, length: int) -> None:
         """Forget what follows the first `length` ids."""

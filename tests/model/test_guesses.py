@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_model.guesses import CHANCES, Guesses, looked_up
+from mercury_model.guesses import CHANCES, PREDICTED, Guesses, left_of, looked_up
 
 texts = st.lists(st.integers(0, 3), max_size=40)
 
@@ -53,6 +53,20 @@ def test_guesses_are_a_copy_of_what_stands_behind_a_match(ids: list[int], most: 
     if found.ids:
         copied = [ids[-1], *found.ids]
         assert any(ids[at : at + len(copied)] == copied for at in range(len(ids)))
+
+
+@given(texts, texts, st.integers(0, 9))
+def test_of_a_prediction_what_is_left_is_guessed_while_it_is_right(
+    predicted: list[int], middle: list[int], most: int
+) -> None:
+    assert left_of([*middle, *predicted], middle, most).ids == predicted[:most]
+    assert left_of([*middle, 7, *predicted], [*middle, 8], most).ids == []
+
+
+def test_a_prediction_is_surer_the_longer_it_was_right() -> None:
+    assert left_of([1, 2, 3, 4, 5], [1], 9).chances == pytest.approx(
+        [*PREDICTED[1:], *PREDICTED[-1:] * 2]
+    )
 
 
 chances = st.lists(st.floats(0, 1), max_size=8).map(np.array)

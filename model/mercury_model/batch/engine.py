@@ -192,7 +192,7 @@ class Engine:
             self._put_back(max(lesser, key=lambda other: (other.order.priority, other.number)))
         job.reserved_bytes = needed
         infiller.bound(limit - self._reserved_bytes, job.ids)
-        job.script = infiller.script(job.ids, job.order.sampling)
+        job.script = infiller.script(job.order.gap, job.ids, job.order.sampling)
         self._go_on(job, None)
         if job.call is not None and job.call.kv.nbytes > needed:  # it has room for more
             job.reserved_bytes = job.call.kv.nbytes

@@ -80,11 +80,17 @@ class KV(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a runtime, not made yet: `kind` names its method."""
+    """One call of a runtime, not made yet: `kind` names its method, `first` is for `verify`."""
 
     kind: Literal["extend", "verify", "denoise"]
     kv: KV
     ids: Sequence[int]
+    first: int = 0
+
+    @property
+    def predicted(self) -> int:
+        """The first of the rows that are predicted."""
+        return len(self.ids) - 1 if self.kind == "extend" else self.first
 
     def on(self, runtime: "Runtime") -> Predictions:
         """Make it, alone."""
@@ -92,7 +98,7 @@ class Call:
             case "extend":
                 return runtime.extend(self.kv, self.ids)
             case "verify":
-                return runtime.verify(self.kv, self.ids)
+                return runtime.verify(self.kv, self.ids, self.first)
             case "denoise":
                 return runtime.denoise(self.kv, self.ids)
 
@@ -127,8 +133,8 @@ class Runtime(Protocol):
     def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
 
-    def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
-        """`extend`, predicting what follows each of the tokens (R = len(ids)).
+    def verify(self, kv: KV, ids: Sequence[int], first: int = 0) -> Predictions:
+        """`extend`, predicting what follows each token from row `first` on (R = len(ids) - first).
 
         Masks may stand at the end: they see each other and all before them, are predicted like
         those of a block, and do not become part of `kv`.

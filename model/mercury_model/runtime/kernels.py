@@ -102,12 +102,12 @@ class KernelRuntime:
         """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
         return self.together([Call("extend", kv, ids)])[0]
 
-    def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
-        """`extend`, predicting what follows each of the tokens (R = len(ids)).
+    def verify(self, kv: KV, ids: Sequence[int], first: int = 0) -> Predictions:
+        """`extend`, predicting what follows each token from row `first` on (R = len(ids) - first).
 
         Masks at the end are predicted as a block's, and do not become part of `kv`.
         """
-        return self.together([Call("verify", kv, ids)])[0]
+        return self.together([Call("verify", kv, ids, first)])[0]
 
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Run a block that sees the context and, in both directions, itself.
@@ -131,9 +131,9 @@ class KernelRuntime:
         for call, block in zip(calls, blocks, strict=True):
             if call.kind != "denoise":
                 block.kv.advance(block.causal)
-        ends = [-1 if call.kind == "extend" else 0 for call in calls]
         return [
-            _from_row(found[id(block)], first) for block, first in zip(blocks, ends, strict=True)
+            _from_row(found[id(block)], call.predicted)
+            for call, block in zip(calls, blocks, strict=True)
         ]
 
     def verify_all(self, kvs: Sequence[KV], ids: Sequence[Sequence[int]]) -> list[Predictions]:

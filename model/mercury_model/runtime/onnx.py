@@ -187,9 +187,12 @@ class OnnxRuntime:
         """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
         return self.together([Call("extend", kv, ids)])[0]
 
-    def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
-        """`extend`, predicting what follows each; masks at the end do not become part of `kv`."""
-        return self.together([Call("verify", kv, ids)])[0]
+    def verify(self, kv: KV, ids: Sequence[int], first: int = 0) -> Predictions:
+        """`extend`, predicting what follows each token from row `first` on (R = len(ids) - first).
+
+        Masks at the end are predicted as a block's, and do not become part of `kv`.
+        """
+        return self.together([Call("verify", kv, ids, first)])[0]
 
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Run a block that sees the context and, in both directions, itself."""
@@ -208,11 +211,10 @@ class OnnxRuntime:
             raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
         if kv.length + count >= POSITIONS:
             raise ValueError(f"a context has less than {POSITIONS} tokens")
-        if call.kind == "extend":
-            return _Rows(kv, call.ids, count, count - 1, stay=True)
         if call.kind == "denoise":
-            return _Rows(kv, call.ids, 0, 0, stay=False)
-        return _Rows(kv, call.ids, without_masks(call.ids, self._mask_id), 0, stay=True)
+            return _Rows(kv, call.ids, 0, call.predicted, stay=False)
+        tokens = count if call.kind == "extend" else without_masks(call.ids, self._mask_id)
+        return _Rows(kv, call.ids, tokens, call.predicted, stay=True)
 
     def _alone(self, rows: _Rows) -> Predictions:
         ids, tokens = list(rows.ids), rows.tokens

@@ -74,12 +74,12 @@ class TorchRuntime:
         """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
         return self.together([Call("extend", kv, ids)])[0]
 
-    def verify(self, kv: KV, ids: Sequence[int]) -> Predictions:
-        """`extend`, predicting what follows each of the tokens (R = len(ids)).
+    def verify(self, kv: KV, ids: Sequence[int], first: int = 0) -> Predictions:
+        """`extend`, predicting what follows each token from row `first` on (R = len(ids) - first).
 
         Masks at the end are predicted as a block's, and do not become part of `kv`.
         """
-        return self.together([Call("verify", kv, ids)])[0]
+        return self.together([Call("verify", kv, ids, first)])[0]
 
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Run a block that sees the context and, in both directions, itself.
@@ -91,7 +91,7 @@ class TorchRuntime:
     def together(self, calls: Sequence[Call]) -> list[Predictions]:
         """See `mercury_model.runtime.Runtime`; to within what sums in another order differ by."""
         parts = [
-            hidden[-1:] if call.kind == "extend" else hidden
+            hidden[call.predicted :]
             for call, hidden in zip(calls, self._hidden(calls), strict=True)
         ]
         return apart(self._predict(torch.cat(parts)), [len(part) for part in parts])

@@ -66,7 +66,12 @@ def alone(gap: Gap, sampling: Sampling) -> Draft:
     """What a request comes to when nobody else asks, whatever of its context was there."""
     model = Infiller(card(), LetterTokenizer(), ScriptedRuntime(babble(), slips=0.3))
     *_, last = model.drafts(gap, sampling)
-    return replace(last, prefill=0)
+    return counted(last)
+
+
+def counted(draft: Draft) -> Draft:
+    """A draft, however many calls it took."""
+    return replace(draft, steps=0, prefill=0)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def test_nothing_is_lost_nothing_answered_twice_and_all_is_as_if_alone(
     assert sorted(job.number for job in ended) == [job.number for job in came]
     for job, arrival in zip(came, coming, strict=True):
         if job.outcome is Outcome.FINISHED:
-            assert replace(job.draft, prefill=0) == alone(job.order.gap, job.order.sampling)
+            assert counted(job.draft) == alone(job.order.gap, job.order.sampling)
         elif job.outcome is Outcome.EXPIRED:
             assert alone(job.order.gap, job.order.sampling).text.startswith(job.draft.text)
             assert job.deadline_ns is not None

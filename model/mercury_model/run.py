@@ -1,0 +1,212 @@
+"""One gap on its way: what is settled, what is guessed, what is predicted next. Makes no calls."""
+
+from collections.abc import Callable, Generator, Sequence
+
+import numpy as np
+
+from mercury_model import unmask
+from mercury_model.choose import Choices, Chooser, moved
+from mercury_model.config import InfillFormat
+from mercury_model.contexts import Context
+from mercury_model.guesses import Guesses, left_of, looked_up
+from mercury_model.middle import Draft, Middle, Rules
+from mercury_model.runtime import CHUNK_TOKENS, Call, Predictions
+from mercury_model.sampling import Sampling
+
+GUESS_CHANCE = 0.2
+"""Guesses are verified as far as they are all right with this chance: a row more costs between a
+twentieth and a tenth of a call on a CPU. The text does not depend on it, nor on what follows."""
+
+DRAFTED = 2
+"""How many masks stand behind the guesses of a call, to draft those of the next."""
+
+DRAFT_CHANCE = 0.5
+"""Masks are for nothing when a guess before them is wrong, and cost a quarter of a call on a CPU:
+they stand there if the text so far and the guesses are all right with this chance."""
+
+FIRST_CHANCE = 0.4
+"""How often the first token is right, as long as it is not known."""
+
+NOTHING = Predictions(
+    np.empty((0, 1), np.int64), np.empty((0, 1), np.float32), np.empty(0, np.float32)
+)
+"""What was predicted for a block before its first step."""
+
+
+class Run:
+    """One gap on its way: the middle, what is predicted next, and how many calls it took."""
+
+    def __init__(
+        self,
+        context: Context,
+        sampling: Sampling,
+        format: InfillFormat,
+        decode: Callable[[Sequence[int]], str],
+        prefill: int,
+    ) -> None:
+        self.kv = context.kv
+        self.sampling = sampling
+        self._context = context
+        self._next = context.next
+        self._format = format
+        self._prefill = prefill
+        self._steps = 0
+        self._guesses = 0
+        self._chance = FIRST_CHANCE  # of all that is settled
+        self._denoised = NOTHING
+        self._drafting = True
+        self._unread: Sequence[int] = ()
+        self._predicted: Sequence[int] = ()
+        self._block = min(format.block_length, CHUNK_TOKENS)
+        limit = min(sampling.max_tokens, format.middle_tokens)
+        self.middle = Middle(Rules(format.end_id, format.mask_id, limit, sampling.stop, decode))
+        self._chooser = Chooser(
+            (format.mask_id, format.suffix_id, format.prefix_id, format.middle_id, format.file_id),
+            format.end_id,
+            limit,
+            sampling.rank,
+            sampling.temperature,
+            sampling.seed,
+        )
+
+    @property
+    def reads(self) -> bool:
+        """Whether the next call completes the context, before which nothing is known."""
+        return bool(self._unread)
+
+    def expect(self, unread: Sequence[int], predicted: Sequence[int]) -> None:
+        """Guess for the first call, which has to read the last ids of the context if any are left.
+
+        `predicted` is what the middle is thought to be, or how it is thought to begin.
+        """
+        self._unread, self._predicted = unread, predicted
+        if not unread:
+            self.add_next()
+        self.guess(Guesses())
+
+    def goes_on(self) -> Generator[Draft, Predictions, bool]:
+        """Show a snapshot; whether there is more to come."""
+        draft = self.middle.draft(self._steps, self._prefill)
+        yield draft
+        return not draft.finished
+
+    def open_block(self) -> int:
+        """Open the positions of a block; where they start.
+
+        With a shift the first is settled as the causal context predicts it.
+        """
+        start = len(self.middle)
+        self._denoised = NOTHING
+        self.middle.add_masks(self._block)
+        if self._format.shift:
+            choices = self._chooser.choose(self._known_next(), start)
+            self.middle.settle(start, int(choices.ids[0]), float(choices.confidence[0]))
+        return start
+
+    def add_next(self) -> None:
+        """Add the token that the causal context predicts."""
+        self._add(self._chooser.choose(self._known_next(), len(self.middle)), 0)
+
+    def commit(self, policy: unmask.Policy, predictions: Predictions, start: int) -> None:
+        """Settle what `policy` chooses after a denoising step over the block at `start`."""
+        self._steps += 1
+        first = start + 1 if self._format.shift else start
+        rows = _rows(predictions, 0, len(self.middle) - first)
+        choices = self._chooser.choose(rows, first)
+        view = unmask.View(
+            np.array(self.middle.open(first), np.bool_),
+            choices.confidence,
+            choices.entropy,
+            moved(rows, self._denoised),
+            np.array(self.middle.confidences(first), np.float32),
+        )
+        self._denoised = rows
+        if self.sampling.remask is not None:
+            for row in np.flatnonzero(self.sampling.remask(view)):
+                self.middle.reopen(first + int(row))
+        for row in np.flatnonzero(policy(view)):
+            self.middle.settle(
+                first + int(row), int(choices.ids[row]), float(choices.confidence[row])
+            )
+
+    def add_masks(self) -> int:
+        """Open positions behind the guesses, if it is worth it; where the last settled token is.
+
+        That is -1 while there is none.
+        """
+        start = len(self.middle) - 1 - self._guesses
+        if self._drafting:
+            self.middle.add_masks(min(DRAFTED, self._block - 1 - self._guesses, self._room()))
+        return start
+
+    def check(self, start: int) -> Call:
+        """The call that reads what is unread of the context, then the middle from `start` on."""
+        ids = [*self._unread, *self.middle.ids(max(start, 0))]
+        return Call("verify", self.kv, ids, first=max(0, len(self._unread) - 1))
+
+    def accept(self, predictions: Predictions, start: int) -> None:
+        """Settle the guesses after `start` that are what the causal rows choose, and one more.
+
+        If all are, the masks behind them become guesses, as far as they are likely to hold.
+        """
+        self._steps += 1
+        if self._unread:
+            self._context.read(self._unread, _rows(predictions, 0, 1))
+            self._unread = ()
+        guesses = self.middle.ids(start + 1)[: self._guesses]
+        choices = self._chooser.choose(predictions, start + 1)
+        agreed = 0
+        while agreed < len(guesses) and choices.ids[agreed] == guesses[agreed]:
+            agreed += 1
+        self.kv.truncate(self.kv.length - len(guesses) + agreed)
+        self.middle.cut(start + 1)
+        self._guesses = 0
+        for row in range(agreed + 1):
+            self._add(choices, row)
+        drafted = Guesses()
+        if agreed == len(guesses):
+            behind = slice(agreed + 1, None)
+            drafted = Guesses(choices.ids[behind].tolist(), choices.confidence[behind])
+        self.guess(drafted)
+
+    def guess(self, drafted: Guesses) -> None:
+        """Guess on: what was drafted by denoising, predicted or looked up, whichever gets further.
+
+        There is a guess in a call for every token but the first; for that, too, where the call
+        completes the context.
+        """
+        most = max(0, min(self._block - 1, self.middle.remaining, self._room()))
+        middle, before = self.middle.ids(0), [*self._context.ids, *self._unread]
+        found = looked_up([*before[:-1], *middle], most)  # without the mark of the middle
+        predicted = left_of(self._predicted, middle, most)
+        chosen = max(drafted, found, predicted, key=Guesses.expected)
+        chosen = chosen.first(most).likely(GUESS_CHANCE)
+        for token, chance in zip(chosen.ids, chosen.chances, strict=True):
+            self.middle.add_guess(token, float(chance))
+        self._guesses = len(chosen.ids)
+        self._drafting = self._chance * chosen.all_right() >= DRAFT_CHANCE
+
+    def _room(self) -> int:
+        """How many rows the next call may have beside those it must have."""
+        rows = len(self._unread) or 1
+        return CHUNK_TOKENS - rows - self._guesses
+
+    def _known_next(self) -> Predictions:
+        assert self._next is not None, "the context is complete"
+        return self._next
+
+    def _add(self, choices: Choices, row: int) -> None:
+        confidence = float(choices.confidence[row])
+        self._chance = confidence * (self._chance if len(self.middle) else 1.0)
+        self.middle.add(int(choices.ids[row]), confidence)
+
+    def extend(self, ids: Sequence[int]) -> Generator[Call, Predictions, None]:
+        """Append settled ids to the causal context."""
+        self._next = yield Call("extend", self.kv, ids)
+        self._steps += 1
+
+
+def _rows(predictions: Predictions, start: int, stop: int) -> Predictions:
+    return Predictions(
+        predictions.ids[start:stop], predictions.probs[start:stop], predictions.entropy[start:stop]
+    )
