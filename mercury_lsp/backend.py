@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
+from mercury_lsp.anchor import Anchor
 from mercury_lsp.config import Config
 from mercury_lsp.core.context import Limits
 from mercury_lsp.core.types import Context, Draft
@@ -47,6 +48,7 @@ class Backend:
         self._decode = model.tokenizer.decode
         self._watch = watch
         self._recall = Recall()
+        self._anchor = Anchor()
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -60,7 +62,7 @@ class Backend:
     def infill(self, context: Context, *, rank: int = 0) -> Generator[Draft, None, None]:
         """See `core.types.Infill`."""
         sampling = replace(self._sampling, rank=rank)
-        gap = replace(_gap(context), prediction=self._recall.rest(context.prefix))
+        gap = replace(self._gap(context), prediction=self._recall.rest(context.prefix))
         to_core, text = Drafts(self._decode), ""
         try:
             for draft in self._infiller.drafts(gap, sampling):
@@ -72,12 +74,11 @@ class Backend:
 
     def prefill(self, context: Context) -> Generator[int, None, None]:
         """Read a context ahead of its request; yields how many tokens are left."""
-        yield from self._infiller.prefill(_gap(context))
+        yield from self._infiller.prefill(self._gap(context))
 
-
-def _gap(context: Context) -> Gap:
-    others = tuple((snippet.path, snippet.text) for snippet in context.snippets)
-    return Gap(context.prefix, context.suffix, others)
+    def _gap(self, context: Context) -> Gap:
+        others = tuple((snippet.path, snippet.text) for snippet in context.snippets)
+        return Gap(context.prefix, self._anchor.held(context.suffix), others)
 
 
 class Drafts:

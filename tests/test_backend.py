@@ -58,3 +58,15 @@ def test_what_was_drafted_before_a_key_is_checked_in_one_call_after_it() -> None
     *_, after = backend.infill(replace(CONTEXT, prefix="a = (b"))
     assert (before.text, after.text) == ("bcd.e", "cd.e")
     assert len(runtime.calls) == 1
+
+
+def test_a_bracket_that_the_editor_closes_costs_no_new_context() -> None:
+    runtime = ScriptedRuntime(spell("b)"))
+    backend = Backend(LoadedModel(card(), LetterTokenizer(), runtime), Config())  # type: ignore[arg-type]
+    before = replace(CONTEXT, prefix="a = b", suffix="\n" + "ab\n" * 15)
+    list(backend.prefill(before))
+    runtime.calls.clear()
+    *_, last = backend.infill(replace(before, prefix="a = b(", suffix=")" + before.suffix))
+    assert last.text == "b)"
+    (_, reading), *_ = runtime.calls
+    assert len(reading) < 10
