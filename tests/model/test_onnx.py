@@ -229,6 +229,10 @@ def test_gated_adapters_act_at_masks_alone(
     np.testing.assert_array_equal(found.probs[:10], plain.probs[:10])
     acting = reference.verify(context(reference, ids[:90]), block).probs[10:] - expected.probs[10:]
     assert np.abs(acting).max() > 0.02
+    # What is settled in a block sees none of the masks in it.
+    half = [*ids[90:93], MASK, ids[93], MASK, MASK, ids[94]]
+    found, expected = (r.denoise(context(r, ids[:90]), half) for r in (ours, theirs))
+    np.testing.assert_allclose(found.probs[:, 0], expected.probs[:, 0], atol=TOLERANCE[precision])
     # A mask may be the only row that is predicted.
     found, expected = (r.extend(context(r, ids[:90]), [*ids[90:], MASK]) for r in (ours, theirs))
     np.testing.assert_allclose(found.probs[:, 0], expected.probs[:, 0], atol=TOLERANCE[precision])

@@ -25,6 +25,9 @@ LANES = 4
 ROOM_TOKENS = 256
 """A context on a CPU has room for a multiple of so many tokens."""
 
+GATED = "gated"
+"""What a graph says of itself whose adapters act on masks alone: its tokens see none of these."""
+
 POSITIONS = 8192
 """Rows of the rotary tables of a graph: no context is longer."""
 

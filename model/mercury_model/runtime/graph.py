@@ -28,7 +28,7 @@ from onnx import TensorProto, helper
 
 from mercury_model.config import ModelConfig
 from mercury_model.errors import RuntimeUnavailable
-from mercury_model.runtime import LANES, POSITIONS, TOP_K, graph_files, has_graph
+from mercury_model.runtime import GATED, LANES, POSITIONS, TOP_K, graph_files, has_graph
 from mercury_model.runtime.arithmetic import (
     CONTRIB,
     Arithmetic,
@@ -110,7 +110,10 @@ class _Builder:
             nodes.nodes, "denoiser", *_interface(config), initializer=nodes.constants
         )
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+        if masks:
+            model.metadata_props.add(key=GATED, value="yes")
+        return model
 
     def _masks(self, mask_id: int) -> list[str]:
         """Where masks stand, [masks, 2], among all rows and among those that are predicted."""

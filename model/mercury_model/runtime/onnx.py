@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mercury_model.config import ModelConfig
 from mercury_model.runtime import (
+    GATED,
     KV,
     LANES,
     POSITIONS,
@@ -35,6 +36,9 @@ makes a call a quarter slower; longer gains nothing, and costs most where others
 
 HIDDEN = np.float32(-1e9)
 """Added to the score of what a row must not see."""
+
+TWICE = (False, True)
+"""How a row sees that is run beside itself: the context and itself, whatever it is."""
 
 
 class OnnxKV:
@@ -105,6 +109,11 @@ class _Graph:
         self._binding = session.io_binding()
         self._bound: list[Mapping[str, ort.OrtValue] | None] = [None] * lanes
 
+    @property
+    def gated(self) -> bool:
+        """Whether tokens see no masks, as `graph.GATED` says."""
+        return GATED in self._session.get_modelmeta().custom_metadata_map
+
     def seat(self, lane: int, values: Mapping[str, ort.OrtValue]) -> None:
         """Let a lane read and write these buffers, in place."""
         if self._bound[lane] is not values:
@@ -126,20 +135,19 @@ class _Graph:
 class _Rows:
     """A call as rows of a pass.
 
-    The first `tokens` of `ids` are seen causally and, if they `stay`, become part of the context;
-    those from `first` on are predicted.
+    Those with True in `whole` see everything, the others what is not whole up to themselves. Those
+    from `first` on are predicted; the first `stay` become part of the context.
     """
 
     kv: OnnxKV
     ids: Sequence[int]
-    tokens: int
+    whole: Sequence[bool]
     first: int
-    stay: bool
+    stay: int
 
     def advance(self) -> None:
         """The pass is over."""
-        if self.stay:
-            self.kv.advance(self.tokens)
+        self.kv.advance(self.stay)
 
 
 class OnnxRuntime:
@@ -159,6 +167,7 @@ class OnnxRuntime:
         self._path = path
         self._options = options
         self._one = _Graph(path, options, lanes=1)
+        self._gated = self._one.gated
 
     @property
     def config(self) -> ModelConfig:
@@ -195,7 +204,10 @@ class OnnxRuntime:
         return self.together([Call("verify", kv, ids, first)])[0]
 
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
-        """Run a block that sees the context and, in both directions, itself."""
+        """Run a block that sees the context and, in both directions, itself.
+
+        With gated adapters, tokens in the block see no masks: they are the autoregressive rows.
+        """
         return self.together([Call("denoise", kv, ids)])[0]
 
     def together(self, calls: Sequence[Call]) -> list[Predictions]:
@@ -211,20 +223,22 @@ class OnnxRuntime:
             raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
         if kv.length + count >= POSITIONS:
             raise ValueError(f"a context has less than {POSITIONS} tokens")
-        if call.kind == "denoise":
-            return _Rows(kv, call.ids, 0, call.predicted, stay=False)
-        tokens = count if call.kind == "extend" else without_masks(call.ids, self._mask_id)
-        return _Rows(kv, call.ids, tokens, call.predicted, stay=True)
+        masks = [token == self._mask_id for token in call.ids]
+        if call.kind == "extend":
+            return _Rows(kv, call.ids, [False] * count, call.predicted, count)
+        if call.kind == "verify":
+            return _Rows(
+                kv, call.ids, masks, call.predicted, without_masks(call.ids, self._mask_id)
+            )
+        return _Rows(kv, call.ids, masks if self._gated else [True] * count, call.predicted, 0)
 
     def _alone(self, rows: _Rows) -> Predictions:
-        ids, tokens = list(rows.ids), rows.tokens
-        predicted = np.arange(rows.first, len(ids))
-        if len(ids) == 1:
-            # One row alone takes another path through matrix products, with sums in another
-            # order; beside a second row it comes out the same as in any chunk, to the last bit.
-            ids, tokens = ids * 2, 1
+        # One row alone takes another path through matrix products, with sums in another order;
+        # beside a second row it comes out the same as in any chunk, to the last bit.
+        ids, whole = (rows.ids, rows.whole) if len(rows.ids) > 1 else (list(rows.ids) * 2, TWICE)
+        predicted = np.arange(rows.first, len(rows.ids))
         inputs = {"ids": np.array([ids], np.int64), "predicted": predicted}
-        inputs |= self._seated(self._one, 0, rows.kv, len(ids), tokens)
+        inputs |= self._seated(self._one, 0, rows.kv, whole)
         outputs = self._outputs(len(predicted))
         self._one.run(inputs, outputs)
         rows.advance()
@@ -244,12 +258,11 @@ class OnnxRuntime:
             # As above, one row attends beside a second.
             mine = np.arange(begin, end) if count > 1 else np.array([begin, begin])
             inputs[f"rows.{lane}"] = mine
-            tokens = part.tokens if count > 1 else 1
-            inputs |= self._seated(self._many, lane, part.kv, len(mine), tokens)
+            inputs |= self._seated(self._many, lane, part.kv, part.whole if count > 1 else TWICE)
             attending += len(mine)
         for lane in range(len(parts), LANES):  # nothing is asked of it, but it is there
             inputs[f"rows.{lane}"] = np.array([0, 0])
-            inputs |= self._seated(self._many, lane, self._nobody, 2, 0)
+            inputs |= self._seated(self._many, lane, self._nobody, TWICE)
         inputs["ids"] = np.array([ids], np.int64)
         inputs["predicted"] = np.concatenate(predicted)
         inputs["back"] = np.concatenate(back)
@@ -261,14 +274,14 @@ class OnnxRuntime:
         return apart(_predictions(outputs), rows)
 
     def _seated(
-        self, graph: _Graph, lane: int, kv: OnnxKV, rows: int, tokens: int
+        self, graph: _Graph, lane: int, kv: OnnxKV, whole: Sequence[bool]
     ) -> dict[str, NDArray[Any]]:
         """The inputs of a lane in which `kv` has a seat."""
-        kv.reserve(rows)
+        kv.reserve(len(whole))
         graph.seat(lane, kv.values)
-        total = kv.length + rows
+        total = kv.length + len(whole)
         return {
-            f"attend.{lane}": attend(kv.length, rows, tokens),
+            f"attend.{lane}": attend(kv.length, whole),
             f"last.{lane}": np.array([total - 1], np.int32),
             f"total.{lane}": np.array([total], np.int32),
         }
@@ -295,14 +308,15 @@ def _predictions(outputs: Mapping[str, NDArray[Any]]) -> Predictions:
     return Predictions(*(outputs[name][0] for name in ("top", "probs", "entropy")))
 
 
-def attend(before: int, rows: int, tokens: int) -> NDArray[np.float32]:
-    """[1, 1, rows, before + rows]: 0 where a row sees a key, HIDDEN elsewhere.
+def attend(before: int, whole: Sequence[bool]) -> NDArray[np.float32]:
+    """[1, 1, R, before + R]: 0 where a row sees a key, HIDDEN elsewhere.
 
-    The first `tokens` rows see what is before them and themselves, the others see everything.
+    Rows that are `whole` see everything, the others what is not whole up to themselves.
     """
-    seen = np.zeros((1, 1, rows, before + rows), np.float32)
-    for row in range(tokens):
-        seen[0, 0, row, before + row + 1 :] = HIDDEN
+    everything = np.array(whole, np.bool_)
+    causal = np.tri(len(whole), dtype=np.bool_) & ~everything
+    seen = np.zeros((1, 1, len(whole), before + len(whole)), np.float32)
+    seen[0, 0, :, before:][~(causal | everything[:, None])] = HIDDEN
     return seen
 
 

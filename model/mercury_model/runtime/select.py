@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Kind: TypeAlias = Literal["best", "kernels", "onnx", "torch"]
 """`best` is `kernels` where these can serve and do what they should, else `onnx`."""
 
-FORMAT = 4
+FORMAT = 5
 """Raised when the graph changes, so that graphs of earlier releases are not used."""
 
 _EXACT = ("avx512_vnni", "avx_vnni", "asimddp")
