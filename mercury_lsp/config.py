@@ -75,7 +75,7 @@ class Config:
         250, "How many completions are kept for typing through.", 0, 100_000
     )
     context_megabytes: int = _setting(
-        128, "Memory for the keys and values of document contexts, in megabytes.", 16, 65_536
+        64, "Memory for the keys and values of document contexts, in megabytes.", 16, 65_536
     )
     threads: int = _setting(0, "CPU threads of the model; 0 means one per physical core.", 0, 1_024)
 

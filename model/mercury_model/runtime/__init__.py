@@ -22,7 +22,7 @@ TOP_K = 16
 LANES = 4
 """How many contexts a graph has that takes several calls at once."""
 
-ROOM_TOKENS = 256
+ROOM_TOKENS = 128
 """A context on a CPU has room for a multiple of so many tokens."""
 
 GATED = "gated"
