@@ -29,6 +29,13 @@ def test_a_line_that_has_only_begun_is_less_likely_than_its_beginning() -> None:
     assert chance.of_first_line(Draft("", 1.0, finished=False)) == 1
 
 
+def test_of_a_line_with_one_token_less_is_to_be_expected_than_of_one_with_two() -> None:
+    one, two = (
+        Draft("f(", 0.5, False, chances=chances) for chances in (((2, 0.5),), ((1, 0.6), (2, 0.5)))
+    )
+    assert 0 < chance.of_first_line(one) < chance.of_first_line(two)
+
+
 @pytest.mark.parametrize(
     ("confidence", "characters", "distraction", "saved"),
     [(1.0, 9, 5, 8), (0.0, 9, 5, -5), (0.5, 9, 0, 4), (0.5, 9, 8, 0), (0.9, 1, 0, 0)],
