@@ -203,6 +203,20 @@ test("late answers of a slowed server never show", async () => {
   }
 });
 
+test("a file of ten megabytes is served like any other", async () => {
+  const rows = `x = [${"1, ".repeat(30)}]\n`.repeat(103_000);
+  const window = await editor.open(rows + CIRCLE, { command: [SERVER], settings: PATIENT });
+  await window.until("mini is ready", (frame) => frame.mercury.includes("ready"));
+  await window.press("Control+End", "ArrowLeft");
+  await window.until("the last line", (frame) => frame.lines.includes("    return math"));
+  await window.type(".");
+  const { ghost } = await window.untilGhost();
+  assert.equal(lineOf(window.frame, LAST), LAST + ghost);
+  await window.press("Tab");
+  await window.until("it is taken", (frame) => frame.place.endsWith(`Col ${LAST.length + ghost.length + 1}`));
+  assert.ok(window.frame.lines.includes(LAST + ghost));
+});
+
 test("settings of wrong types are told once, and the defaults are used", async () => {
   const window = await editor.open(CIRCLE, {
     command: [SERVER],
