@@ -1,5 +1,6 @@
 // Starts the language server and shows what it is doing. No logic of completion lives here.
 
+import { homedir } from "node:os";
 import * as vscode from "vscode";
 import { Dismissed } from "./dismissed";
 import { Readiness } from "./readiness";
@@ -106,7 +107,7 @@ async function download(): Promise<void> {
     vscode.TaskScope.Workspace,
     `download ${model}`,
     "Mercury",
-    new vscode.ProcessExecution(command, ["models", "pull", "--", model]),
+    new vscode.ProcessExecution(command, ["models", "pull", "--", model], { cwd: homedir() }),
   );
   task.presentationOptions = { clear: true, panel: vscode.TaskPanelKind.Dedicated };
   await vscode.tasks.executeTask(task);
