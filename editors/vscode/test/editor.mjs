@@ -57,7 +57,8 @@ export class Editor {
     editor.home = await mkdtemp(join(tmpdir(), "mercury-vscode-"));
     editor.settingsFile = join(editor.home, "data", "User", "settings.json");
     await mkdir(dirname(editor.settingsFile), { recursive: true });
-    await writeFile(editor.settingsFile, JSON.stringify(QUIET));
+    await mkdir(join(editor.home, "data", "Machine"));
+    await editor.#configure();
     await writeFile(join(editor.home, "config.yaml"), "{}\n");
     if (beside !== undefined) {
       await cp(beside, join(editor.home, "extensions", basename(beside)), { recursive: true });
@@ -71,13 +72,15 @@ export class Editor {
   /**
    * A window on a new folder with one file of this text. `command` is the server, by default a
    * stand-in of a `version`; `settings` are the folder's, and may name another one; `user` are the
-   * person's own.
+   * person's own, and `machine` those of where the files are.
    */
-  async open(text, { name = "script.py", command, version, settings = {}, user = {}, size } = {}) {
+  async open(text, options = {}) {
+    const { name = "script.py", command, version, size } = options;
+    const { settings = {}, user = {}, machine = {} } = options;
     const folder = await mkdtemp(join(this.home, "folder-"));
     const path = join(folder, name);
     const wire = await Wire.make(await mkdtemp(join(this.home, "wire-")), command, version);
-    await writeFile(this.settingsFile, JSON.stringify({ ...QUIET, ...user }));
+    await this.#configure(user, machine);
     await mkdir(join(folder, ".vscode"));
     await writeFile(path, text);
     await writeFile(
@@ -116,7 +119,7 @@ export class Editor {
       await page.context().close();
       wire.close();
     }
-    await writeFile(this.settingsFile, JSON.stringify(QUIET));
+    await this.#configure();
   }
 
   async stop() {
@@ -126,6 +129,11 @@ export class Editor {
     process.kill(-this.process.pid, "SIGTERM");
     await ended;
     await rm(this.home, { recursive: true, force: true, maxRetries: 5 });
+  }
+
+  async #configure(user = {}, machine = {}) {
+    await writeFile(this.settingsFile, JSON.stringify({ ...QUIET, ...user }));
+    await writeFile(join(this.home, "data", "Machine", "settings.json"), JSON.stringify(machine));
   }
 
   #spawn(program, ...args) {

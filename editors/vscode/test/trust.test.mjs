@@ -22,7 +22,7 @@ before(async () => (editor = await Editor.start({ beside: PYTHON })));
 afterEach(() => editor.closeWindows());
 after(() => editor?.stop());
 
-/** Another server that may be started. */
+/** Another server, which may be started. */
 async function server() {
   return Wire.make(await mkdtemp(join(editor.home, "wire-")));
 }
@@ -44,8 +44,8 @@ async function trust(window) {
 
 test("the server that a folder names is started once the folder is trusted, not before", async () => {
   const own = await server();
-  const user = { ...UNTRUSTED, "mercury.server.path": own.program };
-  const window = await editor.open(SCRIPT, { user });
+  const machine = { "mercury.server.path": own.program };
+  const window = await editor.open(SCRIPT, { machine, user: UNTRUSTED });
   await begin(window, own);
   assert.equal(window.wire.lives.length, 0);
   await trust(window);
@@ -69,10 +69,10 @@ test("the Python environment of a folder is looked into once the folder is trust
   beside.close();
 });
 
-test("in a folder that is trusted, the server it names goes before the person's own", async () => {
+test("in a folder that is trusted, the server it names goes before the machine's", async () => {
   const own = await server();
-  const user = { "mercury.server.path": own.program };
-  const window = await editor.open(SCRIPT, { user });
+  const machine = { "mercury.server.path": own.program };
+  const window = await editor.open(SCRIPT, { machine });
   await begin(window, window.wire);
   assert.equal(own.lives.length, 0);
   own.close();
