@@ -4,6 +4,8 @@ import importlib.util
 import json
 from pathlib import Path
 
+from mercury_lsp.schema import settings
+
 EDITORS = Path(__file__).parents[1] / "editors"
 
 
@@ -31,3 +33,14 @@ def test_vs_code_knows_every_setting_with_its_default_and_bounds() -> None:
     }
     assert properties["mercury.mode"]["enum"] == ["diffusion", "autoregressive", "verified"]
     assert "mercury.server.path" in properties
+
+
+def test_vs_code_takes_no_program_from_a_folder_that_is_not_trusted() -> None:
+    manifest = json.loads((EDITORS / "vscode" / "package.json").read_text("utf-8"))
+    own = manifest["contributes"]["configuration"]["properties"].keys() - {
+        f"mercury.{name}" for name in settings()
+    }
+    untrusted = manifest["capabilities"]["untrustedWorkspaces"]
+    assert own == {"mercury.server.path"}, "what is new here may be dangerous, too"
+    assert untrusted["restrictedConfigurations"] == ["mercury.server.path"]
+    assert manifest["extensionKind"] == ["workspace"], "the server is where the files are"

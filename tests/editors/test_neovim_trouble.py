@@ -128,20 +128,6 @@ async def test_a_key_without_a_suggestion_does_what_it_always_did(
     assert await nvim.lines() == ["    total = "]
 
 
-async def test_a_menu_and_a_ghost_never_stand_together(edit_with: Open, script: Path) -> None:
-    script.write_text("totals = total = \n", encoding="utf-8")
-    nvim = await edit_with(script, *STANDIN, "ready")
-    await ready(nvim)
-    await nvim.keys("A")
-    await asked(nvim, 1)
-    await answer(nvim, "total_of(values)")
-    assert nvim.frame.ghost
-    await nvim.keys("t<C-n>")
-    await nvim.until(lambda frame: "totals" in frame.rows[1])
-    await nvim.redrawn()
-    assert not [frame for frame in nvim.frames if "totals" in frame.rows[1] and frame.ghost]
-
-
 async def test_who_typed_before_the_model_was_ready_is_served_when_it_is(
     edit_with: Open, script: Path
 ) -> None:

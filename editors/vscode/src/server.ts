@@ -27,7 +27,7 @@ export async function findServer(): Promise<string | undefined> {
     const path = configured.replace(/^~(?=[/\\])/, homedir());
     return isAbsolute(path) ? first([path]) : first(onPath(path));
   }
-  const python = vscode.workspace.isTrusted ? await activePython() : undefined;
+  const python = await activePython();
   const beside = python === undefined ? [] : [join(dirname(python), PROGRAM)];
   return first([...beside, ...onPath(PROGRAM)]);
 }
@@ -110,10 +110,10 @@ async function isProgram(path: string): Promise<boolean> {
   }
 }
 
-/** The interpreter that the Python extension has selected, if that extension is there. */
+/** The interpreter that the Python extension has selected: it may be the workspace's own. */
 async function activePython(): Promise<string | undefined> {
   const extension = vscode.extensions.getExtension<PythonApi>("ms-python.python");
-  if (extension === undefined) {
+  if (extension === undefined || !vscode.workspace.isTrusted) {
     return undefined;
   }
   const environments = (await extension.activate()).environments;

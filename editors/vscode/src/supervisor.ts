@@ -29,6 +29,8 @@ export class Supervisor {
   private crashes = 0;
   private crashedAt = 0;
   private waiting: NodeJS.Timeout | undefined;
+  /** How often it was stopped: who waited meanwhile has nothing to start any more. */
+  private stops = 0;
 
   /** `report` is told what the server is doing; `provide` has the last word on its suggestions. */
   constructor(
@@ -39,7 +41,11 @@ export class Supervisor {
 
   async start(): Promise<void> {
     this.report("loading", "starting the server");
+    const { stops } = this;
     const command = await findServer();
+    if (stops !== this.stops) {
+      return;
+    }
     if (command === undefined) {
       this.report("error", "mercury-lsp was not found");
       void offerRemedy();
@@ -73,15 +79,20 @@ export class Supervisor {
     }
   }
 
-  /** Start again, whatever happened before. */
+  /** Start again, whatever happened before; of several at once the last one does. */
   async restart(): Promise<void> {
-    await this.stop();
-    this.crashes = 0;
-    await this.start();
+    const stopped = this.stop();
+    const { stops } = this;
+    await stopped;
+    if (stops === this.stops) {
+      this.crashes = 0;
+      await this.start();
+    }
   }
 
   async stop(): Promise<void> {
     const client = this.client;
+    this.stops += 1;
     this.client = undefined;
     clearTimeout(this.waiting);
     this.report("off");

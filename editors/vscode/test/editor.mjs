@@ -3,9 +3,9 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync, watch } from "node:fs";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { basename, delimiter, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 import { patiently } from "./patience.mjs";
@@ -44,8 +44,8 @@ const BROWSER = [
 export class Editor {
   #windows = [];
 
-  /** Install the extension into a new editor and start it. */
-  static async start() {
+  /** Install the extension into a new editor and start it; `beside` is the folder of another one. */
+  static async start({ beside } = {}) {
     const paths = {};
     for (const [name, variable] of Object.entries(NEEDED)) {
       paths[name] = process.env[variable];
@@ -57,8 +57,12 @@ export class Editor {
     editor.home = await mkdtemp(join(tmpdir(), "mercury-vscode-"));
     editor.settingsFile = join(editor.home, "data", "User", "settings.json");
     await mkdir(dirname(editor.settingsFile), { recursive: true });
-    await writeFile(editor.settingsFile, JSON.stringify(QUIET));
+    await mkdir(join(editor.home, "data", "Machine"));
+    await editor.#configure();
     await writeFile(join(editor.home, "config.yaml"), "{}\n");
+    if (beside !== undefined) {
+      await cp(beside, join(editor.home, "extensions", basename(beside)), { recursive: true });
+    }
     await editor.#code(paths.code, "--install-extension", paths.vsix);
     await editor.#serve(paths.code);
     editor.browser = await chromium.launch({ executablePath: paths.browser, args: BROWSER });
@@ -67,12 +71,16 @@ export class Editor {
 
   /**
    * A window on a new folder with one file of this text. `command` is the server, by default a
-   * stand-in of a `version`; `settings` are the folder's, and may name another one.
+   * stand-in of a `version`; `settings` are the folder's, and may name another one; `user` are the
+   * person's own, and `machine` those of where the files are.
    */
-  async open(text, { name = "script.py", command, version, settings = {}, size } = {}) {
+  async open(text, options = {}) {
+    const { name = "script.py", command, version, size } = options;
+    const { settings = {}, user = {}, machine = {} } = options;
     const folder = await mkdtemp(join(this.home, "folder-"));
     const path = join(folder, name);
     const wire = await Wire.make(await mkdtemp(join(this.home, "wire-")), command, version);
+    await this.#configure(user, machine);
     await mkdir(join(folder, ".vscode"));
     await writeFile(path, text);
     await writeFile(
@@ -111,7 +119,7 @@ export class Editor {
       await page.context().close();
       wire.close();
     }
-    await writeFile(this.settingsFile, JSON.stringify(QUIET));
+    await this.#configure();
   }
 
   async stop() {
@@ -121,6 +129,11 @@ export class Editor {
     process.kill(-this.process.pid, "SIGTERM");
     await ended;
     await rm(this.home, { recursive: true, force: true, maxRetries: 5 });
+  }
+
+  async #configure(user = {}, machine = {}) {
+    await writeFile(this.settingsFile, JSON.stringify({ ...QUIET, ...user }));
+    await writeFile(join(this.home, "data", "Machine", "settings.json"), JSON.stringify(machine));
   }
 
   #spawn(program, ...args) {
@@ -148,8 +161,8 @@ export class Editor {
 
   async #serve(program) {
     const options = ["--auth", "none", "--bind-addr", "127.0.0.1:0", "--disable-telemetry"];
-    options.push("--disable-update-check", "--disable-workspace-trust");
-    this.process = this.#spawn(program, ...options, "--disable-getting-started-override");
+    options.push("--disable-update-check", "--disable-getting-started-override");
+    this.process = this.#spawn(program, ...options);
     this.process.stderr.resume();
     const said = [];
     for await (const line of createInterface({ input: this.process.stdout })) {

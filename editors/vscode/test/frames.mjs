@@ -25,6 +25,7 @@ export function watchFrames(report) {
       palette: document.querySelector(PALETTE) !== null,
       picks: texts(`${PALETTE} .quick-input-list .label-name`),
       place: texts("[id='status.editor.selection']").join(""),
+      terminal: texts(".xterm-rows > div").join("\n").trimEnd(),
       mercury: status?.getAttribute("aria-label") ?? "",
       unsaved: document.querySelector(".tab.active.dirty") !== null,
     };

@@ -19,6 +19,9 @@ const PATIENT = {
   "mercury.minConfidence": 0,
   "mercury.distraction": 0,
 };
+const MISSING = "the weights are not on this machine";
+/** The text of a terminal is not a picture. */
+const LEGIBLE_TERMINAL = { "terminal.integrated.gpuAcceleration": "off" };
 
 let editor;
 before(async () => (editor = await Editor.start()));
@@ -43,6 +46,19 @@ async function openCircle() {
   return window;
 }
 
+/** The real server, where there are no weights and no network. */
+async function withoutWeights() {
+  const program = join(editor.home, "without-weights");
+  const cache = join(editor.home, "empty");
+  await writeFile(
+    program,
+    `#!/bin/sh\nMERCURY_CACHE='${cache}' MERCURY_OFFLINE=1 exec '${SERVER}' "$@"\n`,
+  );
+  await chmod(program, 0o755);
+  return program;
+}
+
+const unwrapped = (text) => text.replaceAll("\n", "");
 const lineOf = (frame, start) => frame.lines.find((line) => line.startsWith(start));
 
 test("ghost text appears for a real gap and is not in the document", async () => {
@@ -203,6 +219,20 @@ test("late answers of a slowed server never show", async () => {
   }
 });
 
+test("a file of ten megabytes is served like any other", async () => {
+  const rows = `x = [${"1, ".repeat(30)}]\n`.repeat(103_000);
+  const window = await editor.open(rows + CIRCLE, { command: [SERVER], settings: PATIENT });
+  await window.until("mini is ready", (frame) => frame.mercury.includes("ready"));
+  await window.press("Control+End", "ArrowLeft");
+  await window.until("the last line", (frame) => frame.lines.includes("    return math"));
+  await window.type(".");
+  const { ghost } = await window.untilGhost();
+  assert.equal(lineOf(window.frame, LAST), LAST + ghost);
+  await window.press("Tab");
+  await window.until("it is taken", (frame) => frame.place.endsWith(`Col ${LAST.length + ghost.length + 1}`));
+  assert.ok(window.frame.lines.includes(LAST + ghost));
+});
+
 test("settings of wrong types are told once, and the defaults are used", async () => {
   const window = await editor.open(CIRCLE, {
     command: [SERVER],
@@ -212,18 +242,32 @@ test("settings of wrong types are told once, and the defaults are used", async (
   await window.until("mini is ready", (frame) => frame.mercury.includes("ready"));
 });
 
+test("the command that downloads shows how far it is, and the model is loaded anew", async () => {
+  const settings = { ...PATIENT, "mercury.server.path": SERVER };
+  const window = await editor.open(CIRCLE, { settings, user: LEGIBLE_TERMINAL });
+  await window.until("mini is ready", (frame) => frame.mercury.includes("ready"));
+  await window.run("Mercury: Download the Weights");
+  await window.until("a bar", (frame) => /mini ━+ 98\.4\/98\.4 MB/.test(frame.terminal));
+  await window.until("its end", (frame) => frame.terminal.includes("mini is ready in "));
+  await window.until("the server starts", (frame) => frame.mercury.includes("loading"));
+  await window.until("mini is ready", (frame) => frame.mercury.includes("ready"));
+});
+
+test("why a download failed can be read when it has ended", async () => {
+  const settings = { "mercury.server.path": await withoutWeights() };
+  const window = await editor.open(CIRCLE, { settings, user: LEGIBLE_TERMINAL });
+  await window.until("they are missed", (frame) => frame.mercury.includes(MISSING));
+  await window.run("Mercury: Download the Weights");
+  await window.until("its end", (frame) => frame.terminal.includes("exit code: 2"));
+  assert.match(unwrapped(window.frame.terminal), /the network is switched off\..*then pull again\./);
+  assert.ok(window.frame.mercury.includes(MISSING), "nothing is started anew");
+});
+
 test("missing weights are told with a button, which needs the network", async () => {
-  const program = join(editor.home, "without-weights");
-  const cache = join(editor.home, "empty");
-  await writeFile(
-    program,
-    `#!/bin/sh\nMERCURY_CACHE='${cache}' MERCURY_OFFLINE=1 exec '${SERVER}' "$@"\n`,
-  );
-  await chmod(program, 0o755);
-  const window = await editor.open(CIRCLE, { command: [program] });
+  const window = await editor.open(CIRCLE, { command: [await withoutWeights()] });
   const missing = "The weights of mini are not on this machine.";
   await window.until("it is told", (frame) => frame.messages.some((said) => said.includes(missing)));
-  assert.match(window.frame.mercury, /the weights are not on this machine/);
+  assert.ok(window.frame.mercury.includes(MISSING));
   await window.page.locator(".notification-list-item .monaco-button", { hasText: "Download" }).click();
   await window.until("the network is missed", (frame) =>
     frame.messages.some((said) => said.includes("network")),

@@ -147,6 +147,18 @@ test("a server that crashes is started again later and later, and then left off"
   await window.untilGhost("sum(values)");
 });
 
+test("of two restarts at once one server is left", async () => {
+  const binding = [{ key: "ctrl+alt+m", command: "mercury.restart" }];
+  await writeFile(join(dirname(editor.settingsFile), "keybindings.json"), JSON.stringify(binding));
+  const window = await open();
+  window.wire.hold(); // it waits in vain for an answer to `shutdown`
+  await window.press("Control+Alt+m", "Control+Alt+m");
+  await begin(window, 2);
+  await window.wire.until("the end of the first", (wire) => wire.lives[0].ended);
+  await window.untilCaughtUp();
+  assert.equal(window.wire.lives.length, 2);
+});
+
 test("a server that was never there is told with the remedy", async () => {
   const program = join(editor.home, "away", "mercury-lsp");
   const window = await editor.open(SCRIPT, { settings: { "mercury.server.path": program } });

@@ -92,20 +92,6 @@ function M.byte_column(line, character, encoding)
   return ok and column or #line
 end
 
---- Whether a completion menu stands open: Neovim's own, blink.cmp's or nvim-cmp's.
-function M.menu_visible()
-  if config.options.with_menu then
-    return false
-  end
-  if vim.fn.pumvisible() == 1 then
-    return true
-  end
-  local blink, cmp = package.loaded["blink.cmp"], package.loaded["cmp"]
-  return (blink and blink.is_menu_visible and blink.is_menu_visible())
-    or (cmp and cmp.visible and cmp.visible())
-    or false
-end
-
 --- Whether a server offers no suggestions, or says that it is of a version before `OLDEST`.
 local function is_too_old(server)
   local version = server.serverInfo and server.serverInfo.version

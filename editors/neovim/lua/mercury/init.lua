@@ -2,6 +2,7 @@
 local client = require("mercury.client")
 local config = require("mercury.config")
 local ghost = require("mercury.ghost")
+local menu = require("mercury.menu")
 local request = require("mercury.request")
 
 local M = {}
@@ -40,7 +41,7 @@ local function typed(event)
   if not M.is_enabled(event.buf) or not config.options.automatic then
     return
   end
-  if client.menu_visible() then
+  if menu.in_the_way() then
     ghost.clear()
     return
   end
@@ -54,6 +55,20 @@ local function status_changed()
   if client.state == "ready" and vim.api.nvim_get_mode().mode:sub(1, 1) == "i" then
     request.cancel()
     typed({ buf = buf })
+  end
+end
+
+local function menu_opened()
+  if not config.options.with_menu then
+    ghost.clear()
+  end
+end
+
+--- What the menu kept from being shown is asked for again.
+local function menu_closed()
+  if not ghost.current and vim.api.nvim_get_mode().mode:sub(1, 1) == "i" then
+    request.forget()
+    typed({ buf = vim.api.nvim_get_current_buf() })
   end
 end
 
@@ -188,7 +203,7 @@ function M.setup(options)
   end)
   on({ "InsertEnter", "TextChangedI", "TextChangedP", "CursorMovedI" }, typed)
   on({ "InsertLeave", "BufLeave" }, leave)
-  on("CompleteChanged", ghost.clear)
+  menu.watch(group, menu_opened, menu_closed)
   on("BufUnload", function(event)
     ghost.allow(event.buf)
   end)

@@ -1,6 +1,7 @@
 --- One request at a time: sent on the key, the older one cancelled, late answers dropped.
 local client = require("mercury.client")
 local ghost = require("mercury.ghost")
+local menu = require("mercury.menu")
 
 local M = {}
 
@@ -18,6 +19,13 @@ function M.cancel()
     local request = flying
     flying = nil
     client.cancel(request.client, request.id)
+  end
+end
+
+--- Let the next automatic request be made where the last one was, unless that is under way.
+function M.forget()
+  if not flying then
+    asked = ""
   end
 end
 
@@ -72,7 +80,7 @@ function M.send(buf, kind)
       return -- overtaken by a newer request: what is shown still fits
     end
     local items = to_items(result, buf, server.offset_encoding, row - 1, col)
-    if client.menu_visible() then
+    if menu.in_the_way() then
       ghost.clear()
     else
       ghost.show(buf, items)

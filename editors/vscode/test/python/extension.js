@@ -1,0 +1,14 @@
+// Says that the interpreter is selected which the setting `test.python` names.
+
+const vscode = require("vscode");
+
+const path = () => vscode.workspace.getConfiguration("test").get("python", "");
+
+exports.activate = () => ({
+  environments: {
+    getActiveEnvironmentPath: () => ({ path: path() }),
+    resolveEnvironment: async (environment) => ({
+      executable: { uri: vscode.Uri.file(environment.path) },
+    }),
+  },
+});

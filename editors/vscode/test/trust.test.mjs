@@ -1,0 +1,79 @@
+// Which program the extension starts in a folder that nobody trusts yet, and in one that is trusted.
+//
+// The window is a remote one: its editor is in the browser, and the extension is where the files are.
+
+import assert from "node:assert/strict";
+import { mkdtemp, symlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { after, afterEach, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Editor } from "./editor.mjs";
+import { Wire } from "./wire.mjs";
+
+const SCRIPT = "total =\n";
+const PYTHON = fileURLToPath(new URL("python", import.meta.url));
+const UNTRUSTED = {
+  "security.workspace.trust.enabled": true,
+  "security.workspace.trust.startupPrompt": "never",
+};
+
+let editor;
+before(async () => (editor = await Editor.start({ beside: PYTHON })));
+afterEach(() => editor.closeWindows());
+after(() => editor?.stop());
+
+/** Another server, which may be started. */
+async function server() {
+  return Wire.make(await mkdtemp(join(editor.home, "wire-")));
+}
+
+/** Wait until a server was started, and let it say that it is ready. */
+async function begin(window, wire) {
+  await wire.until("its start", ({ said }) =>
+    said.some(({ life, message }) => life === wire.lives.length && message.method === "initialized"),
+  );
+  wire.status("ready", wire.program);
+  await window.until("it is ready", (frame) => frame.mercury.includes(`ready\n${wire.program}`));
+}
+
+/** Trust the folder, as a person does. */
+async function trust(window) {
+  await window.page.locator(".statusbar-item", { hasText: "Restricted Mode" }).click();
+  await window.page.locator(".workspace-trust-editor .monaco-button", { hasText: /^Trust$/ }).click();
+}
+
+test("the server that a folder names is started once the folder is trusted, not before", async () => {
+  const own = await server();
+  const machine = { "mercury.server.path": own.program };
+  const window = await editor.open(SCRIPT, { machine, user: UNTRUSTED });
+  await begin(window, own);
+  assert.equal(window.wire.lives.length, 0);
+  await trust(window);
+  await begin(window, window.wire);
+  await own.until("the end of the other one", ({ lives }) => lives.every(({ ended }) => ended));
+  await window.wire.until("one is left", ({ lives }) => lives.filter(({ ended }) => !ended).length === 1);
+  own.close();
+});
+
+test("the Python environment of a folder is looked into once the folder is trusted", async () => {
+  const beside = await server();
+  const python = join(dirname(beside.program), "python");
+  await symlink(beside.program, join(dirname(python), "mercury-lsp"));
+  const settings = { "mercury.server.path": "", "test.python": python };
+  const window = await editor.open(SCRIPT, { settings, user: UNTRUSTED });
+  await window.until("a message", (frame) => frame.messages.length > 0);
+  assert.match(window.frame.messages[0], /\(python3 -m pip install mercury-lsp\)/);
+  assert.equal(beside.lives.length, 0);
+  await trust(window);
+  await begin(window, beside);
+  beside.close();
+});
+
+test("in a folder that is trusted, the server it names goes before the machine's", async () => {
+  const own = await server();
+  const machine = { "mercury.server.path": own.program };
+  const window = await editor.open(SCRIPT, { machine });
+  await begin(window, window.wire);
+  assert.equal(own.lives.length, 0);
+  own.close();
+});
