@@ -102,8 +102,12 @@ class Bucket:
     pages: int
 
 
-SIZES = ((1, 32), (1, 16), (1, 64), (8, 32), (32, 32))
-"""(batch, block): interactive, with shorter and longer blocks and for context, then served."""
+CANVASES = (128, 256, 512, 1024, 2048, 4096)
+"""Blocks of networks that fill a whole canvas at once: one at a time, each fills the device."""
+
+SIZES = ((1, 32), (1, 16), (1, 64), (8, 32), (32, 32), *((1, length) for length in CANVASES))
+"""(batch, block): interactive, with shorter and longer blocks and for context, then served, then
+canvases."""
 
 PAGES = (8, 32, 128)
 """Pages of a sequence: contexts and blocks of up to 512, 2,048 and 8,192 tokens."""
@@ -112,7 +116,12 @@ FP8_ROWS, FP8_WIDTH = 256, 2048
 """From so many rows of a step on, in networks so wide, it is worth multiplying in fp8: with fewer,
 narrowing rows takes more time than arithmetic loses."""
 
-BUCKETS = tuple(Bucket(batch, block, pages) for batch, block in SIZES for pages in PAGES)
+BUCKETS = tuple(
+    Bucket(batch, block, pages)
+    for batch, block in SIZES
+    for pages in PAGES
+    if block <= pages * PAGE
+)
 
 
 def smallest_bucket(

@@ -21,7 +21,7 @@ from mercury_kernels.narrow.cases import NarrowCase
 from mercury_kernels.norm.cases import NormCase
 from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import Before, RopeCase
-from mercury_kernels.step import FP8_ROWS, FP8_WIDTH, PAGES, SIZES
+from mercury_kernels.step import CANVASES, FP8_ROWS, FP8_WIDTH, PAGES, SIZES
 from mercury_kernels.swiglu.cases import SwigluCase
 
 PLAIN = Source("meta", torch.bfloat16)
@@ -38,7 +38,9 @@ def multiplies_in_fp8(architecture: Architecture, rows: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`batch` sequences, each a block of `block` after `context` tokens."""
+    """`batch` sequences, each a block of `block` after `context` tokens; a canvas is a block after
+    none.
+    """
 
     architecture: Architecture
     batch: int
@@ -134,6 +136,8 @@ def _cases(folder: str, source: Source, sizes: Sizes) -> Iterator[Case]:
     for batch, block in sizes:
         for architecture in ARCHITECTURES:
             work = Workload(architecture, batch, block, source=source)
+            if block in CANVASES:
+                work = replace(work, context=0)
             if source.row_dtype is not None and not multiplies_in_fp8(architecture, work.rows):
                 continue
             yield from (part.case for part in parts(work) if part.operation == folder)
@@ -148,7 +152,7 @@ def _cases(folder: str, source: Source, sizes: Sizes) -> Iterator[Case]:
 def _other_splits(work: Workload) -> Iterator[AttentionCase]:
     """The attention of the other buckets, where it is another binary."""
     seen = {attention_of(work).splits()}
-    for pages in PAGES:
+    for pages in (pages for pages in PAGES if work.block <= pages * PAGE):
         case = attention_of(replace(work, context=pages * PAGE - work.block))
         if case.splits() not in seen:
             seen.add(case.splits())

@@ -95,7 +95,7 @@ def test_opening_again_what_is_doubted_still_makes_progress(
     ("name", "change"),
     [
         ("ids", lambda g: {"ids": g["ids"].long()}),
-        ("ids", lambda g: {"ids": torch.zeros(1, 129, dtype=torch.int32)}),
+        ("ids", lambda g: {"ids": torch.zeros(1, 4097, dtype=torch.int32)}),
         (
             "choices.kept",
             lambda g: {"choices": replace(g["choices"], kept=g["choices"].kept[:1])},

@@ -133,6 +133,22 @@ def test_extending_verifying_and_denoising_are_the_torch_runtime(
     agree(ours.verify(mine, ids[:1]), theirs.verify(its, ids[:1]))
 
 
+def canvas(length: int) -> list[int]:
+    """Tokens, then masks, then tokens: about a third each."""
+    ids, third = real_ids(length, length), length // 3
+    return [*ids[:third], *[MASK] * third, *ids[2 * third :]]
+
+
+@ours_and_theirs
+@pytest.mark.parametrize(("before", "length"), [(0, 65), (0, 127), (0, 200), (70, 130)])
+def test_a_canvas_of_any_length_is_predicted_as_by_the_torch_runtime(
+    ours: Runtime, theirs: Runtime, before: int, length: int
+) -> None:
+    mine, its = (context(each, real_ids(before)) for each in (ours, theirs))
+    agree(ours.denoise(mine, canvas(length)), theirs.denoise(its, canvas(length)))
+    assert mine.length == its.length == before
+
+
 @settings(max_examples=25)
 @given(st.lists(st.integers(6, 60), min_size=1, max_size=140), st.integers(0, 140), st.data())
 def test_truncating_and_forking_forget_exactly_what_they_should(
@@ -292,6 +308,17 @@ def test_blocks_settled_on_the_device_are_those_settled_by_the_host(
     assert [kv.length for kv in mine] == list(lengths)
 
 
+@pytest.mark.parametrize("name", ["llama", "gated"])
+def test_a_canvas_settled_on_the_device_is_that_settled_by_the_host(name: str) -> None:
+    ours, theirs = PAIRS[name]
+    expected = settled_by_the_host(theirs, theirs.new_kv(), canvas(127), 0.3, 0)
+    (*_, found) = Bulk(ours, infill_format(shift=False), 4).settle(
+        [ours.new_kv()], [canvas(127)], 0.3
+    )
+    assert len(expected) > 1
+    assert found == [expected[-1]]
+
+
 def test_every_pass_that_contexts_may_take_can_be_captured_before_they_come() -> None:
     ours, _ = pair(LLAMA, tensors(LLAMA))
     ours.warm(600)
@@ -299,14 +326,21 @@ def test_every_pass_that_contexts_may_take_can_be_captured_before_they_come() ->
     context(ours, real_ids(600))
     assert set(ours._passes) == captured
     assert {bucket.batch for bucket in captured} == {1}
+    assert max(bucket.block for bucket in captured) == 64
 
 
-def test_chunks_contexts_and_batches_that_are_too_large_are_refused() -> None:
+def test_chunks_canvases_contexts_and_batches_that_are_too_large_are_refused() -> None:
     ours, _ = PAIRS["llama"]
+    network = placed(LLAMA, tensors(LLAMA), torch.device("cpu"), MASK, 256)
+    short = KernelRuntime(Engine(network, reference_operations(), Eager), LLAMA, MASK)
     with pytest.raises(ValueError, match="1 to 64 tokens, not 65"):
         ours.extend(ours.new_kv(), [6] * 65)
     with pytest.raises(ValueError, match="1 to 64 tokens, not 0"):
         ours.extend(ours.new_kv(), [])
+    with pytest.raises(ValueError, match="a block has 1 to 4096 tokens, not 4097"):
+        ours.denoise(ours.new_kv(), [6] * 4097)
+    with pytest.raises(ValueError, match="4100 tokens are more than 256 positions"):
+        short.bucket(1, 4, 4096)
     with pytest.raises(ValueError, match="33 contexts of 0 tokens"):
         ours.verify_all([ours.new_kv() for _ in range(33)], [[6]] * 33)
     with pytest.raises(TypeError, match="another runtime"):

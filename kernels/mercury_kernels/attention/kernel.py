@@ -18,7 +18,7 @@ from mercury_kernels.attention.reference import Apart
 from mercury_kernels.check import TensorMismatch, require
 from mercury_kernels.launch import Launch, Submit, run
 from mercury_kernels.paged import PAGE, Paged
-from mercury_kernels.tile import QUERY_ROWS, context_splits, precision
+from mercury_kernels.tile import context_splits, precision, query_rows
 
 COMBINED_ROWS = 4
 
@@ -136,7 +136,8 @@ def attend(
     if apart is not None:
         apart.require(q)
     group = heads // kv_heads
-    tiles = triton.cdiv(tokens * group, QUERY_ROWS)
+    rows = query_rows(tokens * group)
+    tiles = triton.cdiv(tokens * group, rows)
     splits = context_splits(batch * kv_heads * tiles, pages)
     out = torch.empty_like(q)
     parts, lse = out, out
@@ -159,23 +160,23 @@ def attend(
         "group": group,
         "pages": pages,
         "mask_id": 0 if apart is None else apart.mask_id,
-        "ROWS": QUERY_ROWS,
+        "ROWS": rows,
         "WIDTH": width,
         "PAGE": PAGE,
         "SPLITS": splits,
         "PRECISION": precision(q),
     }
-    submit(Launch(attend_split, (batch * kv_heads, tiles, splits), arguments, 4, 2))
+    submit(Launch(attend_split, (batch * kv_heads, tiles, splits), arguments, rows // 16, 2))
     if splits > 1:
-        rows = batch * tokens * heads
+        results = batch * tokens * heads
         arguments = {
             "parts": parts,
             "lse": lse,
             "out": out,
-            "rows": rows,
+            "rows": results,
             "ROWS": COMBINED_ROWS,
             "WIDTH": width,
             "SPLITS": splits,
         }
-        submit(Launch(combine, (triton.cdiv(rows, COMBINED_ROWS),), arguments, 4, 1))
+        submit(Launch(combine, (triton.cdiv(results, COMBINED_ROWS),), arguments, 4, 1))
     return out
