@@ -25,7 +25,7 @@ import torch
 
 from end_to_end import MASK, differences, random_network, through_the_runtime
 from mercury_kernels.agreement import disagreement
-from mercury_kernels.architecture import ARCHITECTURES, LLAMA_8B, MINI, QWEN_7B, QWEN_HALF
+from mercury_kernels.architecture import ARCHITECTURES, FP8_ROWS, LLAMA_8B, MINI, QWEN_7B, QWEN_HALF
 from mercury_kernels.case import Case, Source
 from mercury_kernels.catalogue import OPERATIONS, Operation
 from mercury_kernels.dispatch import Operations, select
@@ -45,7 +45,7 @@ from mercury_kernels.roofline import (
     tokens_per_second,
     tokens_per_step_for,
 )
-from mercury_kernels.step import FP8_ROWS, Bucket, Rules
+from mercury_kernels.step import Bucket, Rules
 from mercury_kernels.workload import (
     FP8,
     NARROW,

@@ -11,8 +11,9 @@ import sys
 import textwrap
 from typing import Any
 
+from mercury_kernels.architecture import FP8_ROWS, FP8_WIDTH
 from mercury_kernels.catalogue import OPERATIONS
-from mercury_kernels.step import CANVASES, FP8_ROWS, FP8_WIDTH
+from mercury_kernels.step import CANVASES
 from mercury_kernels.tile import MANY_QUERIES
 
 HERE = pathlib.Path(__file__).parent
@@ -60,6 +61,9 @@ How the pieces fit:
   network's.
 * Weights in fp8 or int8 have a scale a row and are widened to bf16 in registers: half the bytes,
   the same arithmetic. That is what a small batch wants, whose time goes into reading weights.
+  Keys and values in fp8 have a scale for each head of a token. How weights and contexts are kept is
+  what the planner of `mercury_model.memory` chooses for the GPU's free memory when a model is
+  loaded.
 * From {fp8_rows} rows of a step on arithmetic is what takes time in wide networks, and weights in
   fp8 are multiplied by rows in fp8, each scaled by its largest number (`Network.narrow_from`):
   twice the rate, for a launch more before each product. Every 128 numbers of the depth the sums are
@@ -76,7 +80,8 @@ CHECKS = """\
 ## Proved without a GPU
 
 Every kernel is run by Triton's interpreter against its reference at odd shapes, in fp32 and bf16,
-with plain and narrow weights and caches (`pytest tests/kernels`). Every shipped configuration is
+with plain and narrow weights and caches (`pytest tests/kernels`; whole canvases and every way to
+keep weights and contexts, from end to end, with `-m slow`). Every shipped configuration is
 compiled for sm_90 and held to the limits in `tests/kernels/limits.json`: {count} configurations,
 {spills} spilled registers (Triton {triton}).
 

@@ -21,7 +21,7 @@ from mercury_kernels.choose.reference import Noise
 from mercury_kernels.commit.reference import Policy
 from mercury_kernels.dispatch import Operations
 from mercury_kernels.head.reference import Predicted
-from mercury_kernels.paged import PAGE, Paged
+from mercury_kernels.paged import PAGE, Paged, Pages
 from mercury_kernels.rope.reference import Projection, Rotation
 from mercury_kernels.weights import Rows, Weight
 
@@ -73,10 +73,10 @@ class Network:
     mask_id: int | None = None
     narrow_from: int | None = None
 
-    def empty_pages(self, count: int, dtype: torch.dtype) -> Tensor:
-        """Room for keys and values: [layers, 2, count, PAGE, H, D]."""
-        shape = (len(self.layers), 2, count, PAGE, self.kv_heads, self.head_width)
-        return torch.zeros(shape, dtype=dtype, device=self.embedding.device)
+    def empty_pages(self, count: int, dtype: torch.dtype) -> Pages:
+        """Room for keys and values in all layers, of the activations' type or fp8."""
+        heads = (self.kv_heads, self.head_width)
+        return Pages.empty(len(self.layers), count, heads, dtype, self.embedding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,6 @@ canvases."""
 
 PAGES = (8, 32, 128)
 """Pages of a sequence: contexts and blocks of up to 512, 2,048 and 8,192 tokens."""
-
-FP8_ROWS, FP8_WIDTH = 256, 2048
-"""From so many rows of a step on, in networks so wide, it is worth multiplying in fp8: with fewer,
-narrowing rows takes more time than arithmetic loses."""
 
 BUCKETS = tuple(
     Bucket(batch, block, pages)
@@ -195,7 +191,7 @@ class State:
     left: Tensor
 
     @classmethod
-    def empty(cls, network: Network, bucket: Bucket, pages: Tensor) -> "State":
+    def empty(cls, network: Network, bucket: Bucket, pages: Pages) -> "State":
         """Buffers with no sequence in them over some pages (`Network.empty_pages`); the policy a
         threshold. All tables point at page 0.
         """
@@ -207,10 +203,7 @@ class State:
         none = torch.zeros(batch, dtype=torch.int32, device=device)
         return cls(
             inputs=inputs,
-            caches=tuple(
-                Paged(keys, values, inputs.table)
-                for keys, values in (layer.unbind() for layer in pages.unbind())
-            ),
+            caches=pages.caches(inputs.table),
             noise=Noise(
                 seeds=torch.zeros(batch, dtype=torch.int64, device=device),
                 start=none.clone(),

@@ -9,7 +9,7 @@ from itertools import product
 
 import torch
 
-from mercury_kernels.architecture import ARCHITECTURES, Architecture
+from mercury_kernels.architecture import ARCHITECTURES, Architecture, narrow_from
 from mercury_kernels.attention.cases import AttentionCase
 from mercury_kernels.case import Case, Source
 from mercury_kernels.catalogue import CACHES, WEIGHTS, Operation
@@ -21,7 +21,7 @@ from mercury_kernels.narrow.cases import NarrowCase
 from mercury_kernels.norm.cases import NormCase
 from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import Before, RopeCase
-from mercury_kernels.step import CANVASES, FP8_ROWS, FP8_WIDTH, PAGES, SIZES
+from mercury_kernels.step import CANVASES, PAGES, SIZES
 from mercury_kernels.swiglu.cases import SwigluCase
 
 PLAIN = Source("meta", torch.bfloat16)
@@ -31,9 +31,9 @@ FP8 = Source("meta", torch.bfloat16, torch.float8_e4m3fn, row_dtype=torch.float8
 
 
 def multiplies_in_fp8(architecture: Architecture, rows: int) -> bool:
-    """Whether products in fp8 ship for a step of so many rows: see `FP8_ROWS`, `FP8_WIDTH`."""
-    wide = architecture.width >= FP8_WIDTH and not architecture.gated_layers
-    return wide and rows >= FP8_ROWS
+    """Whether products in fp8 ship for a step of so many rows."""
+    least = narrow_from(architecture.width, architecture.gated_rank)
+    return least is not None and rows >= least
 
 
 @dataclass(frozen=True, slots=True)

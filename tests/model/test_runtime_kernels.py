@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from random_weights import Tensors, adapted, tensors
 
 from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.passes import Engine
@@ -28,44 +28,6 @@ MASK = 5
 LLAMA = ModelConfig(61, 32, 2, 4, 2, 8, 48, 10_000.0)
 QWEN2 = replace(LLAMA, qkv_bias=True, tied_head=False)
 QWEN3 = replace(LLAMA, qk_norm=True)
-
-Tensors = dict[str, NDArray[np.float32]]
-
-
-def tensors(config: ModelConfig) -> Tensors:
-    """Random weights, named as checkpoints name them."""
-    rng = np.random.default_rng(0)
-
-    def normal(*shape: int) -> NDArray[np.float32]:
-        return rng.standard_normal(shape, np.float32) * np.float32(0.3)
-
-    vocabulary = (config.vocab_size, config.width)
-    found = {"embedding": normal(*vocabulary), "norm": 1 + normal(config.width)}
-    if not config.tied_head:
-        found["head"] = normal(*vocabulary)
-    for index in range(config.layers):
-        layer: Tensors = {part: normal(*shape) for part, shape in config.projections.items()}
-        layer |= {f"{norm}_norm": 1 + normal(config.width) for norm in ("attention", "mlp")}
-        if config.qkv_bias:
-            layer |= {f"{x}.bias": normal(config.projections[x][0]) for x in "qkv"}
-        if config.qk_norm:
-            layer |= {f"{x}_norm": 1 + normal(config.head_width) for x in "qk"}
-        found |= {f"layers.{index}.{name}": values for name, values in layer.items()}
-    return found
-
-
-def adapted(config: ModelConfig, shared: str) -> Tensors:
-    """With adapters at masks in the second layer; those of `shared` read the same inner half."""
-    found, rng = tensors(config), np.random.default_rng(1)
-    first: dict[str, NDArray[np.float32]] = {}
-    for part, (rows, columns) in config.projections.items():
-        inner = rng.standard_normal((3, columns), np.float32) * np.float32(0.3)
-        if part in shared:
-            inner = first.setdefault("shared", inner)
-        for layer, size in (("0", 0), ("1", 1)):
-            up = rng.standard_normal((rows, 3), np.float32) * np.float32(0.3 * size)
-            found |= {f"layers.{layer}.{part}.mask_a": inner, f"layers.{layer}.{part}.mask_b": up}
-    return found
 
 
 def pair(config: ModelConfig, weights: Tensors) -> tuple[KernelRuntime, TorchRuntime]:
@@ -202,10 +164,10 @@ def test_when_pages_run_out_there_are_more_and_contexts_keep_what_they_held() ->
     ids = real_ids(100)
     first = context(ours, ids)
     before = ours.denoise(first, [MASK] * 3)
-    held = ours.pool.held.data_ptr()
+    held = ours.pool.pages.held.data_ptr()
     many = [context(ours, ids[:20]) for _ in range(FIRST_PAGES)]
     assert ours.pool.moved == 1
-    assert ours.pool.held.data_ptr() != held
+    assert ours.pool.pages.held.data_ptr() != held
     for kv in (first, many[-1]):
         length = kv.length
         agree(
@@ -351,10 +313,11 @@ def test_the_name_says_what_computes_and_how_numbers_are_kept() -> None:
     assert PAIRS["llama"][0].name == "reference cpu float32 weights, float32 contexts"
 
 
-def test_contexts_in_fp8_take_a_quarter_and_change_little() -> None:
+def test_contexts_in_fp8_take_a_quarter_and_their_scales_and_change_little() -> None:
     ours, _ = PAIRS["llama"]
     small = KernelRuntime(ours.engine, LLAMA, MASK, torch.float8_e4m3fn)
-    assert small.pool.page_bytes * 4 == ours.pool.page_bytes
+    scales = ours.pool.page_bytes // LLAMA.head_width
+    assert small.pool.page_bytes == ours.pool.page_bytes // 4 + scales
     ids = real_ids(100)
     found, expected = (r.denoise(context(r, ids), [MASK] * 3) for r in (small, ours))
     error = np.abs(found.probs - expected.probs).max()

@@ -85,7 +85,8 @@ class AttentionCase:
         keys = sum(self.lengths())
         rows = len(self.contexts) * self.tokens * self.heads[0]
         kept = (source.cache_dtype or source.dtype).itemsize
-        moved = 2 * keys * self.heads[1] * self.width * kept
+        scale = 0 if source.cache_dtype is None else 4
+        moved = 2 * keys * self.heads[1] * (self.width * kept + scale)
         moved += 2 * rows * self.width * source.dtype.itemsize
         splits = self.splits()
         if splits > 1:

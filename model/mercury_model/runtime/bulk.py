@@ -63,6 +63,6 @@ class Bulk:
             self._moved = runtime.pool.moved
         if bucket not in self._passes:
             self._passes[bucket] = Denoising(
-                runtime.engine, bucket, runtime.pool.held, self._rules, self._steps
+                runtime.engine, bucket, runtime.pool.pages, self._rules, self._steps
             )
         return self._passes[bucket]

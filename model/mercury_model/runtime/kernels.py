@@ -73,7 +73,7 @@ class KernelRuntime:
     def name(self) -> str:
         """For logs and `doctor`."""
         network = self.engine.network
-        kinds = (network.layers[0].qkv.values.dtype, self.pool.held.dtype)
+        kinds = (network.layers[0].qkv.values.dtype, self.pool.pages.held.dtype)
         weights, cache = (str(kind).removeprefix("torch.") for kind in kinds)
         device = network.embedding.device
         return f"{self.engine.do.name} {device} {weights} weights, {cache} contexts"
@@ -186,7 +186,7 @@ class KernelRuntime:
             self._moved = self.pool.moved
         if bucket not in self._passes:
             top = min(TOP_K, len(self.engine.network.head.values))
-            self._passes[bucket] = Expectation(self.engine, bucket, self.pool.held, top)
+            self._passes[bucket] = Expectation(self.engine, bucket, self.pool.pages, top)
         return self._passes[bucket]
 
 
