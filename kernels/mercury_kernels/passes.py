@@ -59,8 +59,9 @@ class Expectation:
 class Denoising:
     """`steps` denoising steps at once: k = 1 where every draft is shown, more in bulk.
 
-    `ids` [B, T] are the blocks after them, `left` [B] how many positions each still has open. What
-    is set of `noise` and `policy` on the device holds until it is set again.
+    `ids` [B, T] are the blocks after them, `committed` [B, T] the confidence with which each was
+    settled, `left` [B] how many positions each still has open. What is set of `noise` and `policy`
+    on the device holds until it is set again.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Denoising:
         self.given = _given(state, bucket)
         self.noise, self.policy = state.noise, state.policy
         self.ids = _on_host((bucket.batch, bucket.block), torch.int32, state.left)
+        self.committed = _on_host((bucket.batch, bucket.block), torch.float32, state.left)
         self.left = _on_host((bucket.batch,), torch.int32, state.left)
 
         def call() -> None:
@@ -78,6 +80,7 @@ class Denoising:
             for _ in range(steps):
                 denoise(network, state, rules, engine.do)
             self.ids.copy_(state.inputs.ids, non_blocking=True)
+            self.committed.copy_(state.inputs.committed, non_blocking=True)
             self.left.copy_(state.left, non_blocking=True)
 
         self._replay = engine.capture(call)

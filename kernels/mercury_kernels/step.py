@@ -138,12 +138,14 @@ def smallest_bucket(
 class Inputs:
     """What a step is told, as parts of one int32 buffer `whole`, so that one copy brings it all.
 
-    `ids` [B, T]; `start` [B], the block's first position in its sequence; `visible` [B, T], see
-    `attend`; `table` [B, P], see `Paged`. Zeros everywhere stand for no sequence.
+    `ids` [B, T]; `committed` [B, T], bits of fp32, see `commit`; `start` [B], the block's first
+    position in its sequence; `visible` [B, T], see `attend`; `table` [B, P], see `Paged`. Zeros
+    everywhere stand for no sequence.
     """
 
     whole: Tensor
     ids: Tensor
+    committed: Tensor
     start: Tensor
     visible: Tensor
     table: Tensor
@@ -156,7 +158,8 @@ class Inputs:
             count = math.prod(shape)
             parts.append(whole.narrow(0, at, count).view(shape))
             at += _aligned(count)
-        return cls(whole, *parts)
+        ids, committed, *others = parts
+        return cls(whole, ids, committed.view(torch.float32), *others)
 
     @staticmethod
     def size(bucket: Bucket) -> int:
@@ -166,7 +169,7 @@ class Inputs:
 
 def _shapes(bucket: Bucket) -> tuple[tuple[int, ...], ...]:
     block = (bucket.batch, bucket.block)
-    return block, (bucket.batch,), block, (bucket.batch, bucket.pages)
+    return block, block, (bucket.batch,), block, (bucket.batch, bucket.pages)
 
 
 def _aligned(count: int) -> int:
@@ -178,16 +181,15 @@ def _aligned(count: int) -> int:
 class State:
     """The buffers of a bucket, on the device.
 
-    `caches`, one a layer, share the table of the inputs; `floor` [B] fp32 or None, see `commit`;
-    `left` [B] int32, how many positions are open after the step. A row without a sequence has no
-    open position, sees nothing, and owns its pages.
+    `caches`, one a layer, share the table of the inputs; `left` [B] int32, how many positions are
+    open after the step. A row without a sequence has no open position, sees nothing, and owns its
+    pages.
     """
 
     inputs: Inputs
     caches: tuple[Paged, ...]
     noise: Noise
     policy: Policy
-    floor: Tensor | None
     left: Tensor
 
     @classmethod
@@ -210,8 +212,7 @@ class State:
                 temperature=real.clone(),
                 rank=none.clone(),
             ),
-            policy=Policy("threshold", torch.full_like(real, 0.9)),
-            floor=None,
+            policy=Policy("threshold", torch.full_like(real, 0.9), real.clone()),
             left=none.clone(),
         )
 
@@ -269,6 +270,6 @@ def expect(network: Network, state: State, top: int, do: Operations) -> Predicte
 def denoise(network: Network, state: State, rules: Rules, do: Operations) -> None:
     """One step: run every block, settle what the policy chooses, count what is left."""
     predicted = expect(network, state, rules.top, do)
-    ids = state.inputs.ids
+    ids, committed = state.inputs.ids, state.inputs.committed
     choices = do.choose(predicted, ids, state.noise, rules.forbidden, rules.end_id, rules.shift)
-    do.commit(ids, choices, state.policy, rules.mask_id, state.floor, state.left)
+    do.commit(ids, committed, choices, state.policy, rules.mask_id, state.left)

@@ -145,7 +145,6 @@ def _cases(folder: str, source: Source, sizes: Sizes) -> Iterator[Case]:
                 yield from _other_splits(work)
         if folder == "commit":
             opened = (1.0,) * batch
-            yield from (CommitCase(opened, block, *kind, floor=0.3) for kind in KINDS)
             yield from (CommitCase(opened, block, *kind) for kind in KINDS)
 
 

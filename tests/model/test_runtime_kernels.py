@@ -1,6 +1,7 @@
 """The runtime of the kernels over their specification, on a CPU: it must be the torch runtime."""
 
 import gc
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,11 @@ from mercury_kernels.replay import Eager
 from mercury_model import models
 from mercury_model.config import InfillFormat, ModelConfig
 from mercury_model.runtime import KV, Call, Predictions, Runtime
-from mercury_model.runtime.bulk import Bulk
+from mercury_model.runtime.bulk import Bulk, Settling
 from mercury_model.runtime.kernels import FIRST_PAGES, KernelRuntime
 from mercury_model.runtime.network import placed
 from mercury_model.runtime.torch import TorchRuntime, denoiser
-from mercury_model.unmask import Threshold, View
+from mercury_model.unmask import Remask, Threshold, View
 
 MASK = 5
 LLAMA = ModelConfig(61, 32, 2, 4, 2, 8, 48, 10_000.0)
@@ -221,10 +222,11 @@ def test_calls_that_share_a_pass_are_answered_as_alone() -> None:
 
 
 def settled_by_the_host(
-    runtime: Runtime, kv: KV, block: list[int], threshold: float, shift: int
+    runtime: Runtime, kv: KV, block: list[int], rules: Settling, shift: int
 ) -> list[list[int]]:
     """Step after step, as `infill` does it: the likeliest allowed token where `Threshold` says."""
     block, steps = list(block), []
+    committed = np.full(len(block), np.inf, np.float32)
     while MASK in block:
         found = runtime.denoise(kv, block)
         rows = slice(0, len(block) - shift)
@@ -233,9 +235,13 @@ def settled_by_the_host(
         at = (np.arange(len(best)), best)
         opened = np.array([token == MASK for token in block[shift:]])
         chances = found.probs[rows][at]
-        view = View(opened, chances, found.entropy[rows], np.full_like(chances, np.inf), chances)
-        for row in np.flatnonzero(Threshold(threshold)(view)):
+        never = np.full_like(chances, np.inf)
+        view = View(opened, chances, found.entropy[rows], never, committed[shift:].copy())
+        for row in np.flatnonzero(Remask(rules.remask)(view)):
+            block[row + shift] = MASK
+        for row in np.flatnonzero(Threshold(rules.threshold)(view)):
             block[row + shift] = int(found.ids[rows][at][row])
+            committed[row + shift] = chances[row]
         steps.append(list(block))
     return steps
 
@@ -247,21 +253,22 @@ def infill_format(shift: bool) -> InfillFormat:
     return InfillFormat(1, 2, 3, 0, MASK, 8, 90, 90, 60, shift, ("python",))
 
 
+@pytest.mark.parametrize("rules", [Settling(0.3), Settling(0.15, remask=0.4)])
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("shift", [True, False], ids=["shifted", "in-place"])
 @pytest.mark.parametrize("name", ["llama", "gated"])
 def test_blocks_settled_on_the_device_are_those_settled_by_the_host(
-    name: str, shift: bool, steps: int
+    name: str, shift: bool, steps: int, rules: Settling
 ) -> None:
     ours, theirs = PAIRS[name]
     lengths = (5, 70, 130)
     mine, its = ([context(r, real_ids(n)) for n in lengths] for r in (ours, theirs))
     blocks = [[20 + n, *[MASK] * 6] for n in range(3)]
     expected = [
-        settled_by_the_host(theirs, kv, block, 0.3, int(shift))
+        settled_by_the_host(theirs, kv, block, rules, int(shift))
         for kv, block in zip(its, blocks, strict=True)
     ]
-    found = list(Bulk(ours, infill_format(shift), steps).settle(mine, blocks, 0.3))
+    found = list(Bulk(ours, infill_format(shift), steps).settle(mine, blocks, rules))
     most = max(map(len, expected))
     assert len(found) == -(-most // steps)
     assert most > 1
@@ -270,12 +277,31 @@ def test_blocks_settled_on_the_device_are_those_settled_by_the_host(
     assert [kv.length for kv in mine] == list(lengths)
 
 
+def test_what_is_sampled_depends_on_the_seed_and_on_nothing_else() -> None:
+    ours, _ = PAIRS["llama"]
+    blocks = [[MASK] * 7, [MASK] * 7]
+
+    def sampled(steps: int, seed: int, count: int = 2) -> list[list[int]]:
+        kvs = [context(ours, real_ids(70)) for _ in range(count)]
+        rules = Settling(math.inf, temperature=1.5, seed=seed)
+        (*_, last) = Bulk(ours, infill_format(shift=False), steps).settle(
+            kvs, blocks[:count], rules
+        )
+        return last
+
+    found = sampled(1, seed=4)
+    assert found == sampled(3, seed=4)
+    assert found[1:] == sampled(3, seed=5, count=1)
+    assert found[0] != found[1]
+
+
 @pytest.mark.parametrize("name", ["llama", "gated"])
 def test_a_canvas_settled_on_the_device_is_that_settled_by_the_host(name: str) -> None:
     ours, theirs = PAIRS[name]
-    expected = settled_by_the_host(theirs, theirs.new_kv(), canvas(127), 0.3, 0)
+    rules = Settling(0.3)
+    expected = settled_by_the_host(theirs, theirs.new_kv(), canvas(127), rules, 0)
     (*_, found) = Bulk(ours, infill_format(shift=False), 4).settle(
-        [ours.new_kv()], [canvas(127)], 0.3
+        [ours.new_kv()], [canvas(127)], rules
     )
     assert len(expected) > 1
     assert found == [expected[-1]]

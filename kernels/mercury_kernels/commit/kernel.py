@@ -29,10 +29,10 @@ def sooner(cost, t, other, o):
 
 @triton.jit(do_not_specialize=["length", "mask_id"])
 def commit_block(
-    ids, tokens, confidence, entropy, kept, bound, floor, left, length, mask_id,
+    ids, committed, tokens, confidence, entropy, bound, floor, left, length, mask_id,
     KIND: tl.constexpr, BLOCK: tl.constexpr, OTHERS: tl.constexpr,
 ):  # fmt: skip
-    """Settle the leftmost open position and what the policy adds; open again what is doubted.
+    """Settle the leftmost open position and what the policy adds; open what was settled too soon.
 
     Positions are compared all with all, OTHERS at a time.
     """
@@ -77,31 +77,23 @@ def commit_block(
     count = tl.sum(chosen.to(tl.int32), 0)
     after = tl.where(chosen, tl.load(tokens + at + t, mask=inside, other=0), now)
     remaining = tl.sum(opened.to(tl.int32), 0) - count
-    if floor is not None:
-        least = tl.load(floor + sequence)
-        held = tl.load(kept + at + t, mask=inside, other=1.0)
-        place = tl.zeros((BLOCK,), tl.int32)
-        for begin in range(0, length, OTHERS):
-            o = begin + tl.arange(0, OTHERS)
-            stands = tl.load(ids + at + o, mask=o < length, other=mask_id)
-            its = tl.load(kept + at + o, mask=o < length, other=1.0)
-            before = sooner(held, t, its, o) & ((stands != mask_id) & (its < least))[None, :]
-            place += tl.sum(before.to(tl.int32), 1)
-        doubted = inside & (now != mask_id) & (held < least) & (place < count - 1)
-        after = tl.where(doubted, mask_id, after)
-        remaining += tl.sum(doubted.to(tl.int32), 0)
+    was = tl.load(committed + at + t, mask=inside, other=0.0)
+    doubted = inside & (now != mask_id) & (t > leftmost) & (was < tl.load(floor + sequence))
+    after = tl.where(doubted, mask_id, after)
+    remaining += tl.sum(doubted.to(tl.int32), 0)
     # What is written here was read above by all threads.
     tl.debug_barrier()
     tl.store(ids + at + t, after, mask=inside)
+    tl.store(committed + at + t, tl.where(chosen, sure, was), mask=inside)
     tl.store(left + sequence, remaining)
 
 
 def commit(
     ids: Tensor,
+    committed: Tensor,
     choices: Choices,
     policy: Policy,
     mask_id: int,
-    floor: Tensor | None,
     left: Tensor,
     submit: Submit = run,
 ) -> None:
@@ -110,25 +102,25 @@ def commit(
     batch, length = ids.shape
     if length > LONGEST:
         raise TensorMismatch(f"ids has blocks of {length}; at most {LONGEST} are possible")
+    require("committed", committed, ids.shape, [torch.float32], ids)
     require("choices.tokens", choices.tokens, ids.shape, [torch.int32], ids)
-    for name in ("confidence", "entropy", "kept"):
+    for name in ("confidence", "entropy"):
         require(f"choices.{name}", getattr(choices, name), ids.shape, [torch.float32], ids)
     counts = policy.kind == "count"
     kind = torch.int32 if counts else torch.float32
     require("policy.bound", policy.bound, [length + 1 if counts else batch], [kind], ids)
-    if floor is not None:
-        require("floor", floor, [batch], [torch.float32], ids)
+    require("policy.floor", policy.floor, [batch], [torch.float32], ids)
     require("left", left, [batch], [torch.int32], ids)
     block = triton.next_power_of_2(length)
     warps = 4 if block <= 256 else 8
     arguments = {
         "ids": ids,
+        "committed": committed,
         "tokens": choices.tokens,
         "confidence": choices.confidence,
         "entropy": choices.entropy,
-        "kept": choices.kept,
         "bound": policy.bound,
-        "floor": floor,
+        "floor": policy.floor,
         "left": left,
         "length": length,
         "mask_id": mask_id,
