@@ -59,7 +59,6 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 SPEEDS = (1109, 2000)
 """Tokens a second: the published figure of Mercury Coder Mini on an H100, and a rounder one."""
 
-
 CANVASES_TIMED = (256, 1024)
 """Tokens of a canvas, for the shapes that open canvas models have."""
 
