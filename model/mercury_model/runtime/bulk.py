@@ -67,14 +67,13 @@ class Bulk:
             kv.reserve(rows)
         now = [list(block) for block in blocks]
         committed = torch.full((count, rows), math.inf)
-        seeds = torch.arange(bucket.batch) + rules.seed
         while any(self._rules.mask_id in block for block in now):
             work = self._pass(bucket)
             work.policy.bound.fill_(rules.threshold)
             work.policy.floor.fill_(rules.remask)
             work.noise.temperature.fill_(rules.temperature)
             work.noise.start.fill_(rules.start)
-            work.noise.seeds.copy_(seeds)
+            torch.arange(rules.seed, rules.seed + bucket.batch, out=work.noise.seeds)
             fill(work.given, [Block(kv, ids) for kv, ids in zip(own_kvs, now, strict=True)])
             work.given.committed[:count, :rows] = committed
             work.run()
