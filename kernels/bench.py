@@ -25,7 +25,7 @@ import torch
 
 from end_to_end import MASK, differences, random_network, through_the_runtime
 from mercury_kernels.agreement import disagreement
-from mercury_kernels.architecture import ARCHITECTURES, MINI, QWEN_HALF
+from mercury_kernels.architecture import ARCHITECTURES, FP8_ROWS, LLAMA_8B, MINI, QWEN_7B, QWEN_HALF
 from mercury_kernels.case import Case, Source
 from mercury_kernels.catalogue import OPERATIONS, Operation
 from mercury_kernels.dispatch import Operations, select
@@ -45,7 +45,7 @@ from mercury_kernels.roofline import (
     tokens_per_second,
     tokens_per_step_for,
 )
-from mercury_kernels.step import FP8_ROWS, Bucket, Rules
+from mercury_kernels.step import Bucket, Rules
 from mercury_kernels.workload import (
     FP8,
     NARROW,
@@ -58,6 +58,9 @@ from mercury_kernels.workload import (
 RESULTS = pathlib.Path(__file__).parent / "results"
 SPEEDS = (1109, 2000)
 """Tokens a second: the published figure of Mercury Coder Mini on an H100, and a rounder one."""
+
+CANVASES_TIMED = (256, 1024)
+"""Tokens of a canvas, for the shapes that open canvas models have."""
 
 
 class GpuTimer:
@@ -158,7 +161,7 @@ def served(do: Operations, budget: Budget) -> dict[str, Any]:
 
 
 def workloads() -> Iterator[Workload]:
-    """What is timed and modelled, the interactive ones first."""
+    """What is timed and modelled, the interactive ones first, canvases last."""
     for batch in (1, 8, 32):
         for source in (PLAIN, NARROW):
             for architecture in ARCHITECTURES:
@@ -167,6 +170,11 @@ def workloads() -> Iterator[Workload]:
             work = Workload(architecture, batch, source=FP8)
             if multiplies_in_fp8(architecture, work.rows):
                 yield work
+    for length in CANVASES_TIMED:
+        for source in (PLAIN, FP8):
+            for architecture in (QWEN_HALF, QWEN_7B, LLAMA_8B):
+                if source is PLAIN or multiplies_in_fp8(architecture, length):
+                    yield Workload(architecture, 1, length, context=0, source=source)
 
 
 def described(work: Workload) -> dict[str, Any]:

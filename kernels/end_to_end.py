@@ -3,6 +3,7 @@
 Times are a caller's, by the wall clock: contexts, host and all.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
@@ -25,7 +26,7 @@ from mercury_kernels.weights import LARGEST, Weight
 from mercury_kernels.workload import Workload
 from mercury_model.config import InfillFormat, ModelConfig
 from mercury_model.runtime import CHUNK_TOKENS, KV
-from mercury_model.runtime.bulk import Bulk
+from mercury_model.runtime.bulk import Bulk, Settling
 from mercury_model.runtime.kernels import KernelRuntime
 from mercury_model.runtime.network import placed
 from mercury_model.runtime.torch import TorchRuntime, denoiser
@@ -196,7 +197,7 @@ def through_the_runtime(
         one.truncate(work.context)
 
     keeping = seconds(keep)
-    whole = seconds(lambda: list(bulk.settle(kvs, blocks, float("inf"))))
+    whole = seconds(lambda: list(bulk.settle(kvs, blocks, Settling(math.inf))))
     step = whole / (-(-work.block // 4) * 4)
     return {
         "context_chunk_seconds": seconds(chunk),

@@ -11,8 +11,10 @@ import sys
 import textwrap
 from typing import Any
 
+from mercury_kernels.architecture import FP8_ROWS, FP8_WIDTH
 from mercury_kernels.catalogue import OPERATIONS
-from mercury_kernels.step import FP8_ROWS, FP8_WIDTH
+from mercury_kernels.step import CANVASES
+from mercury_kernels.tile import MANY_QUERIES
 
 HERE = pathlib.Path(__file__).parent
 README = HERE / "README.md"
@@ -48,7 +50,9 @@ How the pieces fit:
 * Attention packs the queries of a block that share a key head into rows of one tile, reads pages
   of 64 keys, and splits the context where the batch is too small to fill the chip. One tensor,
   `visible`, says who sees what: blocks that see themselves both ways, causal chunks, canvases with
-  text after the block, padding.
+  text after the block, padding. A canvas of up to {longest:,} tokens is one block after no context;
+  from {many_queries} queries of a key head on, a program takes 128 of them rather than 64, and keys
+  are read half as often.
 * The head never stores logits. A tile of the vocabulary leaves its best tokens and two sums; ranks
   are exact, ties go to the lowest token.
 * Adapters that act at masks cost no launch. Each program of a product computes the inner half for
@@ -57,6 +61,9 @@ How the pieces fit:
   network's.
 * Weights in fp8 or int8 have a scale a row and are widened to bf16 in registers: half the bytes,
   the same arithmetic. That is what a small batch wants, whose time goes into reading weights.
+  Keys and values in fp8 have a scale for each head of a token. How weights and contexts are kept is
+  what the planner of `mercury_model.memory` chooses for the GPU's free memory when a model is
+  loaded.
 * From {fp8_rows} rows of a step on arithmetic is what takes time in wide networks, and weights in
   fp8 are multiplied by rows in fp8, each scaled by its largest number (`Network.narrow_from`):
   twice the rate, for a launch more before each product. Every 128 numbers of the depth the sums are
@@ -65,7 +72,8 @@ How the pieces fit:
 * A step is one copy to the device, the launches, and a few copies into pinned memory, the last of
   which raises a flag that the host polls.
 * Which tokens are settled, and which are opened again, is decided on the device by the same rules
-  as on the host (`mercury_model.unmask`, `mercury_model.choose`; the random numbers are Philox).
+  as on the host (`mercury_model.unmask`, but for `Klass`, which needs the step before;
+  `mercury_model.choose`; the random numbers are Philox).
 
 """
 
@@ -73,7 +81,8 @@ CHECKS = """\
 ## Proved without a GPU
 
 Every kernel is run by Triton's interpreter against its reference at odd shapes, in fp32 and bf16,
-with plain and narrow weights and caches (`pytest tests/kernels`). Every shipped configuration is
+with plain and narrow weights and caches (`pytest tests/kernels`; whole canvases and every way to
+keep weights and contexts, from end to end, with `-m slow`). Every shipped configuration is
 compiled for sm_90 and held to the limits in `tests/kernels/limits.json`: {count} configurations,
 {spills} spilled registers (Triton {triton}).
 
@@ -109,6 +118,14 @@ steps, a context that is there already, and text as good as with fewer tokens a 
 """
 
 
+CANVAS = """\
+### A whole canvas at once on an H100
+
+Networks that fill a canvas, text before and after its masks, run all of it at every step.
+
+"""
+
+
 def compiled(limits: dict[str, Any]) -> str:
     """One row a kernel."""
     groups: dict[str, list[dict[str, int]]] = {}
@@ -138,7 +155,7 @@ def modelled(report: dict[str, Any]) -> str:
         "| for 2,000/s (cautious) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in report["steps"]:
+    for row in filter(_is_block, report["steps"]):
         expected, cautious = row["expected"], row["cautious"]
         speeds = ", ".join(f"{expected['tokens_per_second'][n]:,.0f}" for n in ("2", "4", "8"))
         needed = " | ".join(
@@ -154,11 +171,30 @@ def modelled(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def canvases(report: dict[str, Any]) -> str:
+    """What a step takes over a whole canvas."""
+    lines = [
+        "| model | types | canvas | TFLOP a step | µs a step, expected (cautious) |",
+        "|---|---|---|---|---|",
+    ]
+    for row in report["steps"]:
+        if not row["context"]:
+            expected, cautious = (
+                f"{row[assumed]['seconds_per_step'] * 1e6:,.0f}"
+                for assumed in ("expected", "cautious")
+            )
+            lines.append(
+                f"| {row['model']} | {row['types']} | {row['block']:,} "
+                f"| {row['flops'] / 1e12:.2f} | {expected} ({cautious}) |"
+            )
+    return "\n".join(lines) + "\n"
+
+
 def fp8_gain(report: dict[str, Any]) -> str:
     """What the model says that multiplying in fp8 is worth, by network and batch."""
     times = {
         (row["model"], row["batch"], row["types"]): row["expected"]["seconds_per_step"]
-        for row in report["steps"]
+        for row in filter(_is_block, report["steps"])
     }
     gains = [
         f"{model} {times[model, batch, 'bf16, fp8 weights'] / after:.2f} times at batch {batch}"
@@ -176,8 +212,7 @@ def reaching(reports: list[dict[str, Any]]) -> str:
     """At batch 1 on an H100: what each network must settle a step, and what that takes for granted;
     the quickest step first.
     """
-    report = next(each for each in reports if each["chip"]["name"] == "H100 SXM")
-    rows = [row for row in report["steps"] if row["batch"] == 1]
+    rows = [row for row in _of_h100(reports)["steps"] if row["batch"] == 1 and _is_block(row)]
     lines = [
         "| model | types | tokens a step for 1,109/s | for 2,000/s | 1,109/s takes for granted |",
         "|---|---|---|---|---|",
@@ -191,6 +226,15 @@ def reaching(reports: list[dict[str, Any]]) -> str:
         ]
         lines.append(f"| {row['model']} | {row['types']} | {' | '.join(cells)} | {_granted(row)} |")
     return "\n".join(lines) + "\n"
+
+
+def _is_block(row: dict[str, Any]) -> bool:
+    """A block after a context, and not a canvas."""
+    return bool(row["context"])
+
+
+def _of_h100(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    return next(each for each in reports if each["chip"]["name"] == "H100 SXM")
 
 
 def _granted(row: dict[str, Any]) -> str:
@@ -214,29 +258,41 @@ def measured(report: dict[str, Any]) -> str:
         f"{rates['bf16_flops_per_second'] / 1e12:.0f} TFLOP/s in bf16. "
         f"Odd shapes: {odd['checked']} checked, {len(odd['wrong'])} wrong.",
         "",
-        "| model | types | batch | µs a step, median (p95) | of the copy bandwidth |",
-        "|---|---|---|---|---|",
+        "| model | types | batch × block | µs a step, median (p95) "
+        "| of the copy bandwidth | of the matrix rate |",
+        "|---|---|---|---|---|---|",
     ]
     for row in report["steps"]:
         once = row["graph_of_1"]
-        share = row["bytes"] / once["median"] / rates["copy_bytes_per_second"]
         lines.append(
-            f"| {row['model']} | {row['types']} | {row['batch']} "
-            f"| {once['median'] * 1e6:,.0f} ({once['p95'] * 1e6:,.0f}) | {share:.0%} |"
+            f"| {row['model']} | {row['types']} | {row['batch']} × {row['block']} "
+            f"| {once['median'] * 1e6:,.0f} ({once['p95'] * 1e6:,.0f}) "
+            f"| {_reached(row, once, rates)} |"
         )
     lines += ["", *served(report["served"])]
     lines += [
         "",
-        "| operation | case | types | µs, median (p95) | eager | compiled | FlashAttention |",
-        "|---|---|---|---|---|---|---|",
+        "| operation | case | types | µs, median (p95) | of the copy bandwidth "
+        "| of the matrix rate | eager | compiled | FlashAttention |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in report["operations"]:
         cells = [row["wrong"] or _timing(row["kernel"])]
+        cells.append("- | -" if row["wrong"] else _reached(row, row["kernel"], rates))
         cells += [_timing(row["others"].get(name)) for name in ("eager", "compiled", "flash")]
         lines.append(
             f"| {row['operation']} | {row['case']} | {row['types']} | {' | '.join(cells)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _reached(row: dict[str, Any], timing: dict[str, float], rates: dict[str, float]) -> str:
+    """The shares of what the chip was measured to reach: bytes a second, and FLOPs in bf16."""
+    shares = (
+        row["bytes"] / timing["median"] / rates["copy_bytes_per_second"],
+        row["flops"] / timing["median"] / rates["bf16_flops_per_second"],
+    )
+    return " | ".join(f"{share:.0%}" for share in shares)
 
 
 def served(found: dict[str, Any]) -> list[str]:
@@ -292,8 +348,14 @@ def text() -> str:
         shortest=assumed["cautious"]["shortest_seconds"] * 1e6,
     )
     tables = "\n".join(modelled(report) for report in theory)
-    head = HEAD.format(operations="\n".join(rows), fp8_rows=FP8_ROWS, fp8_gain=fp8_gain(theory[0]))
-    goals = f"{GOALS}{reaching(theory)}\n"
+    head = HEAD.format(
+        operations="\n".join(rows),
+        longest=CANVASES[-1],
+        many_queries=MANY_QUERIES + 1,
+        fp8_rows=FP8_ROWS,
+        fp8_gain=fp8_gain(theory[0]),
+    )
+    goals = f"{GOALS}{reaching(theory)}\n{CANVAS}{canvases(_of_h100(theory))}\n"
     return f"{head}{checks}\n## Measured\n\n{found}{model}{goals}{tables}"
 
 

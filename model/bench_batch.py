@@ -5,28 +5,24 @@
 one. Both ways must give the same texts; otherwise there are no figures.
 """
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from mercury_lsp import machine
 from mercury_lsp.bench.sources import sources
 from mercury_lsp.config import surroundings
 from mercury_model import models
 from mercury_model.batch import DynamicBatcher, Limits, Order
 from mercury_model.infill import Gap, Infiller, Mode, Sampling
 from mercury_model.models import LoadedModel
-from mercury_model.runtime import select
+from on_mini import options, origin
 
-OUTPUT = Path(__file__).parent / "results" / "batch.json"
 CLIENTS = (1, 4, 16)
 ROUNDS = 3
 CONTEXT_BYTES = 1 << 30
@@ -54,14 +50,11 @@ class Timing:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__, "batch.json")
     parser.add_argument("--gaps", type=int, default=16, help="gaps to fill, by all clients")
-    parser.add_argument("--threads", type=int, default=0, help="0 means one per physical core")
     parser.add_argument("--tokens", type=int, default=12, help="of each middle at most")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args()
-    threads = given.threads or select.cores()
-    model = models.load("mini", cache_dir=surroundings().cache_dir, threads=threads)
+    model = models.load("mini", cache_dir=surroundings().cache_dir, threads=given.threads)
     gaps, timings = cut(given.gaps), []
     modes: tuple[Mode, ...] = ("verified", "autoregressive")
     with (
@@ -87,9 +80,7 @@ def main() -> None:
         "gaps": len(gaps),
         "rounds": ROUNDS,
         "tokens": given.tokens,
-        "machine": asdict(machine.describe()),
-        "versions": machine.versions(),
-        "commit": machine.commit(),
+        **origin(),
         "timings": [asdict(timing) for timing in timings],
     }
     given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")

@@ -6,11 +6,9 @@ ours are mini's weights in int8. First llama.cpp must predict what torch does in
 file; otherwise there are no times.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -19,14 +17,12 @@ import numpy as np
 import torch
 from llama_cpp import Llama
 
-from bench_runtime import context_ids, measured, read
-from mercury_lsp import machine
 from mercury_lsp.config import surroundings
 from mercury_model import checkpoint, models
-from mercury_model.runtime import CHUNK_TOKENS, Runtime, select
+from mercury_model.runtime import CHUNK_TOKENS, Runtime
 from mercury_model.runtime.torch import TorchRuntime, denoiser
+from on_mini import context_ids, measured, options, origin, read
 
-OUTPUT = Path(__file__).parent / "results" / "peer.json"
 ALIKE = 0.9
 """How often the likeliest token must be the same."""
 
@@ -35,13 +31,11 @@ IN_TURN = 5
 
 def main() -> None:
     """See the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__, "peer.json")
     parser.add_argument("--runs", type=int, default=40, help="calls a figure is made of")
-    parser.add_argument("--threads", type=int, default=0, help="0 means one per physical core")
     parser.add_argument("--context", type=int, default=448, help="tokens before what is timed")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args()
-    threads, cache_dir = given.threads or select.cores(), surroundings().cache_dir
+    threads, cache_dir = given.threads, surroundings().cache_dir
     ids = context_ids(given.context)
     file = models.pull(
         "mini", cache_dir=cache_dir, offline=True, progress=lambda _done, _total: None
@@ -58,9 +52,8 @@ def main() -> None:
         "context": given.context,
         "threads": threads,
         "runs": given.runs,
-        "machine": asdict(machine.describe()),
-        "versions": {**machine.versions(), "llama-cpp-python": version("llama-cpp-python")},
-        "commit": machine.commit(),
+        "llama-cpp-python": version("llama-cpp-python"),
+        **origin(),
         "median_ms": figures,
     }
     given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")

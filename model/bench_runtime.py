@@ -6,11 +6,9 @@ its precision allows; one that does not gets no time. `--spin` tries other waiti
 Runtime's threads.
 """
 
-import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -23,20 +21,26 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper
 
-from mercury_lsp import machine
-from mercury_lsp.config import surroundings
-from mercury_model import models
 from mercury_model.memory.shape import Shape, find
-from mercury_model.runtime import CHUNK_TOKENS, KV, LANES, Call, Runtime, graph, select
+from mercury_model.runtime import CHUNK_TOKENS, LANES, Call, Runtime, graph
 from mercury_model.runtime.arithmetic import CONTRIB, Int8, Nodes, Precision, Tensors
-from mercury_model.runtime.onnx import SPIN_US, OnnxRuntime, session_options
+from mercury_model.runtime.onnx import SPIN_US, session_options
 from mercury_model.runtime.torch import TorchRuntime, denoiser
-from mercury_model.tokenizer import Tokenizer
+from on_mini import (
+    CARD,
+    INT8,
+    MASK,
+    context_ids,
+    measured,
+    on_onnx,
+    options,
+    origin,
+    read,
+    weights,
+)
 
 ROWS = (1, 2, 4, 6, 8, 12, 16, 64)
 SHARED_ROWS = (1, 4)
-TEXT = Path(models.__file__)
-OUTPUT = Path(__file__).parent / "results" / "runtime.json"
 
 OFF = {"fp32": 0.002, "bf16": 0.03, "int8": 0.03}
 """How far the likeliest token's probability may be from the reference, on average."""
@@ -72,14 +76,12 @@ class Floor:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__, "runtime.json")
     parser.add_argument("--runs", type=int, default=50, help="calls a figure is made of")
-    parser.add_argument("--threads", type=int, default=0, help="0 means one per physical core")
     parser.add_argument("--context", type=int, default=300, help="tokens before the block")
     parser.add_argument("--spin", type=int, nargs="+", default=[SPIN_US], help="microseconds")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args()
-    threads = given.threads or select.cores()
+    threads = given.threads
     ids = context_ids(given.context + CHUNK_TOKENS)
     timings = []
     with tempfile.TemporaryDirectory() as folder:
@@ -100,54 +102,36 @@ def main() -> None:
         "context": given.context,
         "threads": threads,
         "runs": given.runs,
-        "machine": asdict(machine.describe()),
-        "versions": machine.versions(),
-        "commit": machine.commit(),
+        **origin(),
         "rates_per_second": rates,
         "timings": [asdict(timing) for timing in timings],
         "floors": [asdict(line) for line in floors],
     }
-    given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 
 
-def context_ids(length: int) -> list[int]:
-    """Ids of real code."""
-    card = models.card("mini")
-    tokenizer = Tokenizer(models.BUNDLED / models.find("mini").tokenizer, card.infill)
-    return tokenizer.encode(TEXT.read_text("utf-8"))[:length]
-
-
 def runtimes(
-    folder: Path, threads: int, spins: Sequence[int], weights: Tensors
+    folder: Path, threads: int, spins: Sequence[int], tensors: Tensors
 ) -> Iterator[tuple[str, str, Runtime]]:
     """(name, precision, runtime), one at a time, so that only one is in memory."""
-    card = models.card("mini")
-    config, mask = card.architecture, card.infill.mask_id
-    network = denoiser(config, weights, mask)
+    network = denoiser(CARD.architecture, tensors, MASK)
     yield "torch fp32", "fp32", TorchRuntime(network, dtype=torch.float32, threads=threads)
     yield "torch bf16", "bf16", TorchRuntime(network, dtype=torch.bfloat16, threads=threads)
     del network
-    int8 = Precision(select.precision(select.flags()))
-    for precision, kind in ((Precision.FP32, "fp32"), (int8, "int8")):
-        path = folder / f"{precision}.onnx"
-        graph.write(path, config, weights, precision, mask)
+    for precision, kind in ((Precision.FP32, "fp32"), (INT8, "int8")):
         for spin in spins:
             name = f"onnx {precision}" + (f" spin {spin} us" if len(spins) > 1 else "")
-            options = session_options(threads, spin)
-            yield name, kind, OnnxRuntime(path, config, mask, precision, options)
+            yield name, kind, on_onnx(folder, tensors, precision, threads, spin)
 
 
 def checked(
     folder: Path, threads: int, spins: Sequence[int], ids: Sequence[int]
 ) -> Iterator[tuple[str, Runtime]]:
     """The runtimes that predict what the first of them, torch in fp32, does. Exits otherwise."""
-    card = models.card("mini")
-    weights = models.merged(models.find("mini"), surroundings().cache_dir)
     reference = None
-    for name, precision, runtime in runtimes(folder, threads, spins, weights):
+    for name, precision, runtime in runtimes(folder, threads, spins, weights()):
         kv = read(runtime, ids[:-20])
-        found = runtime.verify(kv, [*ids[-20:], *[card.infill.mask_id] * 6])
+        found = runtime.verify(kv, [*ids[-20:], *[MASK] * 6])
         reference = reference or found
         off = float(np.abs(found.probs[:, 0] - reference.probs[:, 0]).mean())
         if off > OFF[precision]:
@@ -160,17 +144,8 @@ def checked(
         yield name, runtime
 
 
-def read(runtime: Runtime, ids: Sequence[int]) -> KV:
-    """A context."""
-    kv = runtime.new_kv()
-    for start in range(0, len(ids), CHUNK_TOKENS):
-        runtime.extend(kv, ids[start : start + CHUNK_TOKENS])
-    return kv
-
-
 def timed(name: str, runtime: Runtime, ids: Sequence[int], runs: int) -> Iterator[Timing]:
     """All calls on one context."""
-    mask = models.card("mini").infill.mask_id
     kv = read(runtime, ids)
     length = kv.length
 
@@ -182,13 +157,13 @@ def timed(name: str, runtime: Runtime, ids: Sequence[int], runs: int) -> Iterato
         return call
 
     def denoise(rows: int) -> Callable[[], object]:
-        block = [ids[0], *[mask] * (rows - 1)]
+        block = [ids[0], *[MASK] * (rows - 1)]
         return lambda: runtime.denoise(kv, block)
 
     kvs = [kv, *(kv.fork(length) for _ in range(LANES - 1))]
 
     def verify(contexts: int, rows: int) -> Callable[[], object]:
-        block = [ids[0], *[mask] * (rows - 1)]
+        block = [ids[0], *[MASK] * (rows - 1)]
         calls = [Call("verify", kv, block) for kv in kvs[:contexts]]
 
         def call() -> None:
@@ -211,17 +186,6 @@ def timed(name: str, runtime: Runtime, ids: Sequence[int], runs: int) -> Iterato
         yield Timing(name, kind, contexts, rows, 1e3 * median(seconds), 1e3 * p95)
 
 
-def measured(call: Callable[[], object], runs: int) -> list[float]:
-    """Seconds of each of `runs` calls, after three that do not count."""
-    seconds = []
-    for index in range(runs + 3):
-        began = time.perf_counter()
-        call()
-        if index >= 3:
-            seconds.append(time.perf_counter() - began)
-    return seconds
-
-
 def bandwidth(threads: int) -> float:
     """Bytes a second that `threads` threads read from memory, past any cache."""
     blocks = [np.ones(1 << 25, np.int64) for _ in range(threads)]
@@ -232,11 +196,11 @@ def bandwidth(threads: int) -> float:
 
 def int8_rate(folder: Path, threads: int) -> float:
     """Operations a second of a large product in int8: two for each multiplication."""
-    config, rows = models.card("mini").architecture, 1024
+    config, rows = CARD.architecture, 1024
     path = folder / "product.onnx"
     with path.with_suffix(".weights").open("wb") as file:
         nodes = Nodes(file, "product.weights")
-        arithmetic = Int8(nodes, config, Precision(select.precision(select.flags())))
+        arithmetic = Int8(nodes, config, INT8)
         ones = nodes.constant("ones", np.ones(config.width, np.float32))
         matrix = np.ones((4 * config.mlp_width, config.width), np.float32)
         y = arithmetic.product(arithmetic.normed("x", ones), "matrix", matrix, "")
@@ -260,8 +224,7 @@ def int8_rate(folder: Path, threads: int) -> float:
 
 def floor(rows: int, context: int, rates: dict[str, float]) -> Floor:
     """Every weight once, in int8, and every key and value; whichever takes longer."""
-    config = models.card("mini").architecture
-    weights = parameters(find("mini"))
+    config, weights = CARD.architecture, parameters(find("mini"))
     keys = context + rows
     attention = 4 * config.heads * config.head_width * keys * config.layers
     moved = weights + keys * config.kv_bytes_per_token

@@ -7,7 +7,6 @@ likeliest. It works for `--seconds` and goes on where it stopped when it is call
 done are in `model/results/int8.json`, with the figures of all of them.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -19,19 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from mercury_lsp import machine
-from mercury_lsp.config import surroundings
 from mercury_lsp.evaluation import scores
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
 from mercury_lsp.evaluation.command import held_out
 from mercury_model import models
 from mercury_model.config import InfillFormat
-from mercury_model.runtime import CHUNK_TOKENS, Predictions, Runtime, graph, select
+from mercury_model.runtime import CHUNK_TOKENS, Predictions, Runtime
 from mercury_model.runtime.arithmetic import Precision
-from mercury_model.runtime.onnx import OnnxRuntime, session_options
 from mercury_model.tokenizer import Tokenizer
+from on_mini import CARD, INT8, on_onnx, options, origin, read, weights
 
-OUTPUT = Path(__file__).parent / "results" / "int8.json"
 SURE = 0.5
 
 
@@ -58,24 +54,20 @@ class Compared:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__, "int8.json")
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--gaps", type=int, default=1_000, help="how many, spread over all")
     parser.add_argument("--before", type=int, default=448, help="tokens before a gap that are read")
     parser.add_argument("--behind", type=int, default=128, help="and behind it")
     parser.add_argument("--seconds", type=float, default=240, help="how long to work now")
-    parser.add_argument("--threads", type=int, default=0, help="0 means one per physical core")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args()
-    threads = given.threads or select.cores()
-    card = models.card("mini")
-    format = replace(card.infill, prefix_tokens=given.before, suffix_tokens=given.behind)
+    format = replace(CARD.infill, prefix_tokens=given.before, suffix_tokens=given.behind)
     tokenizer = Tokenizer(models.BUNDLED / models.find("mini").tokenizer, format)
     cases = held_out(given.corpus, 1_000, 100, given.gaps)
     what = {"gaps": len(cases), "before": given.before, "behind": given.behind}
     done = earlier(given.output, what)
     with tempfile.TemporaryDirectory() as folder:
-        pair = runtimes(Path(folder), threads)
+        pair = runtimes(Path(folder), given.threads)
         until = time.monotonic() + given.seconds
         while len(done) < len(cases) and time.monotonic() < until:
             done.append(compared(cases[len(done)], tokenizer, format, pair))
@@ -84,9 +76,7 @@ def main() -> None:
         "model": "mini",
         **what,
         "runtimes": [runtime.name for runtime in pair],
-        "machine": asdict(machine.describe()),
-        "versions": machine.versions(),
-        "commit": machine.commit(),
+        **origin(),
         "figures": figures,
         "compared": [list(asdict(one).values()) for one in done],
     }
@@ -108,15 +98,11 @@ def earlier(path: Path, what: dict[str, int]) -> list[Compared]:
 
 def runtimes(folder: Path, threads: int) -> tuple[Runtime, Runtime]:
     """In int8, as the server has it on this machine, and in single precision."""
-    card = models.card("mini")
-    weights = models.merged(models.find("mini"), surroundings().cache_dir)
-    mask, made = card.infill.mask_id, []
-    for precision in (Precision(select.precision(select.flags())), Precision.FP32):
-        path = folder / f"{precision}.onnx"
-        graph.write(path, card.architecture, weights, precision, mask)
-        options = session_options(threads)
-        made.append(OnnxRuntime(path, card.architecture, mask, precision, options))
-    return made[0], made[1]
+    tensors = weights()
+    rounded, whole = (
+        on_onnx(folder, tensors, precision, threads) for precision in (INT8, Precision.FP32)
+    )
+    return rounded, whole
 
 
 def compared(
@@ -153,9 +139,7 @@ def compared(
 
 def predicted(runtime: Runtime, context: Sequence[int], truth: Sequence[int]) -> Predictions:
     """What follows the context, and each token of the truth."""
-    kv, parts = runtime.new_kv(), []
-    for start in range(0, len(context) - 1, CHUNK_TOKENS):
-        runtime.extend(kv, context[start : min(start + CHUNK_TOKENS, len(context) - 1)])
+    kv, parts = read(runtime, context[:-1]), []
     rest = [context[-1], *truth]
     for start in range(0, len(rest), CHUNK_TOKENS):
         parts.append(runtime.verify(kv, rest[start : start + CHUNK_TOKENS]))

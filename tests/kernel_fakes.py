@@ -55,7 +55,7 @@ def adapter(layer: Layer, parts: str) -> Adapter:
     )
 
 
-def network(model: Denoiser, dtype: torch.dtype = torch.float32) -> Network:
+def network(model: Denoiser, dtype: torch.dtype = torch.float32, positions: int = 128) -> Network:
     """The same weights as the kernels take them."""
 
     def weight(matrix: torch.Tensor) -> Weight:
@@ -87,7 +87,7 @@ def network(model: Denoiser, dtype: torch.dtype = torch.float32) -> Network:
         layers=layers,
         norm=model.norm.weight,
         head=weight(model.head.weight),
-        rotation=rotation(128, CONFIG.head_width, Source()),
+        rotation=rotation(positions, CONFIG.head_width, Source()),
         heads=CONFIG.heads,
         kv_heads=CONFIG.kv_heads,
         head_width=CONFIG.head_width,

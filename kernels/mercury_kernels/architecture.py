@@ -42,3 +42,12 @@ QWEN_7B = Architecture("qwen2.5-7b", 28, 3584, 28, 4, 128, 18944, 152064, qkv_bi
 LLAMA_8B = Architecture("llama-8b", 32, 4096, 32, 8, 128, 14336, 128256)
 
 ARCHITECTURES = (MINI, QWEN_HALF, QWEN_7B, LLAMA_8B)
+
+FP8_ROWS, FP8_WIDTH = 256, 2048
+"""From so many rows of a step on, in networks so wide, it is worth multiplying in fp8: with fewer,
+narrowing rows takes more time than arithmetic loses."""
+
+
+def narrow_from(width: int, gated_rank: int) -> int | None:
+    """From how many rows of a step on weights in fp8 are multiplied in fp8; None for never."""
+    return FP8_ROWS if width >= FP8_WIDTH and not gated_rank else None

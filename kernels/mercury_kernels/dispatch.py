@@ -51,7 +51,7 @@ class Operations:
     attend: Callable[[Tensor, Tensor, Paged, Apart | None], Tensor]
     predict: Callable[[Rows, Weight, int, Tensor | None], Predicted]
     choose: Callable[[Predicted, Tensor, Noise, Tensor, int, int], Choices]
-    commit: Callable[[Tensor, Choices, Policy, int, Tensor | None, Tensor], None]
+    commit: Callable[[Tensor, Tensor, Choices, Policy, int, Tensor], None]
 
 
 def reference_operations() -> Operations:

@@ -174,10 +174,9 @@ def _flash(given: dict[str, Any]) -> Callable[[], object]:
 def _dense(given: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values [B, T or L, H, D] out of their pages, in the queries' type."""
     q, cache, length = given["q"], given["cache"], int(given["visible"].max())
-    keys, values = (
-        held[cache.table.long()].flatten(1, 2)[:, :length].to(q.dtype).contiguous()
-        for held in (cache.keys, cache.values)
-    )
+    positions = torch.arange(length, device=q.device)
+    each = [cache.read(b, positions, q.dtype) for b in range(len(q))]
+    keys, values = (torch.stack(kept) for kept in zip(*each, strict=True))
     return q, keys, values
 
 

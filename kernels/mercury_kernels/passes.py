@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mercury_kernels.dispatch import Operations
 from mercury_kernels.head.reference import Predicted
+from mercury_kernels.paged import Pages
 from mercury_kernels.replay import Capture, finish
 from mercury_kernels.step import Bucket, Inputs, Network, Rules, State, denoise, expect
 
@@ -27,16 +28,16 @@ class Engine:
 class Expectation:
     """What the network expects at each row; settles nothing. `found` has the rows in order."""
 
-    def __init__(self, engine: Engine, bucket: Bucket, pages: Tensor, top: int) -> None:
+    def __init__(self, engine: Engine, bucket: Bucket, pages: Pages, top: int) -> None:
         network = engine.network
         state = State.empty(network, bucket, pages)
         rows = bucket.batch * bucket.block
         self.given = _given(state, bucket)
         self.found = Predicted(
-            _on_host((rows, top), torch.int32, pages),
-            _on_host((rows, top), torch.float32, pages),
-            _on_host((rows,), torch.float32, pages),
-            _on_host((rows,), torch.float32, pages),
+            _on_host((rows, top), torch.int32, state.left),
+            _on_host((rows, top), torch.float32, state.left),
+            _on_host((rows,), torch.float32, state.left),
+            _on_host((rows,), torch.float32, state.left),
         )
 
         def call() -> None:
@@ -58,25 +59,28 @@ class Expectation:
 class Denoising:
     """`steps` denoising steps at once: k = 1 where every draft is shown, more in bulk.
 
-    `ids` [B, T] are the blocks after them, `left` [B] how many positions each still has open. What
-    is set of `noise` and `policy` on the device holds until it is set again.
+    `ids` [B, T] are the blocks after them, `committed` [B, T] the confidence with which each was
+    settled, `left` [B] how many positions each still has open. What is set of `noise` and `policy`
+    on the device holds until it is set again.
     """
 
     def __init__(
-        self, engine: Engine, bucket: Bucket, pages: Tensor, rules: Rules, steps: int
+        self, engine: Engine, bucket: Bucket, pages: Pages, rules: Rules, steps: int
     ) -> None:
         network = engine.network
         state = State.empty(network, bucket, pages)
         self.given = _given(state, bucket)
         self.noise, self.policy = state.noise, state.policy
-        self.ids = _on_host((bucket.batch, bucket.block), torch.int32, pages)
-        self.left = _on_host((bucket.batch,), torch.int32, pages)
+        self.ids = _on_host((bucket.batch, bucket.block), torch.int32, state.left)
+        self.committed = _on_host((bucket.batch, bucket.block), torch.float32, state.left)
+        self.left = _on_host((bucket.batch,), torch.int32, state.left)
 
         def call() -> None:
             state.inputs.whole.copy_(self.given.whole, non_blocking=True)
             for _ in range(steps):
                 denoise(network, state, rules, engine.do)
             self.ids.copy_(state.inputs.ids, non_blocking=True)
+            self.committed.copy_(state.inputs.committed, non_blocking=True)
             self.left.copy_(state.left, non_blocking=True)
 
         self._replay = engine.capture(call)

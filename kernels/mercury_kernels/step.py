@@ -21,7 +21,7 @@ from mercury_kernels.choose.reference import Noise
 from mercury_kernels.commit.reference import Policy
 from mercury_kernels.dispatch import Operations
 from mercury_kernels.head.reference import Predicted
-from mercury_kernels.paged import PAGE, Paged
+from mercury_kernels.paged import PAGE, Paged, Pages
 from mercury_kernels.rope.reference import Projection, Rotation
 from mercury_kernels.weights import Rows, Weight
 
@@ -73,10 +73,10 @@ class Network:
     mask_id: int | None = None
     narrow_from: int | None = None
 
-    def empty_pages(self, count: int, dtype: torch.dtype) -> Tensor:
-        """Room for keys and values: [layers, 2, count, PAGE, H, D]."""
-        shape = (len(self.layers), 2, count, PAGE, self.kv_heads, self.head_width)
-        return torch.zeros(shape, dtype=dtype, device=self.embedding.device)
+    def empty_pages(self, count: int, dtype: torch.dtype) -> Pages:
+        """Room for keys and values in all layers, of the activations' type or fp8."""
+        heads = (self.kv_heads, self.head_width)
+        return Pages.empty(len(self.layers), count, heads, dtype, self.embedding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +102,22 @@ class Bucket:
     pages: int
 
 
-SIZES = ((1, 32), (1, 16), (1, 64), (8, 32), (32, 32))
-"""(batch, block): interactive, with shorter and longer blocks and for context, then served."""
+CANVASES = (128, 256, 512, 1024, 2048, 4096)
+"""Blocks of networks that fill a whole canvas at once: one at a time, each fills the device."""
+
+SIZES = ((1, 32), (1, 16), (1, 64), (8, 32), (32, 32), *((1, length) for length in CANVASES))
+"""(batch, block): interactive, with shorter and longer blocks and for context, then served, then
+canvases."""
 
 PAGES = (8, 32, 128)
 """Pages of a sequence: contexts and blocks of up to 512, 2,048 and 8,192 tokens."""
 
-FP8_ROWS, FP8_WIDTH = 256, 2048
-"""From so many rows of a step on, in networks so wide, it is worth multiplying in fp8: with fewer,
-narrowing rows takes more time than arithmetic loses."""
-
-BUCKETS = tuple(Bucket(batch, block, pages) for batch, block in SIZES for pages in PAGES)
+BUCKETS = tuple(
+    Bucket(batch, block, pages)
+    for batch, block in SIZES
+    for pages in PAGES
+    if block <= pages * PAGE
+)
 
 
 def smallest_bucket(
@@ -133,12 +138,14 @@ def smallest_bucket(
 class Inputs:
     """What a step is told, as parts of one int32 buffer `whole`, so that one copy brings it all.
 
-    `ids` [B, T]; `start` [B], the block's first position in its sequence; `visible` [B, T], see
-    `attend`; `table` [B, P], see `Paged`. Zeros everywhere stand for no sequence.
+    `ids` [B, T]; `committed` [B, T], bits of fp32, see `commit`; `start` [B], the block's first
+    position in its sequence; `visible` [B, T], see `attend`; `table` [B, P], see `Paged`. Zeros
+    everywhere stand for no sequence.
     """
 
     whole: Tensor
     ids: Tensor
+    committed: Tensor
     start: Tensor
     visible: Tensor
     table: Tensor
@@ -151,7 +158,8 @@ class Inputs:
             count = math.prod(shape)
             parts.append(whole.narrow(0, at, count).view(shape))
             at += _aligned(count)
-        return cls(whole, *parts)
+        ids, committed, *others = parts
+        return cls(whole, ids, committed.view(torch.float32), *others)
 
     @staticmethod
     def size(bucket: Bucket) -> int:
@@ -161,7 +169,7 @@ class Inputs:
 
 def _shapes(bucket: Bucket) -> tuple[tuple[int, ...], ...]:
     block = (bucket.batch, bucket.block)
-    return block, (bucket.batch,), block, (bucket.batch, bucket.pages)
+    return block, block, (bucket.batch,), block, (bucket.batch, bucket.pages)
 
 
 def _aligned(count: int) -> int:
@@ -173,20 +181,19 @@ def _aligned(count: int) -> int:
 class State:
     """The buffers of a bucket, on the device.
 
-    `caches`, one a layer, share the table of the inputs; `floor` [B] fp32 or None, see `commit`;
-    `left` [B] int32, how many positions are open after the step. A row without a sequence has no
-    open position, sees nothing, and owns its pages.
+    `caches`, one a layer, share the table of the inputs; `left` [B] int32, how many positions are
+    open after the step. A row without a sequence has no open position, sees nothing, and owns its
+    pages.
     """
 
     inputs: Inputs
     caches: tuple[Paged, ...]
     noise: Noise
     policy: Policy
-    floor: Tensor | None
     left: Tensor
 
     @classmethod
-    def empty(cls, network: Network, bucket: Bucket, pages: Tensor) -> "State":
+    def empty(cls, network: Network, bucket: Bucket, pages: Pages) -> "State":
         """Buffers with no sequence in them over some pages (`Network.empty_pages`); the policy a
         threshold. All tables point at page 0.
         """
@@ -198,18 +205,14 @@ class State:
         none = torch.zeros(batch, dtype=torch.int32, device=device)
         return cls(
             inputs=inputs,
-            caches=tuple(
-                Paged(keys, values, inputs.table)
-                for keys, values in (layer.unbind() for layer in pages.unbind())
-            ),
+            caches=pages.caches(inputs.table),
             noise=Noise(
                 seeds=torch.zeros(batch, dtype=torch.int64, device=device),
                 start=none.clone(),
                 temperature=real.clone(),
                 rank=none.clone(),
             ),
-            policy=Policy("threshold", torch.full_like(real, 0.9)),
-            floor=None,
+            policy=Policy("threshold", torch.full_like(real, 0.9), real.clone()),
             left=none.clone(),
         )
 
@@ -267,6 +270,6 @@ def expect(network: Network, state: State, top: int, do: Operations) -> Predicte
 def denoise(network: Network, state: State, rules: Rules, do: Operations) -> None:
     """One step: run every block, settle what the policy chooses, count what is left."""
     predicted = expect(network, state, rules.top, do)
-    ids = state.inputs.ids
+    ids, committed = state.inputs.ids, state.inputs.committed
     choices = do.choose(predicted, ids, state.noise, rules.forbidden, rules.end_id, rules.shift)
-    do.commit(ids, choices, state.policy, rules.mask_id, state.floor, state.left)
+    do.commit(ids, committed, choices, state.policy, rules.mask_id, state.left)

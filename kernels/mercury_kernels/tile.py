@@ -21,6 +21,10 @@ MOST_SPLITS = 8
 QUERY_ROWS = 64
 """Queries of an attention program: the least that the tensor cores' wide instruction takes."""
 
+MANY_QUERIES = 512
+"""Where more than so many queries share a key head, a program takes twice as many: each key is then
+read half as often."""
+
 MOST_CONTEXT_SPLITS = 16
 
 
@@ -73,6 +77,11 @@ def splits(tokens: int, features: int, depth: int, tile: Tile) -> int:
     ):
         count *= 2
     return count
+
+
+def query_rows(queries: int) -> int:
+    """How many of the queries that share a key head one program takes."""
+    return 2 * QUERY_ROWS if queries > MANY_QUERIES else QUERY_ROWS
 
 
 def context_splits(programs: int, pages: int) -> int:

@@ -9,7 +9,7 @@ from itertools import product
 
 import torch
 
-from mercury_kernels.architecture import ARCHITECTURES, Architecture
+from mercury_kernels.architecture import ARCHITECTURES, Architecture, narrow_from
 from mercury_kernels.attention.cases import AttentionCase
 from mercury_kernels.case import Case, Source
 from mercury_kernels.catalogue import CACHES, WEIGHTS, Operation
@@ -21,7 +21,7 @@ from mercury_kernels.narrow.cases import NarrowCase
 from mercury_kernels.norm.cases import NormCase
 from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import Before, RopeCase
-from mercury_kernels.step import FP8_ROWS, FP8_WIDTH, PAGES, SIZES
+from mercury_kernels.step import CANVASES, PAGES, SIZES
 from mercury_kernels.swiglu.cases import SwigluCase
 
 PLAIN = Source("meta", torch.bfloat16)
@@ -31,14 +31,16 @@ FP8 = Source("meta", torch.bfloat16, torch.float8_e4m3fn, row_dtype=torch.float8
 
 
 def multiplies_in_fp8(architecture: Architecture, rows: int) -> bool:
-    """Whether products in fp8 ship for a step of so many rows: see `FP8_ROWS`, `FP8_WIDTH`."""
-    wide = architecture.width >= FP8_WIDTH and not architecture.gated_layers
-    return wide and rows >= FP8_ROWS
+    """Whether products in fp8 ship for a step of so many rows."""
+    least = narrow_from(architecture.width, architecture.gated_rank)
+    return least is not None and rows >= least
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`batch` sequences, each a block of `block` after `context` tokens."""
+    """`batch` sequences, each a block of `block` after `context` tokens; a canvas is a block after
+    none.
+    """
 
     architecture: Architecture
     batch: int
@@ -134,6 +136,8 @@ def _cases(folder: str, source: Source, sizes: Sizes) -> Iterator[Case]:
     for batch, block in sizes:
         for architecture in ARCHITECTURES:
             work = Workload(architecture, batch, block, source=source)
+            if block in CANVASES:
+                work = replace(work, context=0)
             if source.row_dtype is not None and not multiplies_in_fp8(architecture, work.rows):
                 continue
             yield from (part.case for part in parts(work) if part.operation == folder)
@@ -141,14 +145,13 @@ def _cases(folder: str, source: Source, sizes: Sizes) -> Iterator[Case]:
                 yield from _other_splits(work)
         if folder == "commit":
             opened = (1.0,) * batch
-            yield from (CommitCase(opened, block, *kind, floor=0.3) for kind in KINDS)
             yield from (CommitCase(opened, block, *kind) for kind in KINDS)
 
 
 def _other_splits(work: Workload) -> Iterator[AttentionCase]:
     """The attention of the other buckets, where it is another binary."""
     seen = {attention_of(work).splits()}
-    for pages in PAGES:
+    for pages in (pages for pages in PAGES if work.block <= pages * PAGE):
         case = attention_of(replace(work, context=pages * PAGE - work.block))
         if case.splits() not in seen:
             seen.add(case.splits())

@@ -65,6 +65,8 @@ def test_a_row_that_sees_nothing_is_exactly_zero(interpreter: None, poisoned: No
         ("cache.keys", lambda g: {"cache": replace(g["cache"], keys=g["cache"].keys[:, :32])}),
         ("cache.values", lambda g: {"cache": replace(g["cache"], values=g["cache"].values[:1])}),
         ("cache.table", lambda g: {"cache": replace(g["cache"], table=g["cache"].table[:, :0])}),
+        ("cache.key_scale", lambda g: {"cache": replace(g["cache"], key_scale=torch.ones(9))}),
+        ("cache.value_scale", lambda g: {"cache": half_scaled(g["cache"])}),
     ],
 )
 def test_an_argument_that_does_not_fit_is_an_error_that_names_it(
@@ -84,6 +86,12 @@ def test_keys_are_shared_among_no_more_programs_than_there_are_pages(
     splits = context_splits(programs, pages)
     assert splits in (1, 2, 4, 8, 16)
     assert splits == 1 or splits < 2 * pages
+
+
+def half_scaled(cache: Paged) -> Paged:
+    """In fp8, with scales for the keys alone."""
+    narrow = [held.to(torch.float8_e4m3fn) for held in _held(cache)]
+    return Paged(*narrow, cache.table, torch.ones(cache.keys.shape[:3]))
 
 
 def _held(cache: Paged) -> tuple[torch.Tensor, torch.Tensor]:

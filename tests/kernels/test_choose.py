@@ -93,7 +93,7 @@ def test_shifted_rows_stand_for_the_position_after_theirs() -> None:
     shifted = choose(**{**given, "shift": 1})
     assert shifted.tokens[0, 1:].tolist() == plain.tokens[0, :-1].tolist()
     assert shifted.tokens[0, 0] == given["ids"][0, 0]
-    assert (shifted.confidence[0, 0], shifted.kept[0, 0]) == (1.0, 1.0)
+    assert shifted.confidence[0, 0] == 1.0
 
 
 @pytest.mark.parametrize(

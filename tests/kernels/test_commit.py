@@ -23,16 +23,18 @@ BLOCKS = st.lists(
 )
 
 
-def state(block: list[tuple[bool, int, int, int]]) -> tuple[torch.Tensor, Choices, unmask.View]:
-    """One block on the device and as the host's policies see it."""
+def state(
+    block: list[tuple[bool, int, int, int]],
+) -> tuple[torch.Tensor, torch.Tensor, Choices, unmask.View]:
+    """One block on the device, with what it was settled with, and as the host's policies see it."""
     opened, *figures = (np.array(column) for column in zip(*block, strict=True))
-    confidence, entropy, kept = (torch.tensor(f / 64, dtype=torch.float32)[None] for f in figures)
+    sure, entropy, settled = (torch.tensor(f / 64, dtype=torch.float32)[None] for f in figures)
     ids = torch.where(torch.tensor(opened), MASK, 10).int()[None]
     tokens = torch.arange(20, 20 + len(block), dtype=torch.int32)[None]
-    sure = confidence[0].numpy()
-    never = np.full_like(sure, np.inf)
-    view = unmask.View(opened.astype(np.bool_), sure, entropy[0].numpy(), never, sure)
-    return ids, Choices(tokens, confidence, entropy, kept), view
+    never = np.full(len(block), np.inf, np.float32)
+    seen = (each[0].numpy().copy() for each in (sure, entropy))
+    view = unmask.View(opened.astype(np.bool_), *seen, never, settled[0].numpy().copy())
+    return ids, settled, Choices(tokens, sure, entropy), view
 
 
 def count() -> torch.Tensor:
@@ -45,16 +47,18 @@ def bound(value: float) -> torch.Tensor:
 
 @given(BLOCKS, st.integers(0, 70))
 def test_a_threshold_commits_what_the_host_commits(block: Any, sixtyfourths: int) -> None:
-    ids, choices, view = state(block)
-    commit(ids, choices, Policy("threshold", bound(sixtyfourths / 64)), MASK, None, count())
+    ids, settled, choices, view = state(block)
+    policy = Policy("threshold", bound(sixtyfourths / 64), bound(0))
+    commit(ids, settled, choices, policy, MASK, count())
     chosen = (ids[0] >= 20).numpy()
     assert (chosen == unmask.Threshold(sixtyfourths / 64)(view)).all()
 
 
 @given(BLOCKS, st.integers(0, 300))
 def test_an_entropy_bound_commits_what_the_host_commits(block: Any, sixtyfourths: int) -> None:
-    ids, choices, view = state(block)
-    commit(ids, choices, Policy("entropy", bound(sixtyfourths / 64)), MASK, None, count())
+    ids, settled, choices, view = state(block)
+    policy = Policy("entropy", bound(sixtyfourths / 64), bound(0))
+    commit(ids, settled, choices, policy, MASK, count())
     assert ((ids[0] >= 20).numpy() == unmask.EntropyBound(sixtyfourths / 64)(view)).all()
 
 
@@ -62,7 +66,7 @@ def test_an_entropy_bound_commits_what_the_host_commits(block: Any, sixtyfourths
 def test_a_pace_read_off_a_schedule_commits_what_the_host_commits(
     block: Any, steps: int, schedule: noise.Schedule
 ) -> None:
-    ids, choices, view = state(block)
+    ids, settled, choices, view = state(block)
     pace = unmask.Paced(steps, schedule)
     size = len(block)
     counts = []
@@ -70,39 +74,40 @@ def test_a_pace_read_off_a_schedule_commits_what_the_host_commits(
         opened = np.arange(size) < remaining
         level = np.zeros(size, np.float32)
         counts.append(int(pace(unmask.View(opened, level, level, level, level)).sum()))
-    commit(
-        ids, choices, Policy("count", torch.tensor(counts, dtype=torch.int32)), MASK, None, count()
-    )
+    policy = Policy("count", torch.tensor(counts, dtype=torch.int32), bound(0))
+    commit(ids, settled, choices, policy, MASK, count())
     assert ((ids[0] >= 20).numpy() == pace(view)).all()
 
 
 @given(BLOCKS, st.integers(0, 64), st.integers(0, 64))
-def test_opening_again_what_is_doubted_still_makes_progress(
+def test_what_was_settled_too_soon_is_opened_again_as_by_the_host(
     block: Any, threshold: int, floor: int
 ) -> None:
-    ids, choices, view = state(block)
-    before = int(view.open.sum())
-    policy = Policy("threshold", bound(threshold / 64))
+    ids, settled, choices, view = state(block)
     left = count()
-    commit(ids, choices, policy, MASK, bound(floor / 64), left)
-    assert left.item() == int((ids == MASK).sum())
-    assert left.item() < before or before == 0
-    reopened = ~torch.tensor(view.open) & (ids[0] == MASK)
-    assert (choices.kept[0][reopened] < floor / 64).all()
+    policy = Policy("threshold", bound(threshold / 64), bound(floor / 64))
+    commit(ids, settled, choices, policy, MASK, left)
+    chosen = unmask.Threshold(threshold / 64)(view)
+    reopened = unmask.Remask(floor / 64)(view)
+    assert (ids[0].numpy() == np.where(chosen, choices.tokens[0], MASK))[view.open].all()
+    assert (ids[0].numpy() == np.where(reopened, MASK, 10))[~view.open].all()
+    assert (settled[0].numpy() == np.where(chosen, view.confidence, view.committed)).all()
+    assert left.item() == view.open.sum() - chosen.sum() + reopened.sum()
 
 
 @pytest.mark.parametrize(
     ("name", "change"),
     [
         ("ids", lambda g: {"ids": g["ids"].long()}),
-        ("ids", lambda g: {"ids": torch.zeros(1, 129, dtype=torch.int32)}),
+        ("ids", lambda g: {"ids": torch.zeros(1, 4097, dtype=torch.int32)}),
+        ("committed", lambda g: {"committed": g["committed"][:1]}),
         (
-            "choices.kept",
-            lambda g: {"choices": replace(g["choices"], kept=g["choices"].kept[:1])},
+            "choices.entropy",
+            lambda g: {"choices": replace(g["choices"], entropy=g["choices"].entropy[:1])},
         ),
-        ("policy.bound", lambda g: {"policy": Policy("count", torch.ones(3))}),
-        ("policy.bound", lambda g: {"policy": Policy("entropy", torch.ones(7))}),
-        ("floor", lambda g: {"floor": torch.ones(2)}),
+        ("policy.bound", lambda g: {"policy": replace(g["policy"], kind="count")}),
+        ("policy.bound", lambda g: {"policy": replace(g["policy"], bound=torch.ones(7))}),
+        ("policy.floor", lambda g: {"policy": replace(g["policy"], floor=torch.ones(2))}),
         ("left", lambda g: {"left": g["left"].long()}),
     ],
 )

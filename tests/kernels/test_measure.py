@@ -127,6 +127,30 @@ def test_the_readme_is_what_the_results_and_limits_make_it() -> None:
     assert subprocess.run(command, check=False).returncode == 0, "run python kernels/readme.py"
 
 
+def test_what_a_gpu_says_is_shown_with_the_share_it_reached_of_the_chip() -> None:
+    code = """
+import readme
+timing = {"median": 1e-3, "p95": 2e-3}
+step = {"model": "m", "types": "bf16", "batch": 1, "block": 32, "bytes": 10**9, "flops": 10**11}
+case = {"operation": "linear", "case": "c", "types": "bf16", "wrong": None, "bytes": 2 * 10**9,
+        "flops": 10**11, "kernel": timing, "others": {"eager": timing}}
+print(readme.measured({
+    "chip": {"name": "A chip"}, "date": "d", "commit": "c", "torch": "t", "triton": "t",
+    "rates": {"copy_bytes_per_second": 4e12, "bf16_flops_per_second": 5e14},
+    "odd_shapes": {"checked": 3, "wrong": []},
+    "steps": [step | {"graph_of_1": timing}],
+    "served": {"wrong": [], "rows": []},
+    "operations": [case, case | {"wrong": "off", "kernel": None, "others": {}}],
+}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=KERNELS, capture_output=True, text=True, check=True
+    )
+    assert "| m | bf16 | 1 × 32 | 1,000 (2,000) | 25% | 20% |" in done.stdout
+    assert "| linear | c | bf16 | 1,000.0 (2,000.0) | 50% | 20% | 1,000.0 (2,000.0)" in done.stdout
+    assert "| linear | c | bf16 | off | - | - | - | - | - |" in done.stdout
+
+
 def test_the_committed_model_is_what_the_roofline_says_now() -> None:
     code = """
 import bench, json

@@ -22,7 +22,7 @@ from kernel_fakes import (
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from mercury_kernels.adapter import Adapter
-from mercury_kernels.architecture import ARCHITECTURES, Architecture
+from mercury_kernels.architecture import ARCHITECTURES, FP8_ROWS, Architecture
 from mercury_kernels.case import Source
 from mercury_kernels.catalogue import OPERATIONS
 from mercury_kernels.dispatch import reference_operations, triton_operations
@@ -31,7 +31,6 @@ from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import rotation
 from mercury_kernels.rope.reference import Projection
 from mercury_kernels.step import (
-    FP8_ROWS,
     SIZES,
     Adapters,
     Bucket,
@@ -48,9 +47,9 @@ from mercury_kernels.weights import Weight, narrowed
 from mercury_kernels.workload import FP8, NARROW, PLAIN, Workload, multiplies_in_fp8, parts
 
 
-def masked_state(net: Network, sequences: int = 2) -> State:
+def masked_state(net: Network, sequences: int = 2, contexts: torch.dtype = torch.float32) -> State:
     """Blocks of masks after nothing; rows past `sequences` stand for none."""
-    state = State.empty(net, BUCKET, net.empty_pages(4, net.embedding.dtype))
+    state = State.empty(net, BUCKET, net.empty_pages(4, contexts))
     state.inputs.table.copy_(torch.tensor([[0, 1], [3, 2]], dtype=torch.int32))
     state.inputs.ids[:sequences] = MASK
     state.inputs.visible[:sequences] = BUCKET.block
@@ -76,12 +75,16 @@ def test_the_network_is_the_denoiser_causal_over_the_context_and_both_ways_in_th
     assert torch.allclose(got, want, atol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.int8], ids=["fp32", "int8"])
+@pytest.mark.parametrize(
+    ("weights", "contexts"),
+    [(torch.float32, torch.float32), (torch.int8, torch.float8_e4m3fn)],
+    ids=["fp32", "narrow"],
+)
 def test_a_step_of_kernels_is_a_step_of_the_reference(
-    interpreter: None, poisoned: None, dtype: torch.dtype
+    interpreter: None, poisoned: None, weights: torch.dtype, contexts: torch.dtype
 ) -> None:
-    net = network(denoiser(), dtype)
-    states = [masked_state(net) for _ in range(2)]
+    net = network(denoiser(), weights)
+    states = [masked_state(net, contexts=contexts) for _ in range(2)]
     for state, do in zip(states, (reference_operations(), triton_operations()), strict=True):
         state.policy.bound.fill_(0.05)
         denoise(net, state, RULES, do)
@@ -89,8 +92,14 @@ def test_a_step_of_kernels_is_a_step_of_the_reference(
     assert torch.equal(kernels.inputs.ids, reference.inputs.ids)
     assert torch.equal(kernels.left, reference.left)
     assert 0 < int(kernels.left.sum()) < 12
+    positions = torch.arange(BUCKET.block)
     for mine, its in zip(kernels.caches, reference.caches, strict=True):
-        assert torch.allclose(mine.keys, its.keys, atol=1e-5)
+        for ours, theirs in zip(
+            mine.read(1, positions, torch.float32),
+            its.read(1, positions, torch.float32),
+            strict=True,
+        ):
+            assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 def test_a_step_of_fp8_products_is_one_of_the_reference_and_near_the_plain_one(

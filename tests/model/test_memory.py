@@ -1,5 +1,6 @@
 """The planner: it fits, more memory is never worse, and counts agree with the code they are of."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import psutil
@@ -16,8 +17,9 @@ from mercury_model.memory import PRESETS, Configuration, MemoryEfficientDiffusio
 from mercury_model.memory import inference as counts
 from mercury_model.memory.footprint import GB, MB, readable
 from mercury_model.memory.free import free_memory
-from mercury_model.memory.inference import CPU, CUDA, Device, Load, weight_bytes
+from mercury_model.memory.inference import CPU, Device, Load, on_cuda, weight_bytes
 from mercury_model.memory.shape import find
+from mercury_model.runtime.kept import KEPT, Kept
 from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.train.adapt import Plan as Settings
 from mercury_model.train.adapt import Run
@@ -25,6 +27,7 @@ from mercury_model.train.base import frozen
 from mercury_model.transformer import Denoiser
 
 BF16, FP32 = CPU[1:]
+CUDA = tuple(map(on_cuda, KEPT))
 MINI, TINY = find("mini"), find("tiny")
 SHAPES = st.sampled_from([MINI, TINY, *PRESETS.values()])
 SIZES = st.integers(1, 40)
@@ -123,6 +126,18 @@ def test_what_is_given_up_comes_in_the_order_that_is_promised() -> None:
     assert orders == sorted(orders)
     assert given_up[0][:3] == (-64, 2, 2)
     assert given_up[-1][:3] == (-1, 1, 1)
+
+
+def test_weights_in_fp8_are_proposed_where_they_are_multiplied_in_fp8_and_can_be() -> None:
+    def narrow(model: str, batch: int, kept: Collection[Kept] = KEPT) -> set[str]:
+        planner = MemoryEfficientDiffusion(model, 400 * GB, "cuda", kept)
+        considered = planner.optimize_memory_usage(batch, 2048).considered
+        return {one.precision.name for one in considered if one.batch == batch} - {"bf16"}
+
+    assert narrow("qwen2.5-7b", 8) == {"fp8"}
+    assert narrow("qwen2.5-7b", 7) == {"int8"}
+    assert narrow("qwen2.5-0.5b", 8) == {"int8"}
+    assert narrow("qwen2.5-7b", 8, [Kept("bf16"), Kept("int8")]) == {"int8"}
 
 
 def test_a_plan_says_what_it_gave_up() -> None:

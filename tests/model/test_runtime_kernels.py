@@ -1,6 +1,7 @@
 """The runtime of the kernels over their specification, on a CPU: it must be the torch runtime."""
 
 import gc
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from random_weights import Tensors, adapted, tensors
 
 from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.passes import Engine
@@ -18,54 +19,16 @@ from mercury_kernels.replay import Eager
 from mercury_model import models
 from mercury_model.config import InfillFormat, ModelConfig
 from mercury_model.runtime import KV, Call, Predictions, Runtime
-from mercury_model.runtime.bulk import Bulk
+from mercury_model.runtime.bulk import Bulk, Settling
 from mercury_model.runtime.kernels import FIRST_PAGES, KernelRuntime
 from mercury_model.runtime.network import placed
 from mercury_model.runtime.torch import TorchRuntime, denoiser
-from mercury_model.unmask import Threshold, View
+from mercury_model.unmask import Remask, Threshold, View
 
 MASK = 5
 LLAMA = ModelConfig(61, 32, 2, 4, 2, 8, 48, 10_000.0)
 QWEN2 = replace(LLAMA, qkv_bias=True, tied_head=False)
 QWEN3 = replace(LLAMA, qk_norm=True)
-
-Tensors = dict[str, NDArray[np.float32]]
-
-
-def tensors(config: ModelConfig) -> Tensors:
-    """Random weights, named as checkpoints name them."""
-    rng = np.random.default_rng(0)
-
-    def normal(*shape: int) -> NDArray[np.float32]:
-        return rng.standard_normal(shape, np.float32) * np.float32(0.3)
-
-    vocabulary = (config.vocab_size, config.width)
-    found = {"embedding": normal(*vocabulary), "norm": 1 + normal(config.width)}
-    if not config.tied_head:
-        found["head"] = normal(*vocabulary)
-    for index in range(config.layers):
-        layer: Tensors = {part: normal(*shape) for part, shape in config.projections.items()}
-        layer |= {f"{norm}_norm": 1 + normal(config.width) for norm in ("attention", "mlp")}
-        if config.qkv_bias:
-            layer |= {f"{x}.bias": normal(config.projections[x][0]) for x in "qkv"}
-        if config.qk_norm:
-            layer |= {f"{x}_norm": 1 + normal(config.head_width) for x in "qk"}
-        found |= {f"layers.{index}.{name}": values for name, values in layer.items()}
-    return found
-
-
-def adapted(config: ModelConfig, shared: str) -> Tensors:
-    """With adapters at masks in the second layer; those of `shared` read the same inner half."""
-    found, rng = tensors(config), np.random.default_rng(1)
-    first: dict[str, NDArray[np.float32]] = {}
-    for part, (rows, columns) in config.projections.items():
-        inner = rng.standard_normal((3, columns), np.float32) * np.float32(0.3)
-        if part in shared:
-            inner = first.setdefault("shared", inner)
-        for layer, size in (("0", 0), ("1", 1)):
-            up = rng.standard_normal((rows, 3), np.float32) * np.float32(0.3 * size)
-            found |= {f"layers.{layer}.{part}.mask_a": inner, f"layers.{layer}.{part}.mask_b": up}
-    return found
 
 
 def pair(config: ModelConfig, weights: Tensors) -> tuple[KernelRuntime, TorchRuntime]:
@@ -133,6 +96,22 @@ def test_extending_verifying_and_denoising_are_the_torch_runtime(
     agree(ours.verify(mine, ids[:1]), theirs.verify(its, ids[:1]))
 
 
+def canvas(length: int) -> list[int]:
+    """Tokens, then masks, then tokens: about a third each."""
+    ids, third = real_ids(length, length), length // 3
+    return [*ids[:third], *[MASK] * third, *ids[2 * third :]]
+
+
+@ours_and_theirs
+@pytest.mark.parametrize(("before", "length"), [(0, 65), (0, 127), (0, 200), (70, 130)])
+def test_a_canvas_of_any_length_is_predicted_as_by_the_torch_runtime(
+    ours: Runtime, theirs: Runtime, before: int, length: int
+) -> None:
+    mine, its = (context(each, real_ids(before)) for each in (ours, theirs))
+    agree(ours.denoise(mine, canvas(length)), theirs.denoise(its, canvas(length)))
+    assert mine.length == its.length == before
+
+
 @settings(max_examples=25)
 @given(st.lists(st.integers(6, 60), min_size=1, max_size=140), st.integers(0, 140), st.data())
 def test_truncating_and_forking_forget_exactly_what_they_should(
@@ -186,10 +165,10 @@ def test_when_pages_run_out_there_are_more_and_contexts_keep_what_they_held() ->
     ids = real_ids(100)
     first = context(ours, ids)
     before = ours.denoise(first, [MASK] * 3)
-    held = ours.pool.held.data_ptr()
+    held = ours.pool.pages.held.data_ptr()
     many = [context(ours, ids[:20]) for _ in range(FIRST_PAGES)]
     assert ours.pool.moved == 1
-    assert ours.pool.held.data_ptr() != held
+    assert ours.pool.pages.held.data_ptr() != held
     for kv in (first, many[-1]):
         length = kv.length
         agree(
@@ -243,10 +222,11 @@ def test_calls_that_share_a_pass_are_answered_as_alone() -> None:
 
 
 def settled_by_the_host(
-    runtime: Runtime, kv: KV, block: list[int], threshold: float, shift: int
+    runtime: Runtime, kv: KV, block: list[int], rules: Settling, shift: int
 ) -> list[list[int]]:
     """Step after step, as `infill` does it: the likeliest allowed token where `Threshold` says."""
     block, steps = list(block), []
+    committed = np.full(len(block), np.inf, np.float32)
     while MASK in block:
         found = runtime.denoise(kv, block)
         rows = slice(0, len(block) - shift)
@@ -255,9 +235,13 @@ def settled_by_the_host(
         at = (np.arange(len(best)), best)
         opened = np.array([token == MASK for token in block[shift:]])
         chances = found.probs[rows][at]
-        view = View(opened, chances, found.entropy[rows], np.full_like(chances, np.inf), chances)
-        for row in np.flatnonzero(Threshold(threshold)(view)):
+        never = np.full_like(chances, np.inf)
+        view = View(opened, chances, found.entropy[rows], never, committed[shift:].copy())
+        for row in np.flatnonzero(Remask(rules.remask)(view)):
+            block[row + shift] = MASK
+        for row in np.flatnonzero(Threshold(rules.threshold)(view)):
             block[row + shift] = int(found.ids[rows][at][row])
+            committed[row + shift] = chances[row]
         steps.append(list(block))
     return steps
 
@@ -269,27 +253,58 @@ def infill_format(shift: bool) -> InfillFormat:
     return InfillFormat(1, 2, 3, 0, MASK, 8, 90, 90, 60, shift, ("python",))
 
 
+@pytest.mark.parametrize("rules", [Settling(0.3), Settling(0.15, remask=0.4)])
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("shift", [True, False], ids=["shifted", "in-place"])
 @pytest.mark.parametrize("name", ["llama", "gated"])
 def test_blocks_settled_on_the_device_are_those_settled_by_the_host(
-    name: str, shift: bool, steps: int
+    name: str, shift: bool, steps: int, rules: Settling
 ) -> None:
     ours, theirs = PAIRS[name]
     lengths = (5, 70, 130)
     mine, its = ([context(r, real_ids(n)) for n in lengths] for r in (ours, theirs))
     blocks = [[20 + n, *[MASK] * 6] for n in range(3)]
     expected = [
-        settled_by_the_host(theirs, kv, block, 0.3, int(shift))
+        settled_by_the_host(theirs, kv, block, rules, int(shift))
         for kv, block in zip(its, blocks, strict=True)
     ]
-    found = list(Bulk(ours, infill_format(shift), steps).settle(mine, blocks, 0.3))
+    found = list(Bulk(ours, infill_format(shift), steps).settle(mine, blocks, rules))
     most = max(map(len, expected))
     assert len(found) == -(-most // steps)
     assert most > 1
     for step, now in enumerate(found, 1):
         assert now == [each[min(step * steps, len(each)) - 1] for each in expected]
     assert [kv.length for kv in mine] == list(lengths)
+
+
+def test_what_is_sampled_depends_on_the_seed_and_on_nothing_else() -> None:
+    ours, _ = PAIRS["llama"]
+    blocks = [[MASK] * 7, [MASK] * 7]
+
+    def sampled(steps: int, seed: int, count: int = 2) -> list[list[int]]:
+        kvs = [context(ours, real_ids(70)) for _ in range(count)]
+        rules = Settling(math.inf, temperature=1.5, seed=seed)
+        (*_, last) = Bulk(ours, infill_format(shift=False), steps).settle(
+            kvs, blocks[:count], rules
+        )
+        return last
+
+    found = sampled(1, seed=4)
+    assert found == sampled(3, seed=4)
+    assert found[1:] == sampled(3, seed=5, count=1)
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("name", ["llama", "gated"])
+def test_a_canvas_settled_on_the_device_is_that_settled_by_the_host(name: str) -> None:
+    ours, theirs = PAIRS[name]
+    rules = Settling(0.3)
+    expected = settled_by_the_host(theirs, theirs.new_kv(), canvas(127), rules, 0)
+    (*_, found) = Bulk(ours, infill_format(shift=False), 4).settle(
+        [ours.new_kv()], [canvas(127)], rules
+    )
+    assert len(expected) > 1
+    assert found == [expected[-1]]
 
 
 def test_every_pass_that_contexts_may_take_can_be_captured_before_they_come() -> None:
@@ -299,14 +314,21 @@ def test_every_pass_that_contexts_may_take_can_be_captured_before_they_come() ->
     context(ours, real_ids(600))
     assert set(ours._passes) == captured
     assert {bucket.batch for bucket in captured} == {1}
+    assert max(bucket.block for bucket in captured) == 64
 
 
-def test_chunks_contexts_and_batches_that_are_too_large_are_refused() -> None:
+def test_chunks_canvases_contexts_and_batches_that_are_too_large_are_refused() -> None:
     ours, _ = PAIRS["llama"]
+    network = placed(LLAMA, tensors(LLAMA), torch.device("cpu"), MASK, 256)
+    short = KernelRuntime(Engine(network, reference_operations(), Eager), LLAMA, MASK)
     with pytest.raises(ValueError, match="1 to 64 tokens, not 65"):
         ours.extend(ours.new_kv(), [6] * 65)
     with pytest.raises(ValueError, match="1 to 64 tokens, not 0"):
         ours.extend(ours.new_kv(), [])
+    with pytest.raises(ValueError, match="a block has 1 to 4096 tokens, not 4097"):
+        ours.denoise(ours.new_kv(), [6] * 4097)
+    with pytest.raises(ValueError, match="4100 tokens are more than 256 positions"):
+        short.bucket(1, 4, 4096)
     with pytest.raises(ValueError, match="33 contexts of 0 tokens"):
         ours.verify_all([ours.new_kv() for _ in range(33)], [[6]] * 33)
     with pytest.raises(TypeError, match="another runtime"):
@@ -317,10 +339,11 @@ def test_the_name_says_what_computes_and_how_numbers_are_kept() -> None:
     assert PAIRS["llama"][0].name == "reference cpu float32 weights, float32 contexts"
 
 
-def test_contexts_in_fp8_take_a_quarter_and_change_little() -> None:
+def test_contexts_in_fp8_take_a_quarter_and_their_scales_and_change_little() -> None:
     ours, _ = PAIRS["llama"]
     small = KernelRuntime(ours.engine, LLAMA, MASK, torch.float8_e4m3fn)
-    assert small.pool.page_bytes * 4 == ours.pool.page_bytes
+    scales = ours.pool.page_bytes // LLAMA.head_width
+    assert small.pool.page_bytes == ours.pool.page_bytes // 4 + scales
     ids = real_ids(100)
     found, expected = (r.denoise(context(r, ids), [MASK] * 3) for r in (small, ours))
     error = np.abs(found.probs - expected.probs).max()

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from mercury_kernels.replay import Eager
 from mercury_model import models
 from mercury_model.errors import RuntimeUnavailable
 from mercury_model.runtime import gpu
+from mercury_model.runtime.kept import KEPT, Kept
 from mercury_model.runtime.kernels import KernelRuntime, require_agreement
-from mercury_model.runtime.network import placed
+from mercury_model.runtime.network import placed, runnable
+from mercury_model.runtime.select import planned
 
 CARD = models.card("tiny")
 MASK = CARD.infill.mask_id
@@ -87,6 +90,29 @@ def test_a_runtime_that_does_something_else_than_its_reference_is_refused() -> N
     broken = Engine(right.engine.network, replace(do, attend=unmixed), Eager)
     with pytest.raises(RuntimeUnavailable, match="wrong on this device"):
         require_agreement(KernelRuntime(broken, CARD.architecture, MASK), right)
+
+
+@pytest.mark.parametrize(
+    ("kept", "megabytes", "chosen"),
+    [
+        (KEPT, 4000, Kept("bf16", "bf16")),
+        (KEPT, 800, Kept("bf16", "fp8")),
+        (KEPT, 730, Kept("int8", "bf16")),
+        (KEPT, 720, Kept("int8", "fp8")),
+        ([Kept("bf16"), Kept("int8")], 800, Kept("int8")),
+    ],
+)
+def test_a_gpu_keeps_a_model_as_the_plan_for_its_memory_says(
+    kept: Sequence[Kept], megabytes: int, chosen: Kept
+) -> None:
+    assert planned("mini", kept, megabytes * 10**6) == chosen
+
+
+def test_what_a_device_cannot_run_is_not_planned_for_it() -> None:
+    do = reference_operations()
+    assert runnable(do) == KEPT
+    without_fp8 = runnable(replace(do, narrow_types=(torch.int8,)))
+    assert without_fp8 == (Kept("bf16", "bf16"), Kept("int8", "bf16"))
 
 
 def test_rounding_to_bf16_is_not_taken_for_a_fault() -> None:

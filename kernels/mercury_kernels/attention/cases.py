@@ -9,7 +9,7 @@ from mercury_kernels.attention.reference import Apart
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import scattered
-from mercury_kernels.tile import QUERY_ROWS, context_splits
+from mercury_kernels.tile import context_splits, query_rows
 
 TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
 
@@ -48,7 +48,8 @@ class AttentionCase:
     def splits(self) -> int:
         """Among how many programs the kernel shares the keys."""
         group = self.heads[0] // self.heads[1]
-        tiles = -(-self.tokens * group // QUERY_ROWS)
+        queries = self.tokens * group
+        tiles = -(-queries // query_rows(queries))
         return context_splits(len(self.contexts) * self.heads[1] * tiles, self.page_count())
 
     def page_count(self) -> int:
@@ -84,7 +85,8 @@ class AttentionCase:
         keys = sum(self.lengths())
         rows = len(self.contexts) * self.tokens * self.heads[0]
         kept = (source.cache_dtype or source.dtype).itemsize
-        moved = 2 * keys * self.heads[1] * self.width * kept
+        scale = 0 if source.cache_dtype is None else 4
+        moved = 2 * keys * self.heads[1] * (self.width * kept + scale)
         moved += 2 * rows * self.width * source.dtype.itemsize
         splits = self.splits()
         if splits > 1:
@@ -100,4 +102,7 @@ TESTS = (
     AttentionCase((0, 200), 20, (9, 3), 64, sees="causal"),
     AttentionCase((1,), 32, (7, 1), 16, pages=9),
     AttentionCase((61, 0, -1), 7, (3, 1), 16, sees="apart"),
+    AttentionCase((0,), 65, (1, 1), 16, after=37),
+    AttentionCase((9,), 127, (1, 1), 16, sees="apart"),
+    AttentionCase((0,), 200, (3, 1), 16),
 )

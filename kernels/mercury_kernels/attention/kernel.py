@@ -18,14 +18,14 @@ from mercury_kernels.attention.reference import Apart
 from mercury_kernels.check import TensorMismatch, require
 from mercury_kernels.launch import Launch, Submit, run
 from mercury_kernels.paged import PAGE, Paged
-from mercury_kernels.tile import QUERY_ROWS, context_splits, precision
+from mercury_kernels.tile import context_splits, precision, query_rows
 
 COMBINED_ROWS = 4
 
 
 @triton.jit(do_not_specialize=["tokens", "kv_heads", "group", "pages", "mask_id"])
 def attend_split(
-    q, visible, ids, start, keys, values, table, out, lse, scale,
+    q, visible, ids, start, keys, key_scale, values, value_scale, table, out, lse, scale,
     tokens, kv_heads, group, pages, mask_id,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, PAGE: tl.constexpr, SPLITS: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -58,10 +58,13 @@ def attend_split(
         page = tl.load(table + sequence.to(tl.int64) * pages + tile).to(tl.int64)
         key = tile * PAGE + j
         held = key < count
-        at = ((page * PAGE + j) * kv_heads + kv_head) * WIDTH
+        slot = (page * PAGE + j) * kv_heads + kv_head
+        at = slot * WIDTH
         k = tl.load(keys + at[None, :] + d[:, None], mask=held[None, :], other=0.0)
         v = tl.load(values + at[:, None] + d[None, :], mask=held[:, None], other=0.0)
         scores = tl.dot(queries, k.to(queries.dtype), input_precision=PRECISION) * scale
+        if key_scale is not None:
+            scores *= tl.load(key_scale + slot, mask=held, other=0.0)[None, :]
         seen = key[None, :] < sees[:, None]
         if ids is not None:
             place = key - begin
@@ -75,6 +78,8 @@ def attend_split(
         weights = tl.exp2(scores - base[:, None])
         decay = tl.exp2(peak - base)
         total = total * decay + tl.sum(weights, 1)
+        if value_scale is not None:
+            weights *= tl.load(value_scale + slot, mask=held, other=0.0)[None, :]
         weights = weights.to(queries.dtype)
         sums = tl.dot(
             weights, v.to(queries.dtype), sums * decay[:, None], input_precision=PRECISION
@@ -136,7 +141,8 @@ def attend(
     if apart is not None:
         apart.require(q)
     group = heads // kv_heads
-    tiles = triton.cdiv(tokens * group, QUERY_ROWS)
+    rows = query_rows(tokens * group)
+    tiles = triton.cdiv(tokens * group, rows)
     splits = context_splits(batch * kv_heads * tiles, pages)
     out = torch.empty_like(q)
     parts, lse = out, out
@@ -149,7 +155,9 @@ def attend(
         "ids": None if apart is None else apart.ids,
         "start": None if apart is None else apart.start,
         "keys": cache.keys,
+        "key_scale": cache.key_scale,
         "values": cache.values,
+        "value_scale": cache.value_scale,
         "table": cache.table,
         "out": parts,
         "lse": lse,
@@ -159,23 +167,23 @@ def attend(
         "group": group,
         "pages": pages,
         "mask_id": 0 if apart is None else apart.mask_id,
-        "ROWS": QUERY_ROWS,
+        "ROWS": rows,
         "WIDTH": width,
         "PAGE": PAGE,
         "SPLITS": splits,
         "PRECISION": precision(q),
     }
-    submit(Launch(attend_split, (batch * kv_heads, tiles, splits), arguments, 4, 2))
+    submit(Launch(attend_split, (batch * kv_heads, tiles, splits), arguments, rows // 16, 2))
     if splits > 1:
-        rows = batch * tokens * heads
+        results = batch * tokens * heads
         arguments = {
             "parts": parts,
             "lse": lse,
             "out": out,
-            "rows": rows,
+            "rows": results,
             "ROWS": COMBINED_ROWS,
             "WIDTH": width,
             "SPLITS": splits,
         }
-        submit(Launch(combine, (triton.cdiv(rows, COMBINED_ROWS),), arguments, 4, 1))
+        submit(Launch(combine, (triton.cdiv(results, COMBINED_ROWS),), arguments, 4, 1))
     return out

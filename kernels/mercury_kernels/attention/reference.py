@@ -52,11 +52,10 @@ def attend(q: Tensor, visible: Tensor, cache: Paged, apart: Apart | None = None)
     for b in range(batch):
         length = int(visible[b].max())
         positions = torch.arange(length, device=q.device)
-        page, slot = cache.slots(b, positions)
         group = heads // cache.keys.shape[2]
         keys, values = (
-            held[page, slot].to(wide).repeat_interleave(group, 1)  # [L, H_q, D]
-            for held in (cache.keys, cache.values)
+            kept.repeat_interleave(group, 1)  # [L, H_q, D]
+            for kept in cache.read(b, positions, wide)
         )
         scores = torch.einsum("thd,lhd->htl", q[b].to(wide), keys) / width**0.5
         hidden = positions >= visible[b][:, None]  # [T, L]

@@ -16,18 +16,16 @@ from mercury_kernels.launch import Launch, Submit, run
 @triton.jit(do_not_specialize=["length", "end_id", "shift", "forbidden_count"])
 def choose_token(
     candidates, logits, lse, entropies, ids, seeds, start, temperature, rank, forbidden,
-    tokens, confidence, entropy, kept, length, end_id, shift, forbidden_count,
+    tokens, confidence, entropy, length, end_id, shift, forbidden_count,
     TOP: tl.constexpr, WIDTH: tl.constexpr, BANNED: tl.constexpr,
 ):  # fmt: skip
     """token = argmax_k (logit_k / temperature + gumbel(seed, position, k)) over allowed k < TOP."""
     place = tl.program_id(0)
     sequence, t = place // length, place % length
-    standing = tl.load(ids + place)
     if t < shift:
-        tl.store(tokens + place, standing)
+        tl.store(tokens + place, tl.load(ids + place))
         tl.store(confidence + place, 1.0)
         tl.store(entropy + place, 0.0)
-        tl.store(kept + place, 1.0)
     else:
         row = (place - shift).to(tl.int64)
         k = tl.arange(0, WIDTH)
@@ -59,8 +57,6 @@ def choose_token(
         tl.store(tokens + place, tl.where(count > 0, chosen, end_id))
         tl.store(confidence + place, sure)
         tl.store(entropy + place, tl.load(entropies + row))
-        held = tl.where(inside & (token == standing), chance, 0.0)
-        tl.store(kept + place, tl.sum(held, 0))
 
 
 def choose(
@@ -92,7 +88,6 @@ def choose(
         tokens=torch.empty_like(ids),
         confidence=torch.empty(ids.shape, dtype=torch.float32, device=ids.device),
         entropy=torch.empty(ids.shape, dtype=torch.float32, device=ids.device),
-        kept=torch.empty(ids.shape, dtype=torch.float32, device=ids.device),
     )
     arguments = {
         "candidates": predicted.ids,
@@ -108,7 +103,6 @@ def choose(
         "tokens": out.tokens,
         "confidence": out.confidence,
         "entropy": out.entropy,
-        "kept": out.kept,
         "length": length,
         "end_id": end_id,
         "shift": shift,

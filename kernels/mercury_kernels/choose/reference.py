@@ -32,14 +32,12 @@ class Choices:
     """For each position of a block [B, T]: what would be settled there.
 
     `tokens` int32; `confidence` fp32 their probabilities and `entropy` fp32 of the predictions
-    they are from; `kept` fp32, the probability of the token that stands there now, 0 where it is
-    not among the candidates.
+    they are from.
     """
 
     tokens: Tensor
     confidence: Tensor
     entropy: Tensor
-    kept: Tensor
 
 
 def choose(
@@ -69,15 +67,13 @@ def choose(
     order = scores.sort(dim=-1, descending=True, stable=True).indices
     picked = order.gather(-1, passed[..., None])
     nothing = allowed == 0
-    standing = ends == ids[:, shift:, None]
 
-    out = Choices(ids.clone(), *(lse.new_ones(ids.shape) for _ in range(3)))
+    out = Choices(ids.clone(), *(lse.new_ones(ids.shape) for _ in range(2)))
     chosen, sure = (values.gather(-1, picked)[..., 0] for values in (ends, probabilities))
     out.tokens[:, shift:] = chosen.masked_fill(nothing, end_id)
     out.confidence[:, shift:] = sure.masked_fill(nothing, 0.0)
     out.entropy[:, shift:] = predicted.entropy.view(batch, length)[:, : length - shift]
     out.entropy[:, :shift] = 0.0
-    out.kept[:, shift:] = (probabilities * standing).sum(-1)
     return out
 
 

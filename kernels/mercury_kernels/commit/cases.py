@@ -18,18 +18,18 @@ STEPS = 64
 
 @dataclass(frozen=True, slots=True)
 class CommitCase:
-    """Blocks of `length`, with a share of `opened` positions [B]; `floor` reopens below it."""
+    """Blocks of `length`, with a share of `opened` positions [B]; below `floor` they reopen."""
 
     opened: tuple[float, ...]
     length: int
     kind: Kind
     bound: float
-    floor: float | None = None
+    floor: float = 0.0
 
     @property
     def name(self) -> str:
         """As in `B3-T12-entropy0.5-floor0.2`."""
-        floor = "" if self.floor is None else f"-floor{self.floor}"
+        floor = f"-floor{self.floor}" if self.floor else ""
         return f"B{len(self.opened)}-T{self.length}-{self.kind}{self.bound}{floor}"
 
     def inputs(self, source: Source) -> dict[str, Any]:
@@ -44,25 +44,24 @@ class CommitCase:
         masked = torch.rand(shape, generator=generator) < torch.tensor(self.opened)[:, None]
         ids = torch.randint(10, 30, shape, generator=generator).masked_fill(masked, MASK)
         tokens = torch.randint(10, 30, shape, generator=generator)
-        bound = source.numbers([self.bound] * shape[0], torch.float32)
+        bound, floor = (
+            source.numbers([value] * shape[0], torch.float32) for value in (self.bound, self.floor)
+        )
         if self.kind == "count":
             bound = source.numbers([max(1, int(self.bound))] * (self.length + 1))
-        floor = None
-        if self.floor is not None:
-            floor = source.numbers([self.floor] * shape[0], torch.float32)
         return {
             "ids": ids.int().to(source.device),
-            "choices": Choices(tokens.int().to(source.device), figures(1), figures(3), figures(1)),
-            "policy": Policy(self.kind, bound),
+            "committed": figures(1),
+            "choices": Choices(tokens.int().to(source.device), figures(1), figures(3)),
+            "policy": Policy(self.kind, bound, floor),
             "mask_id": MASK,
-            "floor": floor,
             "left": source.numbers([-1] * shape[0]),
         }
 
     def cost(self, source: Source) -> Cost:
         """Every figure read once; small whatever it does."""
         places = len(self.opened) * self.length
-        return Cost(24 * places, 4 * places * self.length)
+        return Cost(28 * places, 4 * places * self.length)
 
 
 KINDS: tuple[tuple[Kind, float], ...] = (("threshold", 0.75), ("entropy", 0.5), ("count", 3))
@@ -70,8 +69,9 @@ TESTS = tuple(
     CommitCase(opened, length, kind, bound, floor)
     for kind, bound in KINDS
     for opened, length, floor in (
-        ((1.0,), 1, None),
-        ((0.0, 0.5, 1.0), 12, None),
+        ((1.0,), 1, 0.0),
+        ((0.0, 0.5, 1.0), 12, 0.0),
         ((0.2, 0.7), 33, 0.5),
+        ((0.6,), 200, 0.5),
     )
 )

@@ -13,43 +13,42 @@ Kind = Literal["threshold", "entropy", "count"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which open positions to settle; the leftmost always is.
+    """Which open positions to settle, of which the leftmost always is, and which to open again.
 
     "threshold": those of confidence ≥ `bound` [B] fp32. "entropy": the surest first, while the
     sum of their entropies less the largest is ≤ `bound` [B] fp32 nats. "count": the
     `bound[n]` surest where n positions are open, `bound` [T + 1] int32, which is a number or,
     read off a schedule, a pace.
+
+    Right of the leftmost open position, what was settled with less confidence than `floor` [B] fp32
+    is opened again; 0 opens nothing.
     """
 
     kind: Kind
     bound: Tensor
+    floor: Tensor
 
 
 def commit(
     ids: Tensor,
+    committed: Tensor,
     choices: Choices,
     policy: Policy,
     mask_id: int,
-    floor: Tensor | None,
     left: Tensor,
 ) -> None:
-    """Settle what the policy chooses; open again what the network has come to doubt.
+    """Settle what the policy chooses; open again what was settled with too little confidence.
 
-    `ids` [B, T] int32 is changed in place: a position is open where it is `mask_id`. With `floor`
-    [B] fp32, settled positions whose token is now less likely than that return to masks, the most
-    doubted first, but always fewer than were settled, so that every step makes progress. Writes
-    `left` [B] int32, how many positions are open now.
+    `ids` [B, T] int32 is changed in place: a position is open where it is `mask_id`. So is
+    `committed` [B, T] fp32, the confidence with which each was settled. Writes `left` [B] int32,
+    how many positions are open now.
     """
     opened = ids == mask_id
     for b in range(len(ids)):
         chosen = _chosen(b, opened[b], choices, policy)
-        doubted = torch.zeros_like(chosen)
-        if floor is not None:
-            doubted = ~opened[b] & (choices.kept[b] < floor[b])
-            order = _ordered(doubted, choices.kept[b])
-            spared = order[max(int(chosen.sum()) - 1, 0) :]
-            doubted[spared] = False
+        doubted = ~opened[b] & (committed[b] < policy.floor[b]) & (opened[b].cumsum(0) > 0)
         ids[b] = torch.where(chosen, choices.tokens[b], ids[b]).masked_fill(doubted, mask_id)
+        committed[b] = torch.where(chosen, choices.confidence[b].to(committed.dtype), committed[b])
         left[b] = opened[b].sum() - chosen.sum() + doubted.sum()
 
 

@@ -9,26 +9,33 @@ from torch import Tensor
 
 from mercury_kernels.check import TensorMismatch, require
 from mercury_kernels.launch import Launch, Submit, run
-from mercury_kernels.paged import LARGEST_FP8, PAGE, Paged
+from mercury_kernels.paged import NARROW, PAGE, Paged
 from mercury_kernels.rope.reference import Projection, Rotation
+from mercury_kernels.weights import LARGEST, SMALLEST_PEAK
+
+SMALLEST = tl.constexpr(SMALLEST_PEAK)
 
 
 @triton.jit
-def _store_halves(at, first, second, HALF: tl.constexpr, LIMIT: tl.constexpr):
-    """Write a head's two halves, clamped to what the type can hold."""
-    i = tl.arange(0, HALF)
-    if LIMIT is not None:
-        first = tl.minimum(tl.maximum(first, -LIMIT), LIMIT)
-        second = tl.minimum(tl.maximum(second, -LIMIT), LIMIT)
-    tl.store(at + i, first.to(at.dtype.element_ty))
-    tl.store(at + HALF + i, second.to(at.dtype.element_ty))
+def _keep(held, scale, slot, first, second, HALF: tl.constexpr, LARGEST: tl.constexpr):
+    """Write the two halves of head `slot`, where there are scales with one of its own."""
+    if scale is not None:
+        peak = tl.maximum(tl.max(tl.abs(first), 0), tl.max(tl.abs(second), 0))
+        own = tl.maximum(peak, SMALLEST) / LARGEST
+        tl.store(scale + slot, own)
+        first = first / own
+        second = second / own
+    at = held + slot * (2 * HALF) + tl.arange(0, HALF)
+    tl.store(at, first.to(held.dtype.element_ty))
+    tl.store(at + HALF, second.to(held.dtype.element_ty))
 
 
 @triton.jit(do_not_specialize=["tokens", "heads", "kv_heads", "pages", "rows"])
 def rotate_head(
-    parts, bias, q_norm, k_norm, eps, cos, sin, start, q, keys, values, table,
+    parts, bias, q_norm, k_norm, eps, cos, sin, start, q,
+    keys, key_scale, values, value_scale, table,
     tokens, heads, kv_heads, pages, rows,
-    SPLITS: tl.constexpr, HALF: tl.constexpr, PAGE: tl.constexpr, LIMIT: tl.constexpr,
+    SPLITS: tl.constexpr, HALF: tl.constexpr, PAGE: tl.constexpr, LARGEST: tl.constexpr,
 ):  # fmt: skip
     """(x₁, x₂) ↦ (x₁ cos − x₂ sin, x₂ cos + x₁ sin) for one head of one token; values pass."""
     row, head = tl.program_id(0), tl.program_id(1)
@@ -61,17 +68,15 @@ def rotate_head(
         first = x * c - second * s
         second = second * c + x * s
     if head < heads:
-        to = q + (row.to(tl.int64) * heads + head) * (2 * HALF)
-        _store_halves(to, first, second, HALF, None)
+        _keep(q, None, row.to(tl.int64) * heads + head, first, second, HALF, LARGEST)
     elif position < pages * PAGE:
         page = tl.load(table + sequence.to(tl.int64) * pages + position // PAGE).to(tl.int64)
         slot = (page * PAGE + position % PAGE) * kv_heads
         if head < heads + kv_heads:
-            to = keys + (slot + head - heads) * (2 * HALF)
-            _store_halves(to, first, second, HALF, LIMIT)
+            _keep(keys, key_scale, slot + head - heads, first, second, HALF, LARGEST)
         else:
-            to = values + (slot + head - heads - kv_heads) * (2 * HALF)
-            _store_halves(to, first, second, HALF, LIMIT)
+            slot -= heads + kv_heads
+            _keep(values, value_scale, slot + head, first, second, HALF, LARGEST)
 
 
 def rotate_and_cache(
@@ -112,7 +117,9 @@ def rotate_and_cache(
         "start": start,
         "q": q,
         "keys": cache.keys,
+        "key_scale": cache.key_scale,
         "values": cache.values,
+        "value_scale": cache.value_scale,
         "table": cache.table,
         "tokens": tokens,
         "heads": heads,
@@ -122,6 +129,6 @@ def rotate_and_cache(
         "SPLITS": parts.shape[0],
         "HALF": width // 2,
         "PAGE": PAGE,
-        "LIMIT": LARGEST_FP8 if cache.keys.dtype == torch.float8_e4m3fn else None,
+        "LARGEST": LARGEST[NARROW],
     }
     submit(Launch(rotate_head, (batch * tokens, heads + 2 * kv_heads), arguments, warps=1))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mercury_kernels.paged import Paged, stored
+from mercury_kernels.paged import Paged
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,8 @@ def rotate_and_cache(
         positions = start[b].long() + torch.arange(tokens, device=q.device)
         q[b] = _rotated(queries[b], rotation, positions).to(q.dtype)
         fits = positions < cache.capacity
-        page, slot = cache.slots(b, positions[fits])
         rotated = _rotated(keys[b], rotation, positions)
-        cache.keys[page, slot] = stored(rotated[fits], cache.keys.dtype)
-        cache.values[page, slot] = stored(values[b][fits], cache.values.dtype)
+        cache.write(b, positions[fits], rotated[fits], values[b][fits])
 
 
 def _normalised(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -4,14 +4,16 @@ Counted from the code that runs: `transformer` and `runtime.torch` on a CPU, `ru
 ONNX Runtime, the kernels' step on CUDA. What making weights ready takes, once, is counted apart.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from mercury_kernels.architecture import narrow_from
 from mercury_model.memory.footprint import MB, Footprint
 from mercury_model.memory.shape import Shape
 from mercury_model.runtime import CHUNK_TOKENS, POSITIONS, TOP_K, has_graph, room
+from mercury_model.runtime.kept import KEPT, Kept
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 
@@ -27,7 +29,8 @@ LIBRARIES: Mapping[str, int] = MappingProxyType(
 @dataclass(frozen=True, slots=True)
 class Precision:
     """How numbers are kept, in bytes each: those of the matrices; of embedding and norms; of what
-    passes between operations; of keys and values. `scale`: of each row of a matrix.
+    passes between operations; of keys and values. `scale`: of each row of a matrix, `kv_scale` of
+    each head of a token.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Precision:
     activation: int
     kv: int
     scale: int = 0
+    kv_scale: int = 0
 
 
 CPU = (
@@ -47,19 +51,27 @@ CPU = (
 )
 """Best first: int8 is what the server runs, four times as fast and next to lossless."""
 
-CUDA = tuple(
-    Precision(name, kv_name, "kernels", matrix, 2, 2, kv, scale)
-    for name, matrix, scale in (("bf16", 2, 0), ("int8", 1, 4))
-    for kv_name, kv in (("bf16", 2), ("fp8", 1))
-)
-"""Best first: the most exact weights, then the most exact keys and values. Weights in fp8 take what
-int8 does and keep less of it."""
+
+def on_cuda(kept: Kept) -> Precision:
+    """What the kernels keep so, in bytes."""
+    matrix, scale = (2, 0) if kept.weights == "bf16" else (1, 4)
+    kv, kv_scale = (2, 0) if kept.contexts == "bf16" else (1, 4)
+    return Precision(kept.weights, kept.contexts, "kernels", matrix, 2, 2, kv, scale, kv_scale)
 
 
-def precisions(shape: Shape, device: Device) -> tuple[Precision, ...]:
-    """Those in which a network can run, best first."""
+def precisions(
+    shape: Shape, device: Device, rows: int, kept: Collection[Kept] = KEPT
+) -> tuple[Precision, ...]:
+    """Those in which a network can run `rows` at a time, best first; on a GPU those of `kept`.
+
+    Weights in fp8 take what int8 does and keep less of it: they are chosen instead where they are
+    multiplied in fp8, twice as fast.
+    """
     if device == "cuda":
-        return CUDA
+        least = narrow_from(shape.config.width, shape.gated_rank)
+        fast = least is not None and rows >= least and any(k.weights == "fp8" for k in kept)
+        unwanted = "int8" if fast else "fp8"
+        return tuple(on_cuda(each) for each in kept if each.weights != unwanted)
     return CPU if has_graph(shape.config) else tuple(p for p in CPU if p.runtime != "onnx")
 
 
@@ -73,7 +85,8 @@ class Load:
 
 
 def weight_bytes(shape: Shape, precision: Precision) -> int:
-    """The network's parameters. A tied head is there twice if matrices are narrower than the rest.
+    """The network's parameters. A tied head is there twice if matrices are narrower than the rest,
+    or if fewer tokens are predicted than read. The rotary tables are in fp32.
 
     ONNX Runtime maps the embedding from its file and reads the few rows it needs: not counted.
     """
@@ -86,12 +99,15 @@ def weight_bytes(shape: Shape, precision: Precision) -> int:
     if c.qk_norm:
         layer += 2 * c.head_width * p.other
     embedding = c.vocab_size * c.width * p.other
-    head = _predicted(shape, p) * (c.width * p.matrix + p.scale)
-    if c.tied_head and p.matrix == p.other:
+    predicted = _predicted(shape, p)
+    head = predicted * (c.width * p.matrix + p.scale)
+    if c.tied_head and p.matrix == p.other and predicted == c.vocab_size:
         head = 0
     total = c.layers * (layer + _gated_bytes(shape, p)) + c.width * p.other + embedding + head
     if p.runtime == "onnx":
-        total += POSITIONS * c.head_width * 4 - embedding
+        total -= embedding
+    if p.runtime != "torch":
+        total += POSITIONS * c.head_width * 4
     return total
 
 
@@ -103,14 +119,17 @@ def first_load_bytes(shape: Shape, precision: Precision) -> int:
 
 
 def _gated_bytes(shape: Shape, p: Precision) -> int:
-    """The adapters at masks, of one layer. ONNX Runtime has their outer halves in fp32, and one
-    inner half for the matrices that read the same rows.
+    """The adapters at masks, of one layer. Matrices that read the same rows share one inner half,
+    but in torch. ONNX Runtime has the outer halves in fp32, the kernels both as the rest.
     """
     rank, sizes = shape.gated_rank, shape.config.projections
-    if p.runtime != "onnx":
-        return sum(rank * (out + width) for out, width in sizes.values()) * p.other
-    inner = sum(rank * sizes[part][1] for part in "qogd") * p.matrix
-    return inner + sum(out * rank for out, _ in sizes.values()) * 4
+    outer = sum(rank * out for out, _ in sizes.values())
+    if p.runtime == "torch":
+        return (outer + sum(rank * width for _, width in sizes.values())) * p.other
+    inner = sum(rank * sizes[part][1] for part in "qogd")
+    if p.runtime == "kernels":
+        return (outer + inner) * p.other
+    return inner * p.matrix + outer * 4
 
 
 def kv_bytes(shape: Shape, precision: Precision, load: Load) -> int:
@@ -118,7 +137,7 @@ def kv_bytes(shape: Shape, precision: Precision, load: Load) -> int:
     c = shape.config
     cuda = precision.runtime == "kernels"
     tokens = -(-load.tokens // PAGE) * PAGE if cuda else room(load.tokens)
-    each = c.kv_bytes_per_token // 4 * precision.kv
+    each = 2 * c.layers * c.kv_heads * (c.head_width * precision.kv + precision.kv_scale)
     return load.batch * tokens * each
 
 
@@ -140,8 +159,10 @@ def workspace_bytes(shape: Shape, precision: Precision, load: Load) -> int:
 
 
 def _predicted(shape: Shape, p: Precision) -> int:
-    """How many rows the head has: a graph has those of the vocabulary alone."""
-    return shape.vocabulary if shape.vocabulary and p.runtime == "onnx" else shape.config.vocab_size
+    """How many rows the head has: but in torch those alone that are ever predicted."""
+    if shape.vocabulary and p.runtime != "torch":
+        return shape.vocabulary
+    return shape.config.vocab_size
 
 
 def _head_bytes(shape: Shape, precision: Precision, rows: int) -> int:

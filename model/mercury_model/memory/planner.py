@@ -5,7 +5,7 @@ exactness of weights (see `inference.precisions`), and last the batch. The adapt
 (checkpointing), then exactness of the base, and last the examples of a step.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from mercury_model.errors import MemoryShort, WeightsUnknown
@@ -22,6 +22,7 @@ from mercury_model.memory.inference import (
     precisions,
 )
 from mercury_model.memory.shape import Shape, find
+from mercury_model.runtime.kept import KEPT, Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +84,21 @@ class MemoryEfficientDiffusion:
     """Plans for one network on one device.
 
     `model` is a name of the table of models, one of `shape.PRESETS`, or a shape. `free_bytes`
-    counts what the whole process may take; unless given, what is free now.
+    counts what the whole process may take; unless given, what is free now. `kept` is what a GPU
+    can run, the best first.
     """
 
     def __init__(
-        self, model: str | Shape, free_bytes: int | None = None, device: Device = "cpu"
+        self,
+        model: str | Shape,
+        free_bytes: int | None = None,
+        device: Device = "cpu",
+        kept: Collection[Kept] = KEPT,
     ) -> None:
         self.shape = find(model) if isinstance(model, str) else model
         self.device: Device = device
         self.free_bytes = free_memory(device) if free_bytes is None else free_bytes
+        self._kept = kept
 
     def optimize_memory_usage(self, batch_size: int, sequence_length: int) -> Plan:
         """For filling gaps in `batch_size` sequences at once, `sequence_length` tokens each.
@@ -120,9 +127,10 @@ class MemoryEfficientDiffusion:
         )
 
     def _inference(self, batch_size: int, tokens: int) -> Iterator[Configuration]:
+        longest = min(self.shape.block, tokens)
         for batch in _halvings(batch_size):
-            for precision in precisions(self.shape, self.device):
-                for block in _halvings(min(self.shape.block, tokens)):
+            for precision in precisions(self.shape, self.device, batch * longest, self._kept):
+                for block in _halvings(longest):
                     load = Load(batch, tokens, block)
                     needs = footprint(self.shape, precision, load)
                     yield Configuration(precision, batch, tokens, needs, block)

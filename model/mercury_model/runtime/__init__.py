@@ -146,18 +146,25 @@ class Runtime(Protocol):
     def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
         """Run a block that sees the context and, in both directions, itself; `kv` stays as it is.
 
+        It has at most CHUNK_TOKENS ids, or where the runtime takes canvases as many as these have:
+        networks that fill a canvas, with text before and after its masks, run it after no context.
+
         Row j is the network's output at block position j; what it predicts (j, or j + 1 where the
         weights keep the autoregressive shift) is for the caller to know.
         """
 
 
-def check_shared(calls: Sequence[Call], lanes: int) -> None:
-    """Raises ValueError for calls that cannot share a pass, or cannot be made at all."""
+def check_shared(calls: Sequence[Call], lanes: int, canvas: int = CHUNK_TOKENS) -> None:
+    """Raises ValueError for calls that cannot share a pass, or cannot be made at all.
+
+    A block to denoise has up to `canvas` ids.
+    """
     if not 1 <= len(calls) <= lanes or len({id(call.kv) for call in calls}) < len(calls):
         raise ValueError(f"a pass takes 1 to {lanes} calls, each of another context")
     for call in calls:
-        if not 1 <= len(call.ids) <= CHUNK_TOKENS:
-            raise ValueError(f"a chunk has 1 to {CHUNK_TOKENS} tokens, not {len(call.ids)}")
+        name, most = ("block", canvas) if call.kind == "denoise" else ("chunk", CHUNK_TOKENS)
+        if not 1 <= len(call.ids) <= most:
+            raise ValueError(f"a {name} has 1 to {most} tokens, not {len(call.ids)}")
 
 
 def apart(predictions: Predictions, rows: Sequence[int]) -> list[Predictions]:

@@ -1,10 +1,13 @@
 """Many blocks at once, settled on the device: several steps between two looks of the host.
 
-What is settled is decided as `unmask.Threshold` and `choose.Chooser` decide it, without
-temperature. Not asking for the next blocks is cancelling.
+What is settled, and what opened again, is decided as `unmask.Threshold`, `unmask.Remask` and
+`choose.Chooser` decide it; with a temperature the noise is another generator's. Not asking for the
+next blocks is cancelling.
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -13,6 +16,22 @@ from mercury_kernels.step import Bucket, Rules
 from mercury_model.config import InfillFormat
 from mercury_model.runtime import KV, TOP_K
 from mercury_model.runtime.kernels import Block, KernelRuntime, fill, own
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What a step settles: all that is as sure as `threshold`, and the leftmost mask always.
+
+    Right of that, what was settled with less confidence than `remask` is opened again. With a
+    `temperature` tokens are sampled: block i draws from `seed` + i, for positions of the middle
+    from `start` on, alike at every step.
+    """
+
+    threshold: float
+    remask: float = 0.0
+    temperature: float = 0.0
+    seed: int = 0
+    start: int = 0
 
 
 class Bulk:
@@ -35,25 +54,31 @@ class Bulk:
         self._passes: dict[Bucket, Denoising] = {}
 
     def settle(
-        self, kvs: Sequence[KV], blocks: Sequence[Sequence[int]], threshold: float
+        self, kvs: Sequence[KV], blocks: Sequence[Sequence[int]], rules: Settling
     ) -> Iterator[list[list[int]]]:
         """The blocks behind the contexts after each `steps` steps, the last without masks.
 
-        What is at least as sure as the `threshold` is settled, and the leftmost mask always is.
-        Blocks have as many ids each. The contexts stay as they are.
+        Blocks have as many ids each; those that are no masks stay. The contexts stay as they are.
         """
         own_kvs = [own(kv) for kv in kvs]
-        rows = len(blocks[0])
-        bucket = self._runtime.bucket(len(kvs), rows, max(kv.length for kv in own_kvs))
+        rows, count = len(blocks[0]), len(kvs)
+        bucket = self._runtime.bucket(count, rows, max(kv.length for kv in own_kvs))
         for kv in own_kvs:
             kv.reserve(rows)
         now = [list(block) for block in blocks]
+        committed = torch.full((count, rows), math.inf)
         while any(self._rules.mask_id in block for block in now):
             work = self._pass(bucket)
-            work.policy.bound.fill_(threshold)
+            work.policy.bound.fill_(rules.threshold)
+            work.policy.floor.fill_(rules.remask)
+            work.noise.temperature.fill_(rules.temperature)
+            work.noise.start.fill_(rules.start)
+            torch.arange(rules.seed, rules.seed + bucket.batch, out=work.noise.seeds)
             fill(work.given, [Block(kv, ids) for kv, ids in zip(own_kvs, now, strict=True)])
+            work.given.committed[:count, :rows] = committed
             work.run()
-            now = [ids[:rows] for ids in work.ids[: len(now)].tolist()]
+            now = [ids[:rows] for ids in work.ids[:count].tolist()]
+            committed = work.committed[:count, :rows].clone()
             yield now
 
     def _pass(self, bucket: Bucket) -> Denoising:
@@ -63,6 +88,6 @@ class Bulk:
             self._moved = runtime.pool.moved
         if bucket not in self._passes:
             self._passes[bucket] = Denoising(
-                runtime.engine, bucket, runtime.pool.held, self._rules, self._steps
+                runtime.engine, bucket, runtime.pool.pages, self._rules, self._steps
             )
         return self._passes[bucket]

@@ -13,7 +13,7 @@ import torch
 from mercury_kernels.head.reference import Predicted
 from mercury_kernels.paged import PAGE
 from mercury_kernels.passes import Engine, Expectation
-from mercury_kernels.step import BUCKETS, Bucket, Inputs, smallest_bucket
+from mercury_kernels.step import BUCKETS, CANVASES, Bucket, Inputs, smallest_bucket
 from mercury_model.config import ModelConfig
 from mercury_model.errors import RuntimeUnavailable
 from mercury_model.runtime import (
@@ -73,7 +73,7 @@ class KernelRuntime:
     def name(self) -> str:
         """For logs and `doctor`."""
         network = self.engine.network
-        kinds = (network.layers[0].qkv.values.dtype, self.pool.held.dtype)
+        kinds = (network.layers[0].qkv.values.dtype, self.pool.pages.held.dtype)
         weights, cache = (str(kind).removeprefix("torch.") for kind in kinds)
         device = network.embedding.device
         return f"{self.engine.do.name} {device} {weights} weights, {cache} contexts"
@@ -92,10 +92,13 @@ class KernelRuntime:
         return -(-tokens // PAGE) * self.pool.page_bytes
 
     def warm(self, tokens: int) -> None:
-        """Capture every pass of one sequence that contexts of up to `tokens` tokens take."""
+        """Capture every pass of one sequence that contexts of up to `tokens` tokens take, canvases
+        excepted.
+        """
         most = self.bucket(1, CHUNK_TOKENS, tokens)
         for bucket in BUCKETS:
-            if bucket.batch == 1 and bucket.pages <= most.pages:
+            small = bucket.block <= most.block and bucket.pages <= most.pages
+            if bucket.batch == 1 and small:
                 self._pass(bucket)
 
     def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
@@ -121,7 +124,7 @@ class KernelRuntime:
 
         A call of more than SHARED_ROWS ids has a pass of its own: it fills the device alone.
         """
-        check_shared(calls, self.lanes)
+        check_shared(calls, self.lanes, canvas=CANVASES[-1])
         blocks = [self._block(call) for call in calls]
         alone = [[block] for block in blocks if len(block.ids) > SHARED_ROWS]
         shared = [block for block in blocks if len(block.ids) <= SHARED_ROWS]
@@ -150,11 +153,16 @@ class KernelRuntime:
 
     def bucket(self, batch: int, rows: int, context: int) -> Bucket:
         """The smallest that holds so many sequences. Raises ValueError if there is none."""
-        if not 1 <= rows <= CHUNK_TOKENS:
-            raise ValueError(f"a chunk has 1 to {CHUNK_TOKENS} tokens, not {rows}")
+        if not 1 <= rows <= CANVASES[-1]:
+            raise ValueError(f"a block has 1 to {CANVASES[-1]} tokens, not {rows}")
+        positions = len(self.engine.network.rotation.cos)
+        if context + rows > positions:
+            raise ValueError(f"{context + rows} tokens are more than {positions} positions")
         found = smallest_bucket(BUCKETS, batch, rows, context)
         if found is None:
-            raise ValueError(f"no pass is for {batch} contexts of {context} tokens")
+            raise ValueError(
+                f"no pass is for {batch} contexts of {context} tokens and {rows} more each"
+            )
         return found
 
     def _run(self, blocks: Sequence[Block]) -> list[Predictions]:
@@ -178,7 +186,7 @@ class KernelRuntime:
             self._moved = self.pool.moved
         if bucket not in self._passes:
             top = min(TOP_K, len(self.engine.network.head.values))
-            self._passes[bucket] = Expectation(self.engine, bucket, self.pool.held, top)
+            self._passes[bucket] = Expectation(self.engine, bucket, self.pool.pages, top)
         return self._passes[bucket]
 
 

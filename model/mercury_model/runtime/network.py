@@ -8,12 +8,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mercury_kernels.adapter import Adapter
+from mercury_kernels.architecture import narrow_from
+from mercury_kernels.dispatch import Operations
 from mercury_kernels.rope.reference import Projection, Rotation
-from mercury_kernels.step import FP8_ROWS, FP8_WIDTH, Adapters, LayerWeights, Network
+from mercury_kernels.step import Adapters, LayerWeights, Network
 from mercury_kernels.weights import Weight, narrowed
 from mercury_model.config import ModelConfig
+from mercury_model.runtime.kept import KEPT, Contexts, Kept, Weights
 
 Tensors = Mapping[str, NDArray[np.float32]]
+
+DTYPES: Mapping[Weights | Contexts, torch.dtype] = {
+    "bf16": torch.bfloat16,
+    "int8": torch.int8,
+    "fp8": torch.float8_e4m3fn,
+}
+"""What `Kept` names."""
 
 
 def placed(
@@ -44,7 +54,8 @@ def placed(
     if vocabulary is not None:
         head = head[vocabulary.astype(np.int64)]
     embedding = plain(tensors["embedding"])
-    gated, fp8 = any(layer.adapters for layer in layers), weights == torch.float8_e4m3fn
+    ranks = [len(layer.adapters.qkv.down) for layer in layers if layer.adapters]
+    fp8 = weights == DTYPES["fp8"]
     shared = config.tied_head and vocabulary is None and weights == dtype
     return Network(
         embedding=embedding,
@@ -57,8 +68,16 @@ def placed(
         head_width=config.head_width,
         eps=config.norm_eps,
         vocabulary=None if vocabulary is None else torch.from_numpy(vocabulary).to(device),
-        mask_id=mask_id if gated else None,
-        narrow_from=FP8_ROWS if fp8 and config.width >= FP8_WIDTH and not gated else None,
+        mask_id=mask_id if ranks else None,
+        narrow_from=narrow_from(config.width, max(ranks, default=0)) if fp8 else None,
+    )
+
+
+def runnable(do: Operations) -> tuple[Kept, ...]:
+    """How a network may be kept for these operations, the best first."""
+    types = (torch.bfloat16, *do.narrow_types)
+    return tuple(
+        each for each in KEPT if DTYPES[each.weights] in types and DTYPES[each.contexts] in types
     )
 
 

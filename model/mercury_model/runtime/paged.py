@@ -13,14 +13,14 @@ from mercury_kernels.step import Network
 
 
 class Pool:
-    """The pages of all contexts, `held` [layers, 2, pages, PAGE, H, D]; page 0 is nobody's.
+    """The pages of all contexts; page 0 is nobody's.
 
-    When they do not suffice there are twice as many: `held` is then another tensor, and `moved`
-    counts how often that has been, for those who have captured where it is.
+    When they do not suffice there are twice as many: `pages` are then others, and `moved` counts
+    how often that has been, for those who have captured where they are.
     """
 
     def __init__(self, network: Network, pages: int, kept: torch.dtype | None = None) -> None:
-        self.held = network.empty_pages(1 + pages, kept or network.embedding.dtype)
+        self.pages = network.empty_pages(1 + pages, kept or network.embedding.dtype)
         self.moved = 0
         self._free = list(range(pages, 0, -1))
         self._owners = [0] * (1 + pages)
@@ -28,7 +28,7 @@ class Pool:
     @property
     def page_bytes(self) -> int:
         """What one page takes in all layers."""
-        return self.held[:, :, 0].nbytes
+        return self.pages.page_bytes
 
     @property
     def free(self) -> int:
@@ -52,7 +52,7 @@ class Pool:
         if self._owners[page] == 1:
             return page
         copy = self.take()
-        self.held[:, :, copy] = self.held[:, :, page]
+        self.pages.copy(page, copy)
         self._owners[page] -= 1
         return copy
 
@@ -64,10 +64,8 @@ class Pool:
                 self._free.append(page)
 
     def _grow(self) -> None:
-        old = self.held
-        count = old.shape[2]
-        self.held = old.new_zeros(*old.shape[:2], 2 * count, *old.shape[3:])
-        self.held[:, :, :count] = old
+        count = self.pages.count
+        self.pages = self.pages.doubled()
         self._free.extend(range(2 * count - 1, count - 1, -1))
         self._owners.extend([0] * count)
         self.moved += 1

@@ -7,7 +7,7 @@ weights on the first load and kept. torch is for training, and the reference.
 import logging
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -19,6 +19,7 @@ from mercury_model.checkpoint import Tensors
 from mercury_model.config import ModelCard
 from mercury_model.errors import RuntimeUnavailable
 from mercury_model.runtime import POSITIONS, Runtime, gpu, graph_files
+from mercury_model.runtime.kept import Kept
 
 log = logging.getLogger(__name__)
 
@@ -93,16 +94,23 @@ def _kernels(card: ModelCard, weights: Callable[[], Tensors]) -> Runtime:
 
     from mercury_kernels import dispatch, passes, replay
     from mercury_model.runtime import kernels
-    from mercury_model.runtime.network import placed
+    from mercury_model.runtime.network import DTYPES, placed, runnable
 
     taught, device = card.infill, torch.device("cuda")
-    network = placed(card.architecture, weights(), device, taught.mask_id, POSITIONS)
+    do = dispatch.select(device)
+    kept = planned(card.name, runnable(do))
+    network = placed(
+        card.architecture, weights(), device, taught.mask_id, POSITIONS, DTYPES[kept.weights]
+    )
     runtime, reference = (
         kernels.KernelRuntime(
-            passes.Engine(network, do, capture), card.architecture, taught.mask_id
+            passes.Engine(network, each, capture),
+            card.architecture,
+            taught.mask_id,
+            DTYPES[kept.contexts],
         )
-        for do, capture in (
-            (dispatch.select(device), replay.cuda_graphs()),
+        for each, capture in (
+            (do, replay.cuda_graphs()),
             (dispatch.reference_operations(), replay.Eager),
         )
     )
@@ -111,6 +119,20 @@ def _kernels(card: ModelCard, weights: Callable[[], Tensors]) -> Runtime:
         taught.prefix_tokens + taught.suffix_tokens + taught.file_tokens + taught.middle_tokens
     )
     return runtime
+
+
+def planned(name: str, kept: Collection[Kept], free_bytes: int | None = None) -> Kept:
+    """How the GPU keeps a model: of what it can run, the best that fits beside one sequence.
+
+    `free_bytes` is what it has now unless given. Raises MemoryShort when nothing fits.
+    """
+    from mercury_model.memory import MemoryEfficientDiffusion
+    from mercury_model.memory.inference import on_cuda
+
+    planner = MemoryEfficientDiffusion(name, free_bytes, "cuda", kept)
+    plan = planner.optimize_memory_usage(1, planner.shape.tokens)
+    log.info("plan for the GPU: %s", plan.why)
+    return next(each for each in kept if on_cuda(each) == plan.best.precision)
 
 
 def _torch(card: ModelCard, weights: Callable[[], Tensors], threads: int) -> Runtime:

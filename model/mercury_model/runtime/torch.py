@@ -16,6 +16,7 @@ from mercury_model.config import ModelConfig
 from mercury_model.kv import Beside, TorchKV
 from mercury_model.runtime import (
     KV,
+    POSITIONS,
     TOP_K,
     Call,
     Predictions,
@@ -103,7 +104,7 @@ class TorchRuntime:
 
     def _hidden(self, calls: Sequence[Call]) -> tuple[Tensor, ...]:
         """[T, D] for each call, all rows run as one sequence, each blind for those of others."""
-        check_shared(calls, self.lanes)
+        check_shared(calls, self.lanes, canvas=POSITIONS)
         kvs, rows = [self._own(call.kv) for call in calls], [len(call.ids) for call in calls]
         for kv, count in zip(kvs, rows, strict=True):
             kv.reserve(count)

@@ -1,0 +1,87 @@
+"""What the benchmarks and checks of mini beside this file share: options, origin, mini itself."""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mercury_lsp import machine
+from mercury_lsp.config import surroundings
+from mercury_model import models
+from mercury_model.checkpoint import Tensors
+from mercury_model.runtime import CHUNK_TOKENS, KV, Runtime, graph, select
+from mercury_model.runtime.arithmetic import Precision
+from mercury_model.runtime.onnx import SPIN_US, OnnxRuntime, session_options
+from mercury_model.tokenizer import Tokenizer
+
+RESULTS = Path(__file__).parent / "results"
+CARD = models.card("mini")
+MASK = CARD.infill.mask_id
+INT8 = Precision(select.precision(select.flags()))
+"""As the server has it on this machine."""
+
+TEXT = Path(models.__file__)
+
+
+def options(about: str | None, output: str) -> argparse.ArgumentParser:
+    """Those that all have; the results are `output` unless another file is given."""
+    made = argparse.ArgumentParser(description=about)
+    cores = select.cores()
+    made.add_argument("--threads", type=int, default=cores, help="as many as cores if not given")
+    made.add_argument("--output", type=Path, default=RESULTS / output)
+    return made
+
+
+def origin() -> dict[str, Any]:
+    """Where figures are from."""
+    return {
+        "machine": asdict(machine.describe()),
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+    }
+
+
+def weights() -> Tensors:
+    """In fp32; mini must be pulled."""
+    return models.merged(models.find("mini"), surroundings().cache_dir)
+
+
+def tokenizer() -> Tokenizer:
+    """As the weights were taught."""
+    return Tokenizer(models.BUNDLED / models.find("mini").tokenizer, CARD.infill)
+
+
+def context_ids(length: int) -> list[int]:
+    """Ids of real code."""
+    return tokenizer().encode(TEXT.read_text("utf-8"))[:length]
+
+
+def on_onnx(
+    folder: Path, tensors: Tensors, precision: Precision, threads: int, spin_us: int = SPIN_US
+) -> OnnxRuntime:
+    """A runtime whose graph is in `folder`, written there if it is not yet."""
+    path = folder / f"{precision}.onnx"
+    if not path.exists():
+        graph.write(path, CARD.architecture, tensors, precision, MASK)
+    return OnnxRuntime(path, CARD.architecture, MASK, precision, session_options(threads, spin_us))
+
+
+def read(runtime: Runtime, ids: Sequence[int]) -> KV:
+    """A context."""
+    kv = runtime.new_kv()
+    for start in range(0, len(ids), CHUNK_TOKENS):
+        runtime.extend(kv, ids[start : start + CHUNK_TOKENS])
+    return kv
+
+
+def measured(call: Callable[[], object], runs: int) -> list[float]:
+    """Seconds of each of `runs` calls, after three that do not count."""
+    seconds = []
+    for index in range(runs + 3):
+        began = time.perf_counter()
+        call()
+        if index >= 3:
+            seconds.append(time.perf_counter() - began)
+    return seconds

@@ -1,0 +1,82 @@
+"""The runtime on the kernels: whole canvases, and every way to keep weights and contexts."""
+
+import numpy as np
+import pytest
+import torch
+from kernel_fakes import CONFIG, MASK, denoiser, network
+from random_weights import adapted
+
+from mercury_kernels.dispatch import triton_operations
+from mercury_kernels.passes import Engine
+from mercury_kernels.replay import Eager
+from mercury_model.runtime import KV, Runtime
+from mercury_model.runtime.kept import KEPT, Kept
+from mercury_model.runtime.kernels import KernelRuntime
+from mercury_model.runtime.network import DTYPES, placed
+from mercury_model.runtime.torch import TorchRuntime
+from mercury_model.runtime.torch import denoiser as loaded
+
+
+def canvas(length: int) -> list[int]:
+    """Tokens, then masks, then tokens: about a third each."""
+    ids = np.random.default_rng(length).integers(5, 98, length).tolist()
+    third = length // 3
+    return [*ids[:third], *[MASK] * third, *ids[2 * third :]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [65, 127, 200])
+def test_a_canvas_is_predicted_as_by_torch_whatever_its_length(
+    interpreter: None, poisoned: None, length: int
+) -> None:
+    engine = Engine(network(denoiser(), positions=256), triton_operations(), Eager)
+    ours, theirs = (
+        KernelRuntime(engine, CONFIG, MASK),
+        TorchRuntime(denoiser(), dtype=torch.float32),
+    )
+    found, expected = (each.denoise(each.new_kv(), canvas(length)) for each in (ours, theirs))
+    np.testing.assert_allclose(found.probs, expected.probs, atol=2e-5)
+    np.testing.assert_allclose(found.entropy, expected.entropy, atol=2e-4)
+    distinct = expected.probs[:, 0] > expected.probs[:, 1] + 1e-4
+    assert distinct.mean() > 0.9
+    np.testing.assert_array_equal(found.ids[distinct, 0], expected.ids[distinct, 0])
+
+
+OFF = {Kept("bf16", "bf16"): 0.01, Kept("int8", "bf16"): 0.02}
+"""How far chances may be off, 0.04 unless given."""
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(
+            kept,
+            id=f"{kept.weights}-{kept.contexts}",
+            marks=() if kept == Kept("int8", "fp8") else pytest.mark.slow,
+        )
+        for kept in KEPT
+    ],
+)
+def test_what_is_expected_after_a_context_is_near_fp32_however_both_are_kept(
+    interpreter: None, poisoned: None, kept: Kept
+) -> None:
+    weights = adapted(CONFIG, "qkv")
+    net = placed(CONFIG, weights, torch.device("cpu"), MASK, 128, DTYPES[kept.weights])
+    engine = Engine(net, triton_operations(), Eager)
+    ours = KernelRuntime(engine, CONFIG, MASK, DTYPES[kept.contexts])
+    theirs = TorchRuntime(loaded(CONFIG, weights, MASK), dtype=torch.float32)
+    mine, its = (
+        runtime.denoise(context(runtime), [30, *[MASK] * 6, 31]) for runtime in (ours, theirs)
+    )
+    off = OFF.get(kept, 0.04)
+    assert np.abs(mine.probs - its.probs).max() < off
+    distinct = its.probs[:, 0] > its.probs[:, 1] + off
+    assert distinct.sum() > 4
+    np.testing.assert_array_equal(mine.ids[distinct, 0], its.ids[distinct, 0])
+
+
+def context(runtime: Runtime) -> KV:
+    """Sixteen tokens, read at once."""
+    kv = runtime.new_kv()
+    runtime.extend(kv, range(10, 26))
+    return kv
