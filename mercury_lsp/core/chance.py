@@ -31,7 +31,8 @@ def of_first_line(draft: Draft) -> float:
         return of_first(draft, end)
     if draft.finished:
         return draft.confidence
-    return draft.confidence ** (BARELY_BEGUN if len(draft.chances) == 1 else TO_COME)
+    power = BARELY_BEGUN if len(draft.chances) == 1 else TO_COME
+    return float(draft.confidence**power)
 
 
 def saved(chance: float, characters: int, distraction: float) -> float:
