@@ -45,9 +45,10 @@ class Frame:
 
     @property
     def ghost(self) -> str:
-        """The text in the colour of ghosts; a line each row that has some."""
-        rows = ("".join(cell.text for cell in row if self._is_ghost(cell)) for row in self.cells)
-        return "\n".join(row for row in rows if row)
+        """The text in the colour of ghosts, from the row of the cursor on, or from one above it."""
+        rows = ["".join(cell.text for cell in row if self._is_ghost(cell)) for row in self.cells]
+        drawn = [number for number, row in enumerate(rows) if row]
+        return "\n".join(rows[min(drawn[0], self.cursor[0]) : drawn[-1] + 1]) if drawn else ""
 
     @property
     def line(self) -> str:
