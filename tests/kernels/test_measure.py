@@ -1,18 +1,24 @@
 import json
 import pathlib
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 
+import bench
+import end_to_end
+import readme
 from mercury_kernels.agreement import difference
+from mercury_kernels.architecture import Architecture
 from mercury_kernels.case import Source
 from mercury_kernels.catalogue import OPERATIONS, Operation
+from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.measure import BASELINES, Budget, Timing, measure
-from mercury_kernels.workload import shipped
+from mercury_kernels.passes import Engine
+from mercury_kernels.replay import Eager
+from mercury_kernels.workload import Workload, shipped
 
 KERNELS = pathlib.Path(__file__).parents[2] / "kernels"
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
@@ -123,71 +129,52 @@ def test_every_operation_ships_cases_each_once(operation: Operation) -> None:
 
 
 def test_the_readme_is_what_the_results_and_limits_make_it() -> None:
-    command = [sys.executable, str(KERNELS / "readme.py"), "--check"]
-    assert subprocess.run(command, check=False).returncode == 0, "run python kernels/readme.py"
+    assert readme.README.read_text() == readme.text(), "run python kernels/readme.py"
 
 
 def test_what_a_gpu_says_is_shown_with_the_share_it_reached_of_the_chip() -> None:
-    code = """
-import readme
-timing = {"median": 1e-3, "p95": 2e-3}
-step = {"model": "m", "types": "bf16", "batch": 1, "block": 32, "bytes": 10**9, "flops": 10**11}
-case = {"operation": "linear", "case": "c", "types": "bf16", "wrong": None, "bytes": 2 * 10**9,
-        "flops": 10**11, "kernel": timing, "others": {"eager": timing}}
-print(readme.measured({
-    "chip": {"name": "A chip"}, "date": "d", "commit": "c", "torch": "t", "triton": "t",
-    "rates": {"copy_bytes_per_second": 4e12, "bf16_flops_per_second": 5e14},
-    "odd_shapes": {"checked": 3, "wrong": []},
-    "steps": [step | {"graph_of_1": timing}],
-    "served": {"wrong": [], "rows": []},
-    "operations": [case, case | {"wrong": "off", "kernel": None, "others": {}}],
-}))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=KERNELS, capture_output=True, text=True, check=True
+    timing = {"median": 1e-3, "p95": 2e-3}
+    step = {"model": "m", "types": "bf16", "batch": 1, "block": 32, "bytes": 10**9, "flops": 10**11}
+    case = {"operation": "linear", "case": "c", "types": "bf16", "wrong": None, "kernel": timing}
+    case |= {"bytes": 2 * 10**9, "flops": 10**11, "others": {"eager": timing}}
+    said = readme.measured(
+        {
+            "chip": {"name": "A chip"},
+            "date": "d",
+            "commit": "c",
+            "torch": "t",
+            "triton": "t",
+            "rates": {"copy_bytes_per_second": 4e12, "bf16_flops_per_second": 5e14},
+            "odd_shapes": {"checked": 3, "wrong": []},
+            "steps": [step | {"graph_of_1": timing}],
+            "served": {"wrong": [], "rows": []},
+            "operations": [case, case | {"wrong": "off", "kernel": None, "others": {}}],
+        }
     )
-    assert "| m | bf16 | 1 × 32 | 1,000 (2,000) | 25% | 20% |" in done.stdout
-    assert "| linear | c | bf16 | 1,000.0 (2,000.0) | 50% | 20% | 1,000.0 (2,000.0)" in done.stdout
-    assert "| linear | c | bf16 | off | - | - | - | - | - |" in done.stdout
+    assert "| m | bf16 | 1 × 32 | 1,000 (2,000) | 25% | 20% |" in said
+    assert "| linear | c | bf16 | 1,000.0 (2,000.0) | 50% | 20% | 1,000.0 (2,000.0) |" in said
+    assert "| linear | c | bf16 | off | - | - | - | - | - |" in said
 
 
-def test_the_committed_model_is_what_the_roofline_says_now() -> None:
-    code = """
-import bench, json
-print(json.dumps([bench.modelled(bench.H100), bench.modelled(bench.H200)]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=KERNELS, capture_output=True, text=True, check=True
-    )
-    for name, rows in zip(("h100-sxm", "h200"), json.loads(done.stdout), strict=True):
-        path = KERNELS / "results" / f"modelled-{name}.json"
-        assert json.loads(path.read_text())["steps"] == rows, "run python kernels/bench.py"
+@pytest.mark.parametrize("chip", [bench.H100, bench.H200], ids=["h100-sxm", "h200"])
+def test_the_committed_model_is_what_the_roofline_says_now(
+    chip: Any, request: pytest.FixtureRequest
+) -> None:
+    path = KERNELS / "results" / f"modelled-{request.node.callspec.id}.json"
+    now = json.loads(json.dumps(bench.modelled(chip)))
+    assert json.loads(path.read_text())["steps"] == now, "run python kernels/bench.py"
 
 
 def test_the_runtime_is_asked_whether_it_is_right_and_how_fast_it_is() -> None:
     """On a CPU over the reference, a small shape: what a GPU is asked runs."""
-    code = """
-import json, time, torch
-import end_to_end as e
-from mercury_kernels.architecture import Architecture
-from mercury_kernels.dispatch import reference_operations
-from mercury_kernels.passes import Engine
-from mercury_kernels.replay import Eager
-from mercury_kernels.workload import Workload
-do = reference_operations()
-off = e.differences(do, Eager, "cpu")
-small = Architecture("small", 2, 32, 4, 2, 16, 48, 950, gated_rank=3, gated_layers=1)
-work = Workload(small, 2, block=8, context=70)
-network = e.random_network(small, torch.float32, 8192, "cpu")
-found = e.through_the_runtime(work, Engine(network, do, Eager), time.perf_counter, runs=2)
-print(json.dumps([off, found]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=KERNELS, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    off, found = json.loads(done.stdout)
+    do = reference_operations()
+    off = end_to_end.differences(do, Eager, "cpu")
+    small = Architecture("small", 2, 32, 4, 2, 16, 48, 950, gated_rank=3, gated_layers=1)
+    work = Workload(small, 2, block=8, context=70)
+    network = end_to_end.random_network(small, torch.float32, 8192, "cpu")
+    engine = Engine(network, do, Eager)
+    found = end_to_end.through_the_runtime(work, engine, time.perf_counter, runs=2)
     assert len(off) == 6
     assert max(off.values()) < 1e-4
     assert found["measured_tokens_per_second"] > 0
-    assert found["tokens_per_second"]["8"] > found["tokens_per_second"]["1"]
+    assert found["tokens_per_second"][8] > found["tokens_per_second"][1]
