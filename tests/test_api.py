@@ -36,9 +36,16 @@ class GatedRuntime(ScriptedRuntime):
         self.waiting = threading.Semaphore(0)
 
     def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
+        self._wait()
+        return super().extend(kv, ids)
+
+    def verify(self, kv: KV, ids: Sequence[int], first: int = 0) -> Predictions:
+        self._wait()
+        return super().verify(kv, ids, first)
+
+    def _wait(self) -> None:
         self.waiting.release()
         assert self.permits.acquire(timeout=30)
-        return super().extend(kv, ids)
 
 
 async def until_waiting(runtime: GatedRuntime) -> None:
