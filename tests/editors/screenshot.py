@@ -31,12 +31,11 @@ vim.opt.fillchars = { eob = " " }
 BEFORE = """import math
 
 
-class Circle:
-    def __init__(self, radius):
-        self.radius = radius
+def circumference(radius):
+    return 2 * math.pi * radius
 
 """
-KEYS = "Go<Esc>cc<Space><Space><Space><Space>def area(self):<CR>return"
+KEYS = "Go<CR>def half_circumference(radius):<CR>return"
 TYPED = " math."
 STILL = len(TYPED)
 

@@ -21,7 +21,6 @@ const SETTINGS = {
   "breadcrumbs.enabled": false,
   "editor.cursorBlinking": "solid",
   "editor.fontSize": 15,
-  "editor.inlineSuggest.syntaxHighlightingEnabled": false,
   "editor.scrollBeyondLastLine": false,
   "window.commandCenter": false,
   "workbench.activityBar.location": "hidden",
