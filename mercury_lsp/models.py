@@ -37,8 +37,9 @@ def list_models() -> None:
 
     folder = surroundings().cache_dir
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("name", "here", "download", "languages"):
+    for column in ("name", "here", "download"):
         table.add_column(column, no_wrap=True, justify="right" if column == "download" else "left")
+    table.add_column("languages")
     table.add_column("what it is")
     for entry in table_of_models.MODELS.values():
         card = table_of_models.card(entry.name)
