@@ -267,7 +267,7 @@ test("missing weights are told with a button, which needs the network", async ()
   const window = await editor.open(CIRCLE, { command: [await withoutWeights()] });
   const missing = "The weights of mini are not on this machine.";
   await window.until("it is told", (frame) => frame.messages.some((said) => said.includes(missing)));
-  assert.ok(window.frame.mercury.includes(MISSING));
+  await window.until("its item says so, too", (frame) => frame.mercury.includes(MISSING));
   await window.page.locator(".notification-list-item .monaco-button", { hasText: "Download" }).click();
   await window.until("the network is missed", (frame) =>
     frame.messages.some((said) => said.includes("network")),
