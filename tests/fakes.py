@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 
 from mercury_lsp.core.types import Context, Draft
-from mercury_model.config import InfillFormat, ModelCard, ModelConfig
+from mercury_model.config import CacheTrust, InfillFormat, ModelCard, ModelConfig
 from mercury_model.runtime import CHUNK_TOKENS, KV, Call, Predictions
 
 Script = Callable[[tuple[int, ...]], Mapping[int, float]]
@@ -33,10 +33,10 @@ FORMAT = InfillFormat(
 VOCABULARY = 5 + len(LETTERS)
 
 
-def card(infill: InfillFormat = FORMAT) -> ModelCard:
+def card(infill: InfillFormat = FORMAT, trust: CacheTrust | None = None) -> ModelCard:
     """A model card around a format."""
     architecture = ModelConfig(VOCABULARY, 8, 1, 1, 1, 8, 8, 10_000.0)
-    return ModelCard("scripted", architecture, infill, "none", "a script")
+    return ModelCard("scripted", architecture, infill, "none", "a script", trust)
 
 
 class LetterTokenizer:

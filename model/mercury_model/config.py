@@ -77,6 +77,20 @@ class InfillFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheTrust:
+    """How much a cache language model counts beside these weights: the terms of its log odds.
+
+    `always`, `length` times the logarithm of the bytes that agree, `unanimous` where the same
+    token always followed, `sure` times the highest probability of the network.
+    """
+
+    always: float
+    length: float
+    unanimous: float
+    sure: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """Everything the server must know about a model, read from the metadata of its weights."""
 
@@ -85,6 +99,7 @@ class ModelCard:
     infill: InfillFormat
     licence: str
     description: str
+    cache_trust: CacheTrust | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON header."""
@@ -95,9 +110,11 @@ class ModelCard:
         """The inverse of `to_json`. Raises TypeError or KeyError for unknown or missing fields."""
         infill = dict(raw["infill"])
         infill["languages"] = tuple(infill["languages"])
-        known = {field.name for field in fields(cls)} - {"architecture", "infill"}
+        trust = raw.get("cache_trust")
+        known = {field.name for field in fields(cls)} - {"architecture", "infill", "cache_trust"}
         return cls(
             architecture=ModelConfig(**raw["architecture"]),
             infill=InfillFormat(**infill),
+            cache_trust=CacheTrust(**trust) if trust else None,
             **{name: raw[name] for name in known},
         )

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mercury_model import unmask
+from mercury_model.cache_lm import CacheLM
 from mercury_model.config import ModelCard
 from mercury_model.contexts import Contexts
 from mercury_model.middle import Draft
-from mercury_model.run import Run
+from mercury_model.run import Nearby, Run
 from mercury_model.runtime import CHUNK_TOKENS, Call, Runtime
 from mercury_model.sampling import Mode, Sampling
 from mercury_model.script import Script, answered
@@ -42,6 +43,8 @@ class Tokens(Protocol):
 class Gap:
     """What stands before and after the gap; `others` are (path, text) of other files.
 
+    In prefix, suffix and the texts `elsewhere`, of which the last is nearest, is looked for what is
+    repeated; the model itself sees of prefix and suffix what its format has room for.
     `prediction` is what the gap is thought to be filled with: a beginning of it that is right costs
     verified decoding hardly a call. The text does not depend on it.
     """
@@ -50,6 +53,7 @@ class Gap:
     suffix: str
     others: tuple[tuple[str, str], ...] = ()
     prediction: str = ""
+    elsewhere: tuple[str, ...] = ()
 
 
 class Infiller:
@@ -66,6 +70,7 @@ class Infiller:
         context_bytes: int = 128 << 20,
     ) -> None:
         self._format = card.infill
+        self._trust = card.cache_trust
         self._tokenizer = tokenizer
         self._runtime = runtime
         self._contexts = Contexts(runtime, context_bytes)
@@ -107,13 +112,20 @@ class Infiller:
                 if reading.send((yield step)) or unread:
                     yield Draft((), (), (), "", False, None, 0, prefill)
                 step = next(reading, None)
-            run = Run(context, sampling, self._format, self._tokenizer.decode, prefill)
+            nearby = self._nearby(gap) if sampling.repeats else None
+            run = Run(context, sampling, self._format, self._tokenizer.decode, prefill, nearby)
             if sampling.mode == "diffusion":
                 yield from _diffuse(run, policy)
             elif sampling.mode == "verified":
                 yield from _verify(run, unread, self._tokenizer.encode(gap.prediction))
             else:
                 yield from _decode(run)
+
+    def _nearby(self, gap: Gap) -> Nearby | None:
+        if self._trust is None:
+            return None
+        texts = (*gap.elsewhere, gap.suffix, gap.prefix)
+        return Nearby(CacheLM(texts, self._tokenizer.encode), self._trust, gap.prefix)
 
     def context_ids(self, gap: Gap) -> list[int]:
         """What the model sees of a gap."""

@@ -1,12 +1,14 @@
 """One gap on its way: what is settled, what is guessed, what is predicted next. Makes no calls."""
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from mercury_model import unmask
-from mercury_model.choose import Choices, Chooser, moved
-from mercury_model.config import InfillFormat
+from mercury_model.cache_lm import LONGEST, CacheLM, Votes, mixed
+from mercury_model.choose import Chooser, moved
+from mercury_model.config import CacheTrust, InfillFormat
 from mercury_model.contexts import Context
 from mercury_model.guesses import Guesses, left_of, looked_up
 from mercury_model.middle import Draft, Middle, Rules
@@ -33,6 +35,21 @@ NOTHING = Predictions(
 """What was predicted for a block before its first step."""
 
 
+@dataclass(frozen=True, slots=True)
+class Nearby:
+    """What a cache language model has read, how far it is trusted, and what the gap follows."""
+
+    cache: CacheLM
+    trust: CacheTrust
+    before: str
+
+    def votes(self, written: str | None) -> Votes:
+        """What follows `written` elsewhere, too; nothing behind half a character, which is None."""
+        if written is None:
+            return Votes()
+        return self.cache.votes(self.before[-LONGEST:] + written)
+
+
 class Run:
     """One gap on its way: the middle, what is predicted next, and how many calls it took."""
 
@@ -43,12 +60,15 @@ class Run:
         format: InfillFormat,
         decode: Callable[[Sequence[int]], str],
         prefill: int,
+        nearby: Nearby | None = None,
     ) -> None:
         self.kv = context.kv
         self.sampling = sampling
         self._context = context
         self._next = context.next
         self._format = format
+        self._decode = decode
+        self._nearby = nearby
         self._prefill = prefill
         self._steps = 0
         self._guesses = 0
@@ -97,15 +117,15 @@ class Run:
         """
         start = len(self.middle)
         self._denoised = NOTHING
+        first = self._choose_next(self._known_next()) if self._format.shift else None
         self.middle.add_masks(self._block)
-        if self._format.shift:
-            choices = self._chooser.choose(self._known_next(), start)
-            self.middle.settle(start, int(choices.ids[0]), float(choices.confidence[0]))
+        if first:
+            self.middle.settle(start, *first)
         return start
 
     def add_next(self) -> None:
         """Add the token that the causal context predicts."""
-        self._add(self._chooser.choose(self._known_next(), len(self.middle)), 0)
+        self._add(*self._choose_next(self._known_next()))
 
     def commit(self, policy: unmask.Policy, predictions: Predictions, start: int) -> None:
         """Settle what `policy` chooses after a denoising step over the block at `start`."""
@@ -154,19 +174,19 @@ class Run:
             self._context.read(self._unread, _rows(predictions, 0, 1))
             self._unread = ()
         guesses = self.middle.ids(start + 1)[: self._guesses]
-        choices = self._chooser.choose(predictions, start + 1)
-        agreed = 0
-        while agreed < len(guesses) and choices.ids[agreed] == guesses[agreed]:
-            agreed += 1
-        self.kv.truncate(self.kv.length - len(guesses) + agreed)
         self.middle.cut(start + 1)
         self._guesses = 0
-        for row in range(agreed + 1):
-            self._add(choices, row)
+        for row in range(len(guesses) + 1):
+            token, confidence = self._choose_next(_rows(predictions, row, row + 1))
+            self._add(token, confidence)
+            if [token] != guesses[row : row + 1]:
+                break
+        self.kv.truncate(self.kv.length - len(guesses) + row)
         drafted = Guesses()
-        if agreed == len(guesses):
-            behind = slice(agreed + 1, None)
-            drafted = Guesses(choices.ids[behind].tolist(), choices.confidence[behind])
+        if row == len(guesses):
+            behind = _rows(predictions, row + 1, len(predictions.ids))
+            choices = self._chooser.choose(behind, len(self.middle))
+            drafted = Guesses(choices.ids.tolist(), choices.confidence)
         self.guess(drafted)
 
     def guess(self, drafted: Guesses) -> None:
@@ -195,10 +215,23 @@ class Run:
         assert self._next is not None, "the context is complete"
         return self._next
 
-    def _add(self, choices: Choices, row: int) -> None:
-        confidence = float(choices.confidence[row])
+    def _choose_next(self, predictions: Predictions) -> tuple[int, float]:
+        """The token behind the middle, given what the network expects there, and its chance."""
+        if self._nearby is not None:
+            votes = self._nearby.votes(self._written())
+            predictions = mixed(predictions, votes, self._nearby.trust, self._format.end_id)
+        choices = self._chooser.choose(predictions, len(self.middle))
+        return int(choices.ids[0]), float(choices.confidence[0])
+
+    def _written(self) -> str | None:
+        """The text of the middle, unless that ends within a character."""
+        ids = self.middle.ids(0)
+        text = self._decode(ids)
+        return text if not ids or text != self._decode(ids[:-1]) else None
+
+    def _add(self, token: int, confidence: float) -> None:
         self._chance = confidence * (self._chance if len(self.middle) else 1.0)
-        self.middle.add(int(choices.ids[row]), confidence)
+        self.middle.add(token, confidence)
 
     def extend(self, ids: Sequence[int]) -> Generator[Call, Predictions, None]:
         """Append settled ids to the causal context."""

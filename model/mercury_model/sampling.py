@@ -21,6 +21,8 @@ class Sampling:
     `mode`: "diffusion" settles a block of tokens over several steps; "autoregressive" one token a
     step, left to right; "verified" checks guesses, drafted by denoising or looked up in the
     context, each step those of the one before, and gives the autoregressive text.
+
+    `repeats`: in causal predictions the cache language model counts as far as the card says.
     """
 
     quality_speed_tradeoff: float = 0.5
@@ -32,3 +34,4 @@ class Sampling:
     mode: Mode = "diffusion"
     policy: unmask.Policy | None = None
     remask: unmask.Remask | None = None
+    repeats: bool = True

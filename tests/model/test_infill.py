@@ -8,7 +8,7 @@ from fakes import FORMAT, LetterTokenizer, Script, ScriptedKV, ScriptedRuntime, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mercury_model.config import InfillFormat
+from mercury_model.config import CacheTrust, InfillFormat
 from mercury_model.infill import Draft, Gap, Infiller, Mode, Sampling
 from mercury_model.run import DRAFT_CHANCE
 from mercury_model.runtime import KV, Predictions
@@ -18,6 +18,7 @@ GAP = Gap("a = (", ")\nb")
 LONG = Gap("abc " * 60, "fg\n" * 30)
 MODES: tuple[Mode, ...] = ("diffusion", "autoregressive", "verified")
 MARKS = {FORMAT.suffix_id, FORMAT.prefix_id, FORMAT.middle_id, FORMAT.mask_id}
+TRUST = CacheTrust(always=-2.0, length=1.0, unanimous=2.0, sure=-1.0)
 UNSHIFTED = replace(FORMAT, shift=False)
 
 samplings = st.builds(
@@ -186,6 +187,35 @@ def test_drafted_guesses_make_verified_decoding_take_fewer_calls() -> None:
     # One by one; or by turns one, and two guesses with one more.
     assert len(by_mode["autoregressive"].calls) == 11
     assert len(by_mode["verified"].calls) <= 6
+
+
+texts = st.text("abc(, .=\n", max_size=60)
+
+
+@given(scripts, samplings, texts, texts)
+def test_verified_text_is_the_autoregressive_text_with_repeats(
+    script: Script, sampling: Sampling, prefix: str, elsewhere: str
+) -> None:
+    last = []
+    for mode in ("autoregressive", "verified"):
+        runtime = ScriptedRuntime(script, slips=0.3)
+        trusting = Infiller(card(trust=TRUST), LetterTokenizer(), runtime)
+        gap = Gap(prefix, ")\nabc", elsewhere=(elsewhere,))
+        last.append(list(trusting.drafts(gap, replace(sampling, mode=mode)))[-1])
+    assert counted(last[0]) == counted(last[1])
+
+
+@pytest.mark.parametrize("mode", ["autoregressive", "verified"])
+def test_what_stands_elsewhere_outweighs_an_unsure_network(mode: Mode) -> None:
+    def text(sampling: Sampling, trust: CacheTrust | None = TRUST) -> str:
+        runtime = ScriptedRuntime(spell("bcd", confidence=0.5))
+        gap = Gap("a = (", ")", elsewhere=("a = (hg.", "b = (fff"))
+        *_, last = Infiller(card(trust=trust), LetterTokenizer(), runtime).drafts(gap, sampling)
+        return last.text
+
+    assert text(Sampling(mode=mode)).startswith("hg.")
+    assert text(Sampling(mode=mode, repeats=False)) == "bcd"
+    assert text(Sampling(mode=mode), None) == "bcd"
 
 
 def test_what_the_context_says_already_is_looked_up() -> None:

@@ -1,0 +1,112 @@
+"""A cache language model: what followed the same text elsewhere may follow it here.
+
+Code repeats itself, and most of all what stands nearby (Kuhn & De Mori 1990; for code Tu et al.
+2014, Hellendoorn & Devanbu 2017). A network sees a window; this sees every text it is given, by
+characters, so that a cursor may stand inside a word. Knows no network and no policy.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mercury_model.config import CacheTrust
+from mercury_model.runtime import Predictions
+
+LONGEST = 40
+"""How much of the text before a position is compared, in bytes of UTF-8."""
+SHORTEST = 3
+"""Less than this in common says nothing; and behind so many equal bytes a character begins."""
+CANDIDATES = 4_096
+"""How many places are compared at all: the last of them."""
+MATCHES = 24
+"""How many places count that have the most in common: the last of them."""
+FOLLOWING = 32
+"""How much of what follows is looked at to find its first token, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """How often each token followed the same `length` bytes elsewhere."""
+
+    length: int = 0
+    tokens: Mapping[int, int] = field(default_factory=dict)
+
+    def shares(self) -> dict[int, float]:
+        """The probability of each token."""
+        total = sum(self.tokens.values())
+        return {token: count / total for token, count in self.tokens.items()}
+
+
+class CacheLM:
+    """Counts what follows in `texts`, of which the last is nearest to the gap.
+
+    `encode` gives the ids of a text.
+    """
+
+    def __init__(self, texts: Sequence[str], encode: Callable[[str], Sequence[int]]) -> None:
+        self._text = b"\0".join(text.encode("utf-8", "replace") for text in texts)
+        self._bytes = np.frombuffer(self._text, np.uint8)
+        self._encode = encode
+
+    def votes(self, before: str) -> Votes:
+        """What follows the text that has most in common with the end of `before`."""
+        length, ends = self._longest(before[-LONGEST:].encode("utf-8", "replace")[-LONGEST:])
+        tokens: Counter[int] = Counter()
+        for end in ends[-MATCHES:].tolist():
+            following = self._text[end : end + FOLLOWING].partition(b"\0")[0]
+            tokens.update(self._encode(following.decode("utf-8", "ignore"))[:1])
+        return Votes(length, tokens)
+
+    def _longest(self, query: bytes) -> tuple[int, NDArray[np.int64]]:
+        """How much of the end of `query` occurs, and where the occurrences end, in order.
+
+        There are none if that is less than SHORTEST, or nothing follows.
+        """
+        text, ends = self._bytes, self._candidates(query)
+        for length in range(SHORTEST, len(query)):
+            held = ends[ends > length]
+            held = held[text[held - 1 - length] == query[-1 - length]]
+            if not len(held):
+                return length, ends
+            ends = held
+        return len(query), ends
+
+    def _candidates(self, query: bytes) -> NDArray[np.int64]:
+        """Where the last SHORTEST bytes of `query` end, if something follows."""
+        text, places = self._bytes, len(self._bytes) - SHORTEST
+        if places <= 0 or len(query) < SHORTEST:
+            return np.empty(0, np.int64)
+        found = text[SHORTEST:] != 0
+        for at, byte in enumerate(query[-SHORTEST:]):
+            found &= text[at : at + places] == byte
+        return np.flatnonzero(found)[-CANDIDATES:] + SHORTEST
+
+
+def mixed(network: Predictions, votes: Votes, trust: CacheTrust, end_id: int) -> Predictions:
+    """What `network` expects at one row [1, K] and what followed elsewhere, as one.
+
+    A weighted mean of both distributions. Where the text ends is the network's to say.
+    """
+    if not votes.tokens:
+        return network
+    known = dict(zip(network.ids[0].tolist(), network.probs[0].tolist(), strict=True))
+    weight = _weight(votes, max(known.values()), trust)
+    goes_on = 1 - known.get(end_id, 0.0)
+    chances = {token: p if token == end_id else (1 - weight) * p for token, p in known.items()}
+    for token, share in votes.shares().items():
+        chances[token] = chances.get(token, 0.0) + weight * goes_on * share
+    best = sorted(chances.items(), key=lambda item: -item[1])[: len(known)]
+    ids, probs = zip(*best, strict=True)
+    return Predictions(np.array([ids], np.int64), np.array([probs], np.float32), network.entropy)
+
+
+def _weight(votes: Votes, surest: float, trust: CacheTrust) -> float:
+    """What share of the mean is that of the votes."""
+    odds = trust.always + trust.length * math.log(votes.length) + trust.sure * surest
+    if len(votes.tokens) == 1:
+        odds += trust.unanimous
+    return 1 / (1 + math.exp(-odds))

@@ -1,0 +1,122 @@
+"""What followed elsewhere, and how it is weighed against what the network expects."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mercury_model.cache_lm import LONGEST, MATCHES, SHORTEST, CacheLM, Votes, mixed
+from mercury_model.config import CacheTrust
+from mercury_model.runtime import Predictions
+
+END = 0
+TRUST = CacheTrust(always=-4.0, length=1.0, unanimous=1.0, sure=-2.0)
+texts = st.text("ab(\N{EURO SIGN}\N{GRINNING FACE}\n", max_size=50)
+
+
+def votes(before: str, *texts: str) -> Votes:
+    """With a character as a token."""
+    return CacheLM(texts, lambda text: [ord(letter) for letter in text]).votes(before)
+
+
+def spelt(found: Votes) -> dict[str, int]:
+    return {chr(token): count for token, count in found.tokens.items()}
+
+
+def predictions(**chances: float) -> Predictions:
+    """Of letters; `end` is the end mark."""
+    best = sorted(chances.items(), key=lambda item: -item[1])
+    ids = [END if name == "end" else ord(name) for name, _ in best]
+    probs = np.array([[chance for _, chance in best]], np.float32)
+    return Predictions(np.array([ids]), probs, np.array([0.7], np.float32))
+
+
+def chance(found: Predictions, letter: str) -> float:
+    return dict(zip(found.ids[0].tolist(), found.probs[0].tolist(), strict=True))[ord(letter)]
+
+
+def test_what_followed_the_longest_repeat_counts() -> None:
+    found = votes("x = self.na", "self.name", "y = self.nb", "x = self.nap")
+    assert (found.length, spelt(found)) == (len("x = self.na"), {"p": 1})
+
+
+def test_each_place_that_has_as_much_in_common_has_a_vote() -> None:
+    assert spelt(votes("call(", "call(a) call(b)", "call(a)")) == {"a": 2, "b": 1}
+
+
+def test_texts_do_not_run_into_each_other() -> None:
+    assert votes("call(", "call(", "b").tokens == {}
+    assert votes("ab", "a", "bc").tokens == {}
+
+
+def test_the_nearest_places_are_the_last_ones() -> None:
+    far, near = "call(a) " * MATCHES, "call(b) " * MATCHES
+    assert spelt(votes("call(", far, near)) == {"b": MATCHES}
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "zzz", "(zz"])
+def test_little_in_common_says_nothing(before: str) -> None:
+    assert votes(before, "abcab").tokens == {}
+
+
+@pytest.mark.parametrize("written", [(), ("",), ("a",), ("abc",)])
+def test_there_may_be_hardly_any_text(written: tuple[str, ...]) -> None:
+    assert votes("abc", *written).tokens == {}
+
+
+def test_half_a_surrogate_pair_is_text_like_any_other() -> None:
+    assert votes("abc\ud800", "abc\ud800d").tokens
+
+
+@given(texts, st.lists(texts, max_size=3))
+def test_a_repeat_is_as_long_as_any_and_its_votes_are_what_follows(
+    before: str, written: list[str]
+) -> None:
+    found = votes(before, *written)
+    query = before.encode()[-LONGEST:]
+    encoded = [text.encode() for text in written]
+    for length in range(len(query), SHORTEST - 1, -1):
+        end = query[-length:]
+        ends = [
+            (text, at + length)
+            for text in encoded
+            for at in range(len(text) - length)
+            if text[at : at + length] == end
+        ]
+        if ends:
+            following = [text[at:].decode()[:1] for text, at in ends][-MATCHES:]
+            assert found.length == length
+            assert spelt(found) == {letter: following.count(letter) for letter in following}
+            return
+    assert found.tokens == {}
+
+
+def test_the_mean_is_a_distribution_that_leaves_the_end_to_the_network() -> None:
+    network = predictions(a=0.5, b=0.3, end=0.2)
+    both = mixed(network, Votes(20, {ord("c"): 3, ord("b"): 1}), TRUST, END)
+    weight = 1 / (1 + math.exp(-(-4 + math.log(20) - 2 * 0.5)))
+    assert chance(both, "a") == pytest.approx(0.5 * (1 - weight))
+    assert chance(both, "b") == pytest.approx(0.3 * (1 - weight) + 0.8 * weight / 4)
+    assert both.probs.tolist() == [sorted(both.probs[0].tolist(), reverse=True)]
+    assert both.ids.shape == network.ids.shape
+    assert both.entropy is network.entropy
+    ends = [dict(zip(p.ids[0].tolist(), p.probs[0].tolist(), strict=True)) for p in (network, both)]
+    assert ends[0][END] == ends[1][END]
+
+
+def test_votes_that_agree_and_a_network_that_does_not_know_give_more_weight() -> None:
+    def weight(found: Votes, surest: float) -> float:
+        network = predictions(a=surest, b=0.001, end=0.0)
+        return 1 - chance(mixed(network, found, TRUST, END), "a") / surest
+
+    alone = weight(Votes(9, {1: 4}), 0.4)
+    assert weight(Votes(9, {1: 3, 2: 1}), 0.4) < alone
+    assert weight(Votes(4, {1: 4}), 0.4) < alone
+    assert weight(Votes(9, {1: 4}), 0.8) < alone
+
+
+def test_without_votes_the_network_has_its_say() -> None:
+    network = predictions(a=0.5, end=0.2)
+    assert mixed(network, Votes(), TRUST, END) is network
