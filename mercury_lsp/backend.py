@@ -78,7 +78,8 @@ class Backend:
 
     def _gap(self, context: Context) -> Gap:
         others = tuple((snippet.path, snippet.text) for snippet in context.snippets)
-        return Gap(context.prefix, self._anchor.held(context.suffix), others)
+        suffix = self._anchor.held(context.suffix)
+        return Gap(context.prefix, suffix, others, elsewhere=context.elsewhere)
 
 
 class Drafts:

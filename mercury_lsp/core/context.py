@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from mercury_lsp.core.brackets import Scan, indentation, opened
 from mercury_lsp.core.lexis import lexis
-from mercury_lsp.core.similar import similar
+from mercury_lsp.core.similar import DOCUMENT_CHARS, DOCUMENTS, similar
 from mercury_lsp.core.types import Context, Gap, Request, Trigger
 
 SYNTAX_BEFORE = 10_000
@@ -48,11 +48,12 @@ def extract(request: Request, limits: Limits) -> Context:
     head, foot = _headers(document.language, text, low), _footers(text, high)
     before = _unix(head + text[low:offset] + pending)
     after = _unix(text[offset:high] + foot)
+    start, end = _start(text, offset, limits.prefix_chars), _end(text, offset, limits.suffix_chars)
     crlf = text.count("\r\n", low, high)
     return Context(
         language=document.language,
-        prefix=_unix(text[_start(text, offset, limits.prefix_chars) : offset] + pending),
-        suffix=_unix(text[offset : _end(text, offset, limits.suffix_chars)]),
+        prefix=_unix(text[start:offset] + pending),
+        suffix=_unix(text[offset:end]),
         gap=_gap(opened(document.language, before), after),
         indent=_indent(document.language, before, after),
         snippets=similar(document, offset, request.others, limits.snippet_chars),
@@ -60,6 +61,7 @@ def extract(request: Request, limits: Limits) -> Context:
         pending=_unix(pending),
         before=before,
         after=after,
+        elsewhere=tuple(map(_unix, _elsewhere(request, start, end))),
     )
 
 
@@ -79,6 +81,16 @@ def _offset(request: Request) -> int:
     text = request.document.text
     offset = min(max(request.offset, 0), len(text))
     return offset - 1 if offset and text[offset - 1 : offset + 1] == "\r\n" else offset
+
+
+def _elsewhere(request: Request, start: int, end: int) -> Iterator[str]:
+    """What else is open, the last used last; then this document outside of `start` and `end`."""
+    document, text = request.document, request.document.text
+    for other in reversed(request.others[:DOCUMENTS]):
+        if other.uri != document.uri:
+            yield other.text[:DOCUMENT_CHARS]
+    yield text[end : end + DOCUMENT_CHARS]
+    yield text[max(0, start - DOCUMENT_CHARS) : start]
 
 
 def _pending(request: Request) -> str | None:

@@ -81,7 +81,8 @@ class Context:
 
     Newlines are "\\n" here; `newline` is the document's own. `indent` is one level of its
     indentation. `before` and `after` are the wider text around the cursor, for the syntax alone;
-    empty, `prefix` and `suffix` are all there is.
+    empty, `prefix` and `suffix` are all there is. `elsewhere` is more text in which the same code
+    may stand, the nearest last: of other documents, then of this one.
     """
 
     language: str
@@ -94,6 +95,7 @@ class Context:
     pending: str = ""
     before: str = ""
     after: str = ""
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
