@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from os.path import commonprefix
 
 from mercury_model.train.data import Source
 from mercury_model.train.gaps import Kind, draw_hole
@@ -16,7 +17,10 @@ MAX_TOKENS_CHARS = 160
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A gap, its truth, and the code around it. `after` begins where the suffix begins."""
+    """A gap, its truth, and the code around it. `after` begins where the suffix begins.
+
+    `others` are the texts of other files that are taken to be open, the nearest last.
+    """
 
     language: str
     package: str
@@ -25,12 +29,15 @@ class Case:
     before: str
     truth: str
     after: str
+    others: tuple[str, ...] = ()
 
 
 def draw(
-    sources: Mapping[str, Sequence[Source]], counts: Mapping[str, int], seed: int
+    sources: Mapping[str, Sequence[Source]], counts: Mapping[str, int], seed: int, others: int = 0
 ) -> list[Case]:
     """Up to `counts[language]` cases for each language, each from a file of its own where enough.
+
+    With each come up to `others` files of its package in its language, the nearest by their paths.
 
     Packages take turns, so that a large one does not outweigh the others. Comments and gaps in
     prose are as rare as in training.
@@ -47,12 +54,21 @@ def draw(
         made, tries = 0, 0
         while names and made < count and tries < 4 * count:
             pool = pools[names[tries % len(names)]]
-            case = _case(pool[tries // len(names) % len(pool)], draw_from)
+            source = pool[tries // len(names) % len(pool)]
+            case = _case(source, draw_from)
             tries += 1
             if case:
-                cases.append(case)
+                cases.append(replace(case, others=_near(source, pool, others)))
                 made += 1
     return cases
+
+
+def _near(source: Source, pool: Sequence[Source], count: int) -> tuple[str, ...]:
+    def common(other: Source) -> tuple[int, str]:
+        return len(commonprefix([source.path, other.path])), other.path
+
+    others = sorted((other for other in pool if other.path != source.path), key=common)
+    return tuple(other.text for other in others[max(0, len(others) - count) :])
 
 
 def _case(source: Source, draw_from: random.Random) -> Case | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mercury_lsp.config import Config, surroundings
+from mercury_lsp.core.similar import DOCUMENTS
 from mercury_lsp.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
         typer.Option(
             help="autoregressive, verified, diffusion at a dial from 0 to 1, or with a policy:"
             " threshold:P, entropy:NATS, klass:P, top:COUNT, linear:STEPS, cosine:STEPS, each with"
-            " ,remask:P where weak tokens are to be masked again. May be repeated."
+            " ,remask:P where weak tokens are to be masked again; ,alone without what is repeated"
+            " elsewhere. May be repeated."
         ),
     ] = None,
     python: Annotated[int, typer.Option(min=0, help="How many gaps in Python.")] = 1_000,
@@ -41,6 +43,10 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
     limit: Annotated[
         int | None, typer.Option(min=1, help="Fill only so many, spread over all of them.")
     ] = None,
+    open_files: Annotated[
+        int,
+        typer.Option("--open", min=0, max=DOCUMENTS, help="How many other files are open, too."),
+    ] = 0,
     corpus: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Where `train data` put the held-out code.")
     ] = Path("runs/corpus"),
@@ -67,12 +73,12 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
     samplings = {
         name: sampling(name) for name in setting or ("autoregressive", "verified", "0", "0.5")
     }
-    cases = held_out(corpus, python, others, limit)
+    cases = held_out(corpus, python, others, limit, open_files)
     loaded = load(model, tuple(delta or ()), threads)
     filled = list(_watched(measure.fill(loaded, cases, samplings, time.perf_counter)))
     runs = {name: [outcomes[name] for outcomes in filled] for name in samplings}
     figures = {
-        "command": _command(model, delta or (), list(samplings), len(cases)),
+        "command": _command(model, delta or (), list(samplings), open_files, len(cases)),
         **_where(loaded),
         **report.document(cases, runs),
     }
@@ -91,7 +97,9 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
             plot.pareto(pareto_file, figures["settings"])
 
 
-def held_out(corpus: Path, python: int, others: int, limit: int | None) -> "list[Case]":
+def held_out(
+    corpus: Path, python: int, others: int, limit: int | None, open_files: int = 0
+) -> "list[Case]":
     """The cases, always the same for the same counts. Raises SettingsError without a corpus."""
     from mercury_lsp.evaluation.cases import draw
     from mercury_model.train.data import read
@@ -101,7 +109,7 @@ def held_out(corpus: Path, python: int, others: int, limit: int | None) -> "list
     if not (corpus / HELD_OUT).exists():
         raise SettingsError(f"There is no corpus in {corpus}.", "Run: mercury-lsp train data.")
     counts = {"python": python, **dict.fromkeys(OTHERS, others)}
-    cases = draw(by_language(read(corpus / HELD_OUT)), counts, SEED)
+    cases = draw(by_language(read(corpus / HELD_OUT)), counts, SEED, open_files)
     if not cases:
         raise SettingsError("There is nothing to fill.", "Ask for more with --python or --others.")
     if limit is None or limit >= len(cases):
@@ -136,9 +144,12 @@ def _watched(filled: "Iterator[dict[str, Outcome]]") -> "Iterator[dict[str, Outc
         yield outcomes
 
 
-def _command(model: str, deltas: Sequence[Path], settings: Sequence[str], count: int) -> str:
+def _command(
+    model: str, deltas: Sequence[Path], settings: Sequence[str], open_files: int, count: int
+) -> str:
     parts = [f"--model {model}", *(f"--delta {path}" for path in deltas)]
     parts += [f"--setting {name}" for name in settings]
+    parts += [f"--open {open_files}"] if open_files else []
     return f"mercury-lsp eval {' '.join(parts)}  # {count} gaps"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mercury_lsp.backend import Drafts, limits
+from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.evaluation import scores
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
 from mercury_lsp.evaluation.offers import DISTRACTIONS, Offer, offer
@@ -48,7 +49,8 @@ def fill(
     """
     infiller = Infiller(model.card, model.tokenizer, model.runtime)
     for case in cases:
-        gap = Gap(case.before, case.after)
+        others = tuple(text[:DOCUMENT_CHARS] for text in case.others)
+        gap = Gap(case.before, case.after, elsewhere=others)
         stop = ("\n",) if case.kind in SINGLE_LINE else ()
         outcomes = {}
         for name, sampling in samplings.items():

@@ -1,6 +1,7 @@
 """Settings of an evaluation, as the command line names them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from mercury_lsp.errors import SettingsError
 from mercury_model import noise, unmask
@@ -18,13 +19,19 @@ POLICIES: Mapping[str, Callable[[float], unmask.Policy]] = {
 lost, a least confidence of what does not change any more, tokens a step, or steps a block."""
 
 REMASK = ",remask:"
+ALONE = ",alone"
+"""Without what is repeated elsewhere: the network's own predictions."""
 
 
 def sampling(name: str) -> Sampling:
     """`autoregressive`, `verified`, a dial from 0 to 1, or a policy as `threshold:0.9`.
 
-    `top:2,remask:0.5` masks again what was committed with less confidence. Raises SettingsError.
+    `top:2,remask:0.5` masks again what was committed with less confidence; `verified,alone` leaves
+    the cache language model out. Raises SettingsError.
     """
+    whole = name.removesuffix(ALONE)
+    if whole != name:
+        return replace(sampling(whole), repeats=False)
     if name == "autoregressive":
         return Sampling(mode="autoregressive")
     if name == "verified":
@@ -43,6 +50,6 @@ def sampling(name: str) -> Sampling:
     known = ", ".join(f"{policy}:NUMBER" for policy in POLICIES)
     raise SettingsError(
         f"There is no setting {name}.",
-        f"Use autoregressive, verified, a number from 0 to 1, or {known}; {REMASK}CONFIDENCE may"
-        " follow.",
+        f"Use autoregressive, verified, a number from 0 to 1, or {known}; {REMASK}CONFIDENCE and"
+        f" {ALONE} may follow.",
     )
