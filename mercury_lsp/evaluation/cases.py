@@ -65,7 +65,8 @@ def draw(
 
 def _near(source: Source, pool: Sequence[Source], count: int) -> tuple[str, ...]:
     def common(other: Source) -> tuple[int, str]:
-        return len(commonprefix([source.path, other.path])), other.path
+        alike = commonprefix([source.path, other.path])  # noqa: RUF071  the same word counts, too
+        return len(alike), other.path
 
     others = sorted((other for other in pool if other.path != source.path), key=common)
     return tuple(other.text for other in others[max(0, len(others) - count) :])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mercury_model.config import CacheTrust
+from mercury_model.guesses import Guesses
 from mercury_model.runtime import Predictions
 
 LONGEST = 40
@@ -26,6 +27,11 @@ MATCHES = 24
 """How many places count that have the most in common: the last of them."""
 FOLLOWING = 32
 """How much of what follows is looked at to find its first token, in bytes."""
+TOKEN_BYTES = 8
+"""More than a token has on average in code, twice over."""
+AGREED = (-2.7, 1.33)
+"""The log odds that what followed once follows again, by the logarithm of the bytes in common:
+what mini with votes writes, on 200 gaps of training packages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +60,33 @@ class CacheLM:
 
     def votes(self, before: str) -> Votes:
         """What follows the text that has most in common with the end of `before`."""
-        length, ends = self._longest(before[-LONGEST:].encode("utf-8", "replace")[-LONGEST:])
+        length, ends = self._longest(before)
         tokens: Counter[int] = Counter()
         for end in ends[-MATCHES:].tolist():
-            following = self._text[end : end + FOLLOWING].partition(b"\0")[0]
-            tokens.update(self._encode(following.decode("utf-8", "ignore"))[:1])
+            tokens.update(self._following(end, FOLLOWING)[:1])
         return Votes(length, tokens)
 
-    def _longest(self, query: bytes) -> tuple[int, NDArray[np.int64]]:
-        """How much of the end of `query` occurs, and where the occurrences end, in order.
+    def guess(self, before: str, most: int) -> Guesses:
+        """Up to `most` tokens: what follows the text that has most in common, where it is nearest.
+
+        Guessing what is repeated is known as prompt lookup (Yang et al. 2023, arXiv:2304.04487).
+        """
+        length, ends = self._longest(before)
+        ids = self._following(int(ends[-1]), most * TOKEN_BYTES)[:most] if len(ends) else []
+        lengths = length + TOKEN_BYTES / 2 * np.arange(len(ids))
+        return Guesses(ids, 1 / (1 + np.exp(-(AGREED[0] + AGREED[1] * np.log(lengths)))))
+
+    def _following(self, end: int, size: int) -> list[int]:
+        """The ids of up to `size` bytes from `end` on, as far as their text goes."""
+        following = self._text[end : end + size].partition(b"\0")[0]
+        return list(self._encode(following.decode("utf-8", "ignore")))
+
+    def _longest(self, before: str) -> tuple[int, NDArray[np.int64]]:
+        """How much of the end of `before` occurs, in bytes, and where that ends, in order.
 
         There are none if that is less than SHORTEST, or nothing follows.
         """
+        query = before[-LONGEST:].encode("utf-8", "replace")[-LONGEST:]
         text, ends = self._bytes, self._candidates(query)
         for length in range(SHORTEST, len(query)):
             held = ends[ends > length]

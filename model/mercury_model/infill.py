@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mercury_model import unmask
 from mercury_model.cache_lm import CacheLM
-from mercury_model.config import ModelCard
+from mercury_model.config import CacheTrust, ModelCard
 from mercury_model.contexts import Contexts
 from mercury_model.middle import Draft
 from mercury_model.run import Nearby, Run
@@ -112,7 +112,7 @@ class Infiller:
                 if reading.send((yield step)) or unread:
                     yield Draft((), (), (), "", False, None, 0, prefill)
                 step = next(reading, None)
-            nearby = self._nearby(gap) if sampling.repeats else None
+            nearby = self._nearby(gap, self._trust if sampling.repeats else None)
             run = Run(context, sampling, self._format, self._tokenizer.decode, prefill, nearby)
             if sampling.mode == "diffusion":
                 yield from _diffuse(run, policy)
@@ -121,11 +121,9 @@ class Infiller:
             else:
                 yield from _decode(run)
 
-    def _nearby(self, gap: Gap) -> Nearby | None:
-        if self._trust is None:
-            return None
+    def _nearby(self, gap: Gap, trust: CacheTrust | None) -> Nearby:
         texts = (*gap.elsewhere, gap.suffix, gap.prefix)
-        return Nearby(CacheLM(texts, self._tokenizer.encode), self._trust, gap.prefix)
+        return Nearby(CacheLM(texts, self._tokenizer.encode), trust, gap.prefix)
 
     def context_ids(self, gap: Gap) -> list[int]:
         """What the model sees of a gap."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mercury_model import unmask
-from mercury_model.cache_lm import LONGEST, CacheLM, Votes, mixed
+from mercury_model.cache_lm import LONGEST, CacheLM, mixed
 from mercury_model.choose import Chooser, moved
 from mercury_model.config import CacheTrust, InfillFormat
 from mercury_model.contexts import Context
-from mercury_model.guesses import Guesses, left_of, looked_up
+from mercury_model.guesses import Guesses, left_of
 from mercury_model.middle import Draft, Middle, Rules
 from mercury_model.runtime import CHUNK_TOKENS, Call, Predictions
 from mercury_model.sampling import Sampling
@@ -40,14 +40,8 @@ class Nearby:
     """What a cache language model has read, how far it is trusted, and what the gap follows."""
 
     cache: CacheLM
-    trust: CacheTrust
+    trust: CacheTrust | None
     before: str
-
-    def votes(self, written: str | None) -> Votes:
-        """What follows `written` elsewhere, too; nothing behind half a character, which is None."""
-        if written is None:
-            return Votes()
-        return self.cache.votes(self.before[-LONGEST:] + written)
 
 
 class Run:
@@ -60,7 +54,7 @@ class Run:
         format: InfillFormat,
         decode: Callable[[Sequence[int]], str],
         prefill: int,
-        nearby: Nearby | None = None,
+        nearby: Nearby,
     ) -> None:
         self.kv = context.kv
         self.sampling = sampling
@@ -196,9 +190,9 @@ class Run:
         completes the context.
         """
         most = max(0, min(self._block - 1, self.middle.remaining, self._room()))
-        middle, before = self.middle.ids(0), [*self._context.ids, *self._unread]
-        found = looked_up([*before[:-1], *middle], most)  # without the mark of the middle
-        predicted = left_of(self._predicted, middle, most)
+        before = self._before()
+        found = Guesses() if before is None else self._nearby.cache.guess(before, most)
+        predicted = left_of(self._predicted, self.middle.ids(0), most)
         chosen = max(drafted, found, predicted, key=Guesses.expected)
         chosen = chosen.first(most).likely(GUESS_CHANCE)
         for token, chance in zip(chosen.ids, chosen.chances, strict=True):
@@ -217,17 +211,20 @@ class Run:
 
     def _choose_next(self, predictions: Predictions) -> tuple[int, float]:
         """The token behind the middle, given what the network expects there, and its chance."""
-        if self._nearby is not None:
-            votes = self._nearby.votes(self._written())
-            predictions = mixed(predictions, votes, self._nearby.trust, self._format.end_id)
+        trust, before = self._nearby.trust, self._before()
+        if trust and before is not None:
+            votes = self._nearby.cache.votes(before)
+            predictions = mixed(predictions, votes, trust, self._format.end_id)
         choices = self._chooser.choose(predictions, len(self.middle))
         return int(choices.ids[0]), float(choices.confidence[0])
 
-    def _written(self) -> str | None:
-        """The text of the middle, unless that ends within a character."""
+    def _before(self) -> str | None:
+        """The end of the text up to the end of the middle; None if that is within a character."""
         ids = self.middle.ids(0)
         text = self._decode(ids)
-        return text if not ids or text != self._decode(ids[:-1]) else None
+        if ids and text == self._decode(ids[:-1]):
+            return None
+        return self._nearby.before[-LONGEST:] + text
 
     def _add(self, token: int, confidence: float) -> None:
         self._chance = confidence * (self._chance if len(self.middle) else 1.0)

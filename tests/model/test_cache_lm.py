@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mercury_model.cache_lm import LONGEST, MATCHES, SHORTEST, CacheLM, Votes, mixed
 from mercury_model.config import CacheTrust
+from mercury_model.guesses import Guesses
 from mercury_model.runtime import Predictions
 
 END = 0
@@ -91,6 +92,29 @@ def test_a_repeat_is_as_long_as_any_and_its_votes_are_what_follows(
             assert spelt(found) == {letter: following.count(letter) for letter in following}
             return
     assert found.tokens == {}
+
+
+def guessed(before: str, *texts: str, most: int = 5) -> Guesses:
+    return CacheLM(texts, lambda text: [ord(letter) for letter in text]).guess(before, most)
+
+
+def test_what_followed_the_latest_of_the_longest_repeats_is_guessed() -> None:
+    found = guessed("x = self.na", "self.nothing", "x = self.name", "x = self.nap")
+    assert "".join(map(chr, found.ids)) == "p"
+    assert "".join(map(chr, guessed("x = ", "x = 1 + 23456").ids)) == "1 + 2"
+
+
+def test_a_guess_is_likelier_the_more_is_repeated() -> None:
+    chances = guessed("value = ", "value = 12345").chances
+    assert list(chances) == sorted(chances)
+    assert guessed("a_longer_value = ", "a_longer_value = 1").chances[0] > chances[0]
+    assert 0 < chances[0] < chances[-1] < 1
+
+
+@pytest.mark.parametrize("most", [0, 3])
+def test_nothing_is_guessed_when_nothing_comes_again(most: int) -> None:
+    found = guessed("abc", "abc", "xyz", most=most)
+    assert (found.ids, len(found.chances)) == ([], 0)
 
 
 def test_the_mean_is_a_distribution_that_leaves_the_end_to_the_network() -> None:
