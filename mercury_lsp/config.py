@@ -68,6 +68,9 @@ class Config:
         1_000,
     )
     alternatives: int = _setting(3, "How many completions an invoked request returns.", 1, 8)
+    neighbours: bool = _setting(
+        True, "Read files beside an open one, too: what is repeated there is likely here."
+    )
     disabled_languages: tuple[str, ...] = _setting(
         (), "LSP language ids in which nothing is offered."
     )

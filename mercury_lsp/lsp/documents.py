@@ -47,6 +47,7 @@ class Documents:
         self.encoding: lsp.PositionEncodingKind | str = lsp.PositionEncodingKind.Utf16
         self._open: OrderedDict[str, Open] = OrderedDict()
         self._cells: dict[str, list[str]] = {}
+        self._beside: dict[str, tuple[Document, ...]] = {}
 
     def get(self, uri: str) -> Open | None:
         """The document, if it is open."""
@@ -85,6 +86,12 @@ class Documents:
     def close(self, uri: str) -> None:
         """didClose."""
         self._open.pop(uri, None)
+        self._beside.pop(uri, None)
+
+    def put_beside(self, uri: str, files: tuple[Document, ...]) -> None:
+        """Files that requests in a document are told of, too, behind what is open."""
+        if uri in self._open:
+            self._beside[uri] = files
 
     def open_notebook(self, params: lsp.DidOpenNotebookDocumentParams) -> None:
         """Open a notebook with all its cells."""
@@ -129,13 +136,10 @@ class Documents:
         before = self._before(current)
         document = Document(uri, current.language, before + current.text.source)
         mine = set(self._cells.get(current.notebook or "", ())) | {uri}
-        others = [o for key, o in reversed(self._open.items()) if key not in mine][:OTHERS]
-        return Snapshot(
-            current,
-            document,
-            len(before),
-            tuple(Document(o.uri, o.language, o.text.source) for o in others),
-        )
+        opened = (o for key, o in reversed(self._open.items()) if key not in mine)
+        others = [Document(o.uri, o.language, o.text.source) for o in opened]
+        others += [file for file in self._beside.get(uri, ()) if file.uri not in self._open]
+        return Snapshot(current, document, len(before), tuple(others[:OTHERS]))
 
     def _before(self, cell: Open) -> str:
         """The cells of the same language that stand before this one in its notebook."""

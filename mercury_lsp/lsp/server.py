@@ -1,5 +1,6 @@
 """The language server: handlers that convert, await and convert back."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from lsprotocol import types as lsp
 
 from mercury_lsp.config import Config
+from mercury_lsp.core.types import Document
 from mercury_lsp.lsp import statistics
 from mercury_lsp.lsp.documents import Documents
 from mercury_lsp.lsp.parent import watch
@@ -16,6 +18,7 @@ from mercury_lsp.lsp.session import Session
 from mercury_lsp.lsp.settings import Settings
 from mercury_lsp.lsp.weights import Shelf, Weights
 from mercury_lsp.lsp.worker import Worker
+from mercury_lsp.neighbours import beside
 
 
 class Mercury:
@@ -87,8 +90,13 @@ def _add_documents(mercury: Mercury) -> None:
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_OPEN)
     def did_open(params: lsp.DidOpenTextDocumentParams) -> None:
-        documents.open(params.text_document)
-        requests.read_ahead(params.text_document.uri)
+        item = params.text_document
+        documents.open(item)
+        requests.read_ahead(item.uri)
+        if mercury.session.config.neighbours:
+            opened = Document(item.uri, item.language_id, "")
+            reading = asyncio.get_running_loop().run_in_executor(None, beside, opened)
+            reading.add_done_callback(lambda done: documents.put_beside(item.uri, done.result()))
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
     def did_change(params: lsp.DidChangeTextDocumentParams) -> None:

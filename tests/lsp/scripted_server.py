@@ -6,7 +6,8 @@ weights; pulling creates it. While the file `altered` exists, loading fails as i
 weights; `broken` makes it fail as nobody expects. `hurry` is how much too fast the clock runs.
 `calls` is a file that grows by the first letter of each call to the model, `gate` a named pipe
 from which each call takes a byte before it begins, until it is closed. `prints` is printed to
-standard output, where it does not belong.
+standard output, where it does not belong. `unsure` makes the model trust what is repeated elsewhere
+more than itself.
 """
 
 import json
@@ -25,6 +26,7 @@ from mercury_lsp.config import Config
 from mercury_lsp.lsp.server import make_server
 from mercury_lsp.lsp.transport import over_stdio
 from mercury_lsp.lsp.weights import Shelf
+from mercury_model.config import CacheTrust
 from mercury_model.errors import WeightsAltered, WeightsMissing
 from mercury_model.models import LoadedModel
 from mercury_model.sources import Progress
@@ -71,11 +73,13 @@ def shelf(scenario: dict[str, Any]) -> Shelf:
         text, end = scenario.get("writes", "abc"), not scenario.get("endless")
         infill = FORMAT if end else replace(FORMAT, middle_tokens=1_000_000)
         kind = Failing if scenario.get("fails") else ScriptedRuntime
-        runtime = kind(spell(text, end), infill)
+        unsure = scenario.get("unsure", False)
+        runtime = kind(spell(text, end, 0.5 if unsure else 0.95), infill)
+        trust = CacheTrust(10, 0, 0, 0) if unsure else None
         if "calls" in scenario:
             runtime.calls = Turnstile(scenario["calls"], scenario.get("gate"))
         os.write(1, scenario.get("prints", "").encode())
-        return LoadedModel(card(infill), LetterTokenizer(), runtime)  # type: ignore[arg-type]
+        return LoadedModel(card(infill, trust), LetterTokenizer(), runtime)  # type: ignore[arg-type]
 
     def pull(name: str, progress: Progress) -> None:
         assert weights is not None

@@ -39,6 +39,22 @@ def test_an_edit_behind_a_form_feed_lands_where_the_editor_put_it() -> None:
     assert source(documents, "a") == "a\x0cb\ncXd"
 
 
+def test_files_beside_a_document_follow_what_is_open_and_go_with_it() -> None:
+    documents, on_disk = Documents(), tuple(Document(uri, "python", "disk") for uri in "bz")
+    documents.open(item("a", "a"))
+    documents.open(item("b", "b"))
+    documents.put_beside("a", on_disk)
+    documents.put_beside("never opened", on_disk)
+    snapshot = documents.snapshot("a")
+    assert snapshot is not None
+    assert [(other.uri, other.text) for other in snapshot.others] == [("b", "b"), ("z", "disk")]
+    documents.close("a")
+    documents.open(item("a", "a"))
+    snapshot = documents.snapshot("a")
+    assert snapshot is not None
+    assert [other.uri for other in snapshot.others] == ["b"]
+
+
 def test_a_change_of_a_document_that_is_not_open_is_ignored() -> None:
     documents = Documents()
     documents.change(version("a", 2), [insert(0, 0, "x")])
