@@ -11,6 +11,7 @@ from mercury_lsp.config import Config
 from mercury_lsp.core.types import Document
 from mercury_lsp.lsp import statistics
 from mercury_lsp.lsp.documents import Documents
+from mercury_lsp.lsp.neighbours import beside
 from mercury_lsp.lsp.parent import watch
 from mercury_lsp.lsp.protocol import Server
 from mercury_lsp.lsp.requests import Items, Requests
@@ -18,7 +19,6 @@ from mercury_lsp.lsp.session import Session
 from mercury_lsp.lsp.settings import Settings
 from mercury_lsp.lsp.weights import Shelf, Weights
 from mercury_lsp.lsp.worker import Worker
-from mercury_lsp.neighbours import beside
 
 
 class Mercury:

@@ -1,6 +1,6 @@
 """Files that lie beside an open document: what is repeated there is likely here, too.
 
-Read from this machine's disk and kept in memory only. Bounded work; knows no protocol.
+Read from this machine's disk and kept in memory only. Bounded work.
 """
 
 import os
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+
+from pygls import uris
 
 from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.core.types import Document
@@ -39,14 +39,8 @@ def beside(document: Document) -> tuple[Document, ...]:
 
 
 def _path(uri: str) -> Path | None:
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        return None
-    if parts.scheme != "file" or parts.netloc:
-        return None
-    path = Path(url2pathname(parts.path))
-    return path if path.is_absolute() else None
+    local = uris.to_fs_path(uri) if uri.startswith("file:///") else None
+    return Path(local) if local else None
 
 
 def _files(path: Path) -> Iterator[tuple[float, Path]]:

@@ -7,7 +7,7 @@ import pytest
 
 from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.core.types import Document
-from mercury_lsp.neighbours import ENTRIES, FILE_BYTES, FILES, beside
+from mercury_lsp.lsp.neighbours import ENTRIES, FILE_BYTES, FILES, beside
 
 
 def texts(path: Path) -> list[str]:
