@@ -175,10 +175,12 @@ def _ask(
     from mercury_lsp.core.budget import Budget
     from mercury_lsp.core.cache import CompletionCache
     from mercury_lsp.core.types import Document, Request, Trigger
+    from mercury_lsp.lsp.neighbours import beside
 
     document = Document(place.uri, place.language, place.text)
+    others = beside(document) if config.neighbours else ()
     return engine.complete(
-        Request(document, place.offset, Trigger.INVOKED),
+        Request(document, place.offset, Trigger.INVOKED, others=others),
         Backend(loaded, config, watch).infill,
         CompletionCache(0),
         Budget(clock() + _DEADLINE_NS, clock),
