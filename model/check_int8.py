@@ -23,10 +23,10 @@ from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
 from mercury_lsp.evaluation.command import held_out
 from mercury_model import models
 from mercury_model.config import InfillFormat
-from mercury_model.runtime import CHUNK_TOKENS, Predictions, Runtime
+from mercury_model.runtime import Predictions, Runtime
 from mercury_model.runtime.arithmetic import Precision
 from mercury_model.tokenizer import Tokenizer
-from on_mini import CARD, INT8, on_onnx, options, origin, read, weights
+from on_mini import CARD, INT8, on_onnx, options, origin, predicted, weights
 
 SURE = 0.5
 
@@ -134,19 +134,6 @@ def compared(
         off=round(float(off.max()), 5),
         exact_int8=exact(rounded),
         exact_fp32=exact(whole),
-    )
-
-
-def predicted(runtime: Runtime, context: Sequence[int], truth: Sequence[int]) -> Predictions:
-    """What follows the context, and each token of the truth."""
-    kv, parts = read(runtime, context[:-1]), []
-    rest = [context[-1], *truth]
-    for start in range(0, len(rest), CHUNK_TOKENS):
-        parts.append(runtime.verify(kv, rest[start : start + CHUNK_TOKENS]))
-    return Predictions(
-        np.concatenate([part.ids for part in parts]),
-        np.concatenate([part.probs for part in parts]),
-        np.concatenate([part.entropy for part in parts]),
     )
 
 

@@ -7,11 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mercury_lsp import machine
 from mercury_lsp.config import surroundings
 from mercury_model import models
 from mercury_model.checkpoint import Tensors
-from mercury_model.runtime import CHUNK_TOKENS, KV, Runtime, graph, select
+from mercury_model.runtime import CHUNK_TOKENS, KV, Predictions, Runtime, graph, select
 from mercury_model.runtime.arithmetic import Precision
 from mercury_model.runtime.onnx import SPIN_US, OnnxRuntime, session_options
 from mercury_model.tokenizer import Tokenizer
@@ -74,6 +76,19 @@ def read(runtime: Runtime, ids: Sequence[int]) -> KV:
     for start in range(0, len(ids), CHUNK_TOKENS):
         runtime.extend(kv, ids[start : start + CHUNK_TOKENS])
     return kv
+
+
+def predicted(runtime: Runtime, context: Sequence[int], truth: Sequence[int]) -> Predictions:
+    """What follows the context, and each token of the truth."""
+    kv, parts = read(runtime, context[:-1]), []
+    rest = [context[-1], *truth]
+    for start in range(0, len(rest), CHUNK_TOKENS):
+        parts.append(runtime.verify(kv, rest[start : start + CHUNK_TOKENS]))
+    return Predictions(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.probs for part in parts]),
+        np.concatenate([part.entropy for part in parts]),
+    )
 
 
 def measured(call: Callable[[], object], runs: int) -> list[float]:
