@@ -128,8 +128,8 @@ class Documents:
             self.close(uri)
         return closed
 
-    def snapshot(self, uri: str) -> Snapshot | None:
-        """What a request at `uri` sees now; None if it is not open."""
+    def snapshot(self, uri: str, *, beside: bool = True) -> Snapshot | None:
+        """What a request at `uri` sees now, with files `beside` it or not; None if not open."""
         current = self._open.get(uri)
         if current is None:
             return None
@@ -138,7 +138,8 @@ class Documents:
         mine = set(self._cells.get(current.notebook or "", ())) | {uri}
         opened = (o for key, o in reversed(self._open.items()) if key not in mine)
         others = [Document(o.uri, o.language, o.text.source) for o in opened]
-        others += [file for file in self._beside.get(uri, ()) if file.uri not in self._open]
+        if beside:
+            others += [file for file in self._beside.get(uri, ()) if file.uri not in self._open]
         return Snapshot(current, document, len(before), tuple(others[:OTHERS]))
 
     def _before(self, cell: Open) -> str:

@@ -104,7 +104,7 @@ class Requests:
     async def _answer(
         self, params: lsp.InlineCompletionParams, timing: Timing
     ) -> tuple[str, Items | None]:
-        snapshot = self._documents.snapshot(params.text_document.uri)
+        snapshot = self._snapshot(params.text_document.uri)
         if not self._ready():
             return "not_ready", []
         if snapshot is None or not self._offers(snapshot, invoked=_is_invoked(params)):
@@ -127,6 +127,9 @@ class Requests:
         items = convert.to_items(found, request, snapshot)
         return ("shown" if items else "nothing"), items
 
+    def _snapshot(self, uri: str) -> Snapshot | None:
+        return self._documents.snapshot(uri, beside=self._session.config.neighbours)
+
     def _later(self, uri: str, seconds: float, do: Callable[..., None], *what: Any) -> None:
         """`do` it when nothing happened to a document for so long."""
         self._hush(uri)
@@ -138,7 +141,7 @@ class Requests:
 
     def _read(self, uri: str, position: lsp.Position | None) -> None:
         self._soon.pop(uri, None)
-        snapshot = self._documents.snapshot(uri)
+        snapshot = self._snapshot(uri)
         if snapshot is None or not self._ready() or not self._offers(snapshot, invoked=False):
             return
         text = snapshot.open.text

@@ -96,7 +96,15 @@ def _add_documents(mercury: Mercury) -> None:
         if mercury.session.config.neighbours:
             opened = Document(item.uri, item.language_id, "")
             reading = asyncio.get_running_loop().run_in_executor(None, beside, opened)
-            reading.add_done_callback(lambda done: documents.put_beside(item.uri, done.result()))
+            reading.add_done_callback(lambda done: read(item.uri, done))
+
+    def read(uri: str, done: asyncio.Future[tuple[Document, ...]]) -> None:
+        if done.cancelled():
+            return
+        if error := done.exception():
+            server.report(error)
+        else:
+            documents.put_beside(uri, done.result())
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
     def did_change(params: lsp.DidChangeTextDocumentParams) -> None:

@@ -48,6 +48,9 @@ def test_files_beside_a_document_follow_what_is_open_and_go_with_it() -> None:
     snapshot = documents.snapshot("a")
     assert snapshot is not None
     assert [(other.uri, other.text) for other in snapshot.others] == [("b", "b"), ("z", "disk")]
+    without = documents.snapshot("a", beside=False)
+    assert without is not None
+    assert [other.uri for other in without.others] == ["b"]
     documents.close("a")
     documents.open(item("a", "a"))
     snapshot = documents.snapshot("a")
