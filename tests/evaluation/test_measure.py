@@ -103,6 +103,18 @@ def sources(package: str, files: int) -> list[Source]:
     return [Source("python", package, "MIT", f"{i}.py", text) for i in range(files)]
 
 
+def test_with_a_case_come_the_files_nearest_to_its_own() -> None:
+    text = sources("p", 1)[0].text
+    paths = ("far.py", "near/a.py", "near/b.py", "near/by/c.py")
+    pool = [Source("python", "p", "MIT", path, f"# {path}\n{text}") for path in paths]
+    for found in draw({"python": pool}, {"python": 12}, seed=1, others=2):
+        assert len(found.others) == 2
+        assert not any(found.path in other.partition("\n")[0] for other in found.others)
+        if found.path != "far.py":
+            assert all(other.startswith("# near/") for other in found.others)
+    assert all(not found.others for found in draw({"python": pool}, {"python": 12}, seed=1))
+
+
 def test_packages_take_turns_and_the_same_seed_draws_the_same_cases() -> None:
     pool = {"python": [*sources("large", 30), *sources("small", 2)]}
     cases = draw(pool, {"python": 20, "go": 5}, seed=1)
