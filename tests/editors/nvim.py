@@ -136,8 +136,9 @@ class Neovim:
         return path.read_text(encoding="utf-8")
 
     async def close(self) -> None:
-        """End it as a terminal that is closed does."""
+        """Leave it, and end it as a terminal that is closed does."""
         assert self._process.stdin is not None
+        self._process.stdin.write(msgpack.packb([2, "nvim_command", ["qall!"]]))
         self._process.stdin.close()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
