@@ -25,21 +25,25 @@ COMPLETION = "textDocument/inlineCompletion"
 INIT = """
 vim.opt.runtimepath:append(%(plugin)s)
 vim.api.nvim_set_hl(0, "MercuryGhost", { fg = "#7f8a9c", italic = true })
+-- A closed terminal hears nothing more; an error about that would wait for a key that nobody presses.
+local function tell(...)
+  pcall(vim.rpcnotify, 1, ...)
+end
 vim.api.nvim_create_autocmd("LspRequest", {
   callback = function(event)
     local request = event.data.request
-    vim.rpcnotify(1, "request", event.data.request_id, request.method, request.type)
+    tell("request", event.data.request_id, request.method, request.type)
   end,
 })
 vim.api.nvim_create_autocmd("LspAttach", {
   callback = function()
-    vim.rpcnotify(1, "attached")
+    tell("attached")
   end,
 })
 vim.api.nvim_create_autocmd("User", {
   pattern = "MercuryStatus",
   callback = function()
-    vim.rpcnotify(1, "status", require("mercury.client").state)
+    tell("status", require("mercury.client").state)
   end,
 })
 %(extra)s
@@ -136,9 +140,8 @@ class Neovim:
         return path.read_text(encoding="utf-8")
 
     async def close(self) -> None:
-        """Leave it, and end it as a terminal that is closed does."""
+        """End it as a terminal that is closed does."""
         assert self._process.stdin is not None
-        self._process.stdin.write(msgpack.packb([2, "nvim_command", ["qall!"]]))
         self._process.stdin.close()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
