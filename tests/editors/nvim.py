@@ -25,7 +25,7 @@ COMPLETION = "textDocument/inlineCompletion"
 INIT = """
 vim.opt.runtimepath:append(%(plugin)s)
 vim.api.nvim_set_hl(0, "MercuryGhost", { fg = "#7f8a9c", italic = true })
--- A closed terminal hears nothing more; an error about that would wait for a key that nobody presses.
+-- A closed terminal hears nothing more; an error about that would wait for a key, for ever.
 local function tell(...)
   pcall(vim.rpcnotify, 1, ...)
 end
