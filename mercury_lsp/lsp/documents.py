@@ -7,6 +7,7 @@ split the whole document at every key.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from lsprotocol import types as lsp
 
@@ -137,7 +138,7 @@ class Documents:
         document = Document(uri, current.language, before + current.text.source)
         mine = set(self._cells.get(current.notebook or "", ())) | {uri}
         opened = (o for key, o in reversed(self._open.items()) if key not in mine)
-        others = [Document(o.uri, o.language, o.text.source) for o in opened]
+        others = [Document(o.uri, o.language, o.text.source) for o in islice(opened, OTHERS)]
         if beside:
             others += [file for file in self._beside.get(uri, ()) if file.uri not in self._open]
         return Snapshot(current, document, len(before), tuple(others[:OTHERS]))
