@@ -12,7 +12,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ import torch
 from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case, draw
 from mercury_lsp.evaluation.command import OTHERS, load
-from mercury_model.cache_lm import LONGEST, CacheLM, mixed
+from mercury_model.cache_lm import LONGEST, CacheLM, mixed, terms, trusted
 from mercury_model.config import CacheTrust
 from mercury_model.models import LoadedModel
 from mercury_model.runtime import Predictions
@@ -97,7 +97,7 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
             share = ends if token == end_id else (1 - ends) * votes.shares().get(token, 0.0)
             best = int(mixed(row, votes, model.card.cache_trust, end_id).ids[0, 0])
             yield Row(
-                (1.0, math.log(votes.length), float(len(votes.tokens) == 1), max(known.values())),
+                terms(votes, max(known.values())),
                 known.get(token, UNKNOWN),
                 share,
                 best == max(votes.tokens, key=lambda voted: votes.tokens[voted]),
@@ -106,12 +106,12 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
 
 def fitted(rows: Sequence[Row]) -> CacheTrust:
     """What makes the truth likeliest."""
-    terms = torch.tensor([row.terms for row in rows])
+    known = torch.tensor([row.terms for row in rows])
     network = torch.tensor([row.network for row in rows])
     votes = torch.tensor([row.votes for row in rows])
 
     def loss(factors: torch.Tensor) -> torch.Tensor:
-        weight = torch.sigmoid(terms @ factors)
+        weight = torch.sigmoid(known @ factors)
         return -torch.log((1 - weight) * network + weight * votes + UNKNOWN / 10).mean()
 
     return CacheTrust(*least(loss, 4))
@@ -119,10 +119,10 @@ def fitted(rows: Sequence[Row]) -> CacheTrust:
 
 def agreed(rows: Sequence[Row]) -> list[float]:
     """The log odds that votes come true: a constant, and a factor of the logarithm of length."""
-    terms = torch.tensor([row.terms[:2] for row in rows])
+    known = torch.tensor([row.terms[:2] for row in rows])
     true = torch.tensor([float(row.agreed) for row in rows])
     return least(
-        lambda factors: torch.nn.functional.binary_cross_entropy_with_logits(terms @ factors, true),
+        lambda factors: torch.nn.functional.binary_cross_entropy_with_logits(known @ factors, true),
         2,
     )
 
@@ -146,8 +146,7 @@ def nats(rows: Sequence[Row], trust: CacheTrust) -> float:
     """The mean negative log likelihood of a row."""
     total = 0.0
     for row in rows:
-        odds = sum(a * b for a, b in zip(astuple(trust), row.terms, strict=True))
-        weight = 0.0 if odds == -math.inf else 1 / (1 + math.exp(-odds))
+        weight = trusted(row.terms, trust)
         total -= math.log((1 - weight) * row.network + weight * row.votes + UNKNOWN / 10)
     return total / max(1, len(rows))
 

@@ -8,7 +8,7 @@ characters, so that a cursor may stand inside a word. Knows no network and no po
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +115,7 @@ def mixed(network: Predictions, votes: Votes, trust: CacheTrust, end_id: int) ->
     if not votes.tokens:
         return network
     known = dict(zip(network.ids[0].tolist(), network.probs[0].tolist(), strict=True))
-    weight = _weight(votes, max(known.values()), trust)
+    weight = trusted(terms(votes, max(known.values())), trust)
     goes_on = 1 - known.get(end_id, 0.0)
     chances = {token: p if token == end_id else (1 - weight) * p for token, p in known.items()}
     for token, share in votes.shares().items():
@@ -125,9 +125,12 @@ def mixed(network: Predictions, votes: Votes, trust: CacheTrust, end_id: int) ->
     return Predictions(np.array([ids], np.int64), np.array([probs], np.float32), network.entropy)
 
 
-def _weight(votes: Votes, surest: float, trust: CacheTrust) -> float:
-    """What share of the mean is that of the votes."""
-    odds = trust.always + trust.length * math.log(votes.length) + trust.sure * surest
-    if len(votes.tokens) == 1:
-        odds += trust.unanimous
+def terms(votes: Votes, surest: float) -> tuple[float, float, float, float]:
+    """What each number of a CacheTrust is multiplied by, `surest` being the network's highest."""
+    return 1.0, math.log(votes.length), float(len(votes.tokens) == 1), surest
+
+
+def trusted(terms: Sequence[float], trust: CacheTrust) -> float:
+    """What share of the mean is that of votes with these terms."""
+    odds = sum(number * term for number, term in zip(astuple(trust), terms, strict=True))
     return 1 / (1 + math.exp(-odds))
