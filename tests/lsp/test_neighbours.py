@@ -1,9 +1,12 @@
-"""Which files beside a document are read."""
+"""Which files beside a document are read, and what comes of it."""
 
+import asyncio
+import json
 import os
 from pathlib import Path
 
 import pytest
+from lsp.wire import SCRIPTED, WATCHDOG_SECONDS, serving
 
 from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.core.types import Document
@@ -65,3 +68,18 @@ def test_a_crowded_folder_is_not_read_to_its_end(tmp_path: Path) -> None:
 )
 def test_a_document_that_is_no_file_here_has_nothing_beside_it(uri: str) -> None:
     assert beside(Document(uri, "python", "")) == ()
+
+
+@pytest.mark.parametrize(("neighbours", "expected"), [(True, "ggg"), (False, "abc")])
+async def test_files_beside_an_open_one_are_read_if_they_may_be(
+    tmp_path: Path, neighbours: bool, expected: str
+) -> None:
+    (tmp_path / "other.py").write_text("hhh = ggg\n", "utf-8")
+    here = (tmp_path / "here.py").as_uri()
+    async with serving([*SCRIPTED, json.dumps({"writes": "abc", "unsure": True})]) as wire:
+        await wire.initialize(initializationOptions={"neighbours": neighbours})
+        await wire.hear("mercury/status", state="ready")
+        wire.open("hhh = \n", here)
+        async with asyncio.timeout(WATCHDOG_SECONDS):
+            while (await wire.complete(0, 6, uri=here))["result"][0]["insertText"] != expected:
+                pass  # they are read in the background

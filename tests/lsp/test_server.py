@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lsp.wire import SCRIPTED, UTF16, WATCHDOG_SECONDS, Wire, serving
+from lsp.wire import SCRIPTED, UTF16, Wire, serving
 
 INVOKED, AUTOMATIC = 1, 2
 CANCELLED, INVALID = -32800, -32602
@@ -69,21 +69,6 @@ async def test_a_request_is_answered_with_what_the_model_wrote(wire: Wire, kind:
     assert texts(answer)[0] == "abc(d)"
     place = {"line": 0, "character": 4}
     assert answer["result"][0]["range"] == {"start": place, "end": place}
-
-
-@pytest.mark.parametrize(("neighbours", "expected"), [(True, "ggg"), (False, "abc")])
-async def test_files_beside_an_open_one_are_read_if_they_may_be(
-    tmp_path: Path, neighbours: bool, expected: str
-) -> None:
-    (tmp_path / "other.py").write_text("hhh = ggg\n", "utf-8")
-    here = (tmp_path / "here.py").as_uri()
-    async with serving([*SCRIPTED, json.dumps({"writes": "abc", "unsure": True})]) as wire:
-        await wire.initialize(initializationOptions={"neighbours": neighbours})
-        await wire.hear("mercury/status", state="ready")
-        wire.open("hhh = \n", here)
-        async with asyncio.timeout(WATCHDOG_SECONDS):
-            while texts(await wire.complete(0, 6, uri=here))[0] != expected:
-                pass  # they are read in the background
 
 
 async def test_what_was_suggested_is_served_while_it_is_typed(wire: Wire) -> None:
