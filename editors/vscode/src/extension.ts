@@ -4,7 +4,7 @@ import { homedir } from "node:os";
 import * as vscode from "vscode";
 import { Dismissed } from "./dismissed";
 import { Readiness } from "./readiness";
-import { findServer, offerRemedy } from "./server";
+import { findServer, offerRemedy, onDidSelectPython } from "./server";
 import { change, settings } from "./settings";
 import { Status } from "./status";
 import { Supervisor } from "./supervisor";
@@ -57,6 +57,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
       }
     }),
     vscode.workspace.onDidGrantWorkspaceTrust(() => server.restart()),
+    onDidSelectPython(() => server.follow()),
     vscode.workspace.onDidChangeConfiguration((event) => {
       if (event.affectsConfiguration("mercury.server.path")) {
         void server.restart();

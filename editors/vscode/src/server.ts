@@ -11,8 +11,14 @@ import { settings } from "./settings";
 const PROGRAM = "mercury-lsp";
 const WINDOWS = process.platform === "win32";
 
+const selected = new vscode.EventEmitter<void>();
+
+/** Another Python interpreter is the active one, after one had been asked for. */
+export const onDidSelectPython = selected.event;
+
 interface PythonApi {
   environments?: {
+    onDidChangeActiveEnvironmentPath(listener: () => void): vscode.Disposable;
     getActiveEnvironmentPath(resource?: vscode.Uri): { path: string };
     resolveEnvironment(path: { path: string }): Promise<
       { executable: { uri?: vscode.Uri } } | undefined
@@ -110,6 +116,8 @@ async function isProgram(path: string): Promise<boolean> {
   }
 }
 
+let watching: vscode.Disposable | undefined;
+
 /** The interpreter that the Python extension has selected: it may be the workspace's own. */
 async function activePython(): Promise<string | undefined> {
   const extension = vscode.extensions.getExtension<PythonApi>("ms-python.python");
@@ -120,6 +128,7 @@ async function activePython(): Promise<string | undefined> {
   if (environments === undefined) {
     return undefined;
   }
+  watching ??= environments.onDidChangeActiveEnvironmentPath(() => selected.fire());
   const active = environments.getActiveEnvironmentPath();
   return (await environments.resolveEnvironment(active))?.executable.uri?.fsPath;
 }

@@ -26,6 +26,8 @@ const SCHEMES = ["file", "untitled", "vscode-remote", "vscode-notebook-cell"];
 
 export class Supervisor {
   private client: Client | undefined;
+  /** What was found when a program was last looked for. */
+  private command: string | undefined;
   private crashes = 0;
   private crashedAt = 0;
   private waiting: NodeJS.Timeout | undefined;
@@ -46,6 +48,7 @@ export class Supervisor {
     if (stops !== this.stops) {
       return;
     }
+    this.command = command;
     if (command === undefined) {
       this.report("error", "mercury-lsp was not found");
       void offerRemedy();
@@ -87,6 +90,13 @@ export class Supervisor {
     if (stops === this.stops) {
       this.crashes = 0;
       await this.start();
+    }
+  }
+
+  /** Start again if another program would be found now, or one at last. */
+  async follow(): Promise<void> {
+    if ((await findServer()) !== this.command) {
+      await this.restart();
     }
   }
 

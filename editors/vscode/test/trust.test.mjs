@@ -3,7 +3,7 @@
 // The window is a remote one: its editor is in the browser, and the extension is where the files are.
 
 import assert from "node:assert/strict";
-import { mkdtemp, symlink } from "node:fs/promises";
+import { mkdtemp, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -25,6 +25,12 @@ after(() => editor?.stop());
 /** Another server, which may be started. */
 async function server() {
   return Wire.make(await mkdtemp(join(editor.home, "wire-")));
+}
+
+/** A Python interpreter that has this server beside it. */
+async function interpreter(wire) {
+  await symlink(wire.program, join(dirname(wire.program), "mercury-lsp"));
+  return join(dirname(wire.program), "python");
 }
 
 /** Wait until a server was started, and let it say that it is ready. */
@@ -57,8 +63,7 @@ test("the server that a folder names is started once the folder is trusted, not 
 
 test("the Python environment of a folder is looked into once the folder is trusted", async () => {
   const beside = await server();
-  const python = join(dirname(beside.program), "python");
-  await symlink(beside.program, join(dirname(python), "mercury-lsp"));
+  const python = await interpreter(beside);
   const settings = { "mercury.server.path": "", "test.python": python };
   const window = await editor.open(SCRIPT, { settings, user: UNTRUSTED });
   await window.until("a message", (frame) => frame.messages.length > 0);
@@ -67,6 +72,19 @@ test("the Python environment of a folder is looked into once the folder is trust
   await trust(window);
   await begin(window, beside);
   beside.close();
+});
+
+test("when another interpreter is selected, the server beside it takes over", async () => {
+  const [one, other] = [await server(), await server()];
+  const settings = { "mercury.server.path": "", "test.python": await interpreter(one) };
+  const window = await editor.open(SCRIPT, { settings });
+  await begin(window, one);
+  const selected = { ...settings, "test.python": await interpreter(other) };
+  await writeFile(join(dirname(window.path), ".vscode", "settings.json"), JSON.stringify(selected));
+  await begin(window, other);
+  await one.until("its end", ({ lives }) => lives.length === 1 && lives[0].ended);
+  one.close();
+  other.close();
 });
 
 test("in a folder that is trusted, the server it names goes before the machine's", async () => {

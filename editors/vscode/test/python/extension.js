@@ -6,6 +6,10 @@ const path = () => vscode.workspace.getConfiguration("test").get("python", "");
 
 exports.activate = () => ({
   environments: {
+    onDidChangeActiveEnvironmentPath: (listener) =>
+      vscode.workspace.onDidChangeConfiguration(
+        (event) => event.affectsConfiguration("test.python") && listener(),
+      ),
     getActiveEnvironmentPath: () => ({ path: path() }),
     resolveEnvironment: async (environment) => ({
       executable: { uri: vscode.Uri.file(environment.path) },
