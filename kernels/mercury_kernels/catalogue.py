@@ -90,5 +90,6 @@ OPERATIONS = (
     Operation("attention", "attend", caches=CACHES),
     Operation("head", "predict", WEIGHTS, rows=ROWS),
     Operation("choose", "choose"),
+    Operation("moved", "moved"),
     Operation("commit", "commit"),
 )

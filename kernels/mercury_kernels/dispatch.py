@@ -20,6 +20,7 @@ from mercury_kernels.commit.reference import Policy, commit
 from mercury_kernels.head.reference import Predicted, predict
 from mercury_kernels.launch import Submit, run
 from mercury_kernels.linear.reference import linear
+from mercury_kernels.moved.reference import Before, moved
 from mercury_kernels.narrow.reference import narrow
 from mercury_kernels.norm.reference import add_rmsnorm
 from mercury_kernels.paged import Paged
@@ -51,6 +52,7 @@ class Operations:
     attend: Callable[[Tensor, Tensor, Paged, Apart | None], Tensor]
     predict: Callable[[Rows, Weight, int, Tensor | None], Predicted]
     choose: Callable[[Predicted, Tensor, Noise, Tensor, int, int], Choices]
+    moved: Callable[[Predicted, Before, int], Tensor]
     commit: Callable[[Tensor, Tensor, Choices, Policy, int, Tensor], None]
 
 
@@ -67,6 +69,7 @@ def reference_operations() -> Operations:
         attend,
         predict,
         choose,
+        moved,
         commit,
     )
 
@@ -80,6 +83,7 @@ def triton_operations(
     from mercury_kernels.commit import kernel as commitment
     from mercury_kernels.head import kernel as head
     from mercury_kernels.linear import kernel as product
+    from mercury_kernels.moved import kernel as movement
     from mercury_kernels.narrow import kernel as narrowing
     from mercury_kernels.norm import kernel as norm
     from mercury_kernels.rope import kernel as rope
@@ -96,6 +100,7 @@ def triton_operations(
         partial(attention.attend, submit=submit),
         partial(head.predict, submit=submit),
         partial(choice.choose, submit=submit),
+        partial(movement.moved, submit=submit),
         partial(commitment.commit, submit=submit),
     )
 

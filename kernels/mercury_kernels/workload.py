@@ -17,6 +17,7 @@ from mercury_kernels.choose.cases import ChooseCase
 from mercury_kernels.commit.cases import KINDS, CommitCase
 from mercury_kernels.head.cases import HeadCase
 from mercury_kernels.linear.cases import LinearCase
+from mercury_kernels.moved.cases import MovedCase
 from mercury_kernels.narrow.cases import NarrowCase
 from mercury_kernels.norm.cases import NormCase
 from mercury_kernels.paged import PAGE
@@ -28,6 +29,9 @@ PLAIN = Source("meta", torch.bfloat16)
 NARROW = Source("meta", torch.bfloat16, torch.float8_e4m3fn)
 FP8 = Source("meta", torch.bfloat16, torch.float8_e4m3fn, row_dtype=torch.float8_e4m3fn)
 """Products in fp8 throughout: each row is narrowed before it is multiplied."""
+
+CANDIDATES = 16
+"""What a position has of them."""
 
 
 def multiplies_in_fp8(architecture: Architecture, rows: int) -> bool:
@@ -81,8 +85,8 @@ def parts(work: Workload) -> list[Part]:
         Part("norm", NormCase(rows, a.width, down.splits(source)), a.layers),
         Part("rope", rope, a.layers),
         Part("attention", attention, a.layers, 2 if attention.splits() > 1 else 1),
-        Part("head", HeadCase(rows, a.vocabulary, a.width, 16), 1, 2),
-        Part("choose", ChooseCase((0.0,) * work.batch, work.block, 16), 1),
+        Part("head", HeadCase(rows, a.vocabulary, a.width, CANDIDATES), 1, 2),
+        Part("choose", ChooseCase((0.0,) * work.batch, work.block, CANDIDATES), 1),
         Part("commit", CommitCase((1.0,) * work.batch, work.block, "threshold", 0.9), 1),
     ]
     for rank, layers in ((0, a.layers - a.gated_layers), (a.gated_rank, a.gated_layers)):
@@ -143,6 +147,8 @@ def _cases(folder: str, source: Source, sizes: Sizes) -> Iterator[Case]:
             yield from (part.case for part in parts(work) if part.operation == folder)
             if folder == "attention":
                 yield from _other_splits(work)
+        if folder == "moved":
+            yield MovedCase((True,) * batch, block, CANDIDATES)
         if folder == "commit":
             opened = (1.0,) * batch
             yield from (CommitCase(opened, block, *kind) for kind in KINDS)
