@@ -72,8 +72,9 @@ How the pieces fit:
 * A step is one copy to the device, the launches, and a few copies into pinned memory, the last of
   which raises a flag that the host polls.
 * Which tokens are settled, and which are opened again, is decided on the device by the same rules
-  as on the host (`mercury_model.unmask`, but for `Klass`, which needs the step before;
-  `mercury_model.choose`; the random numbers are Philox).
+  as on the host (`mercury_model.unmask`, `mercury_model.choose`; the random numbers are Philox).
+  A policy that asks how far predictions moved since the step before (`Klass`) takes a launch more a
+  step, which also keeps the candidates for the next; what other policies launch is as without it.
 
 """
 

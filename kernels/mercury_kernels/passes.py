@@ -5,6 +5,7 @@ GPU: fill `given`, run it, and read what was found. Knows no contexts and no tex
 """
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -56,21 +57,34 @@ class Expectation:
         finish(self._replay)
 
 
+Captured: TypeAlias = Literal["threshold", "klass"]
+"""The kinds of policy that a step is captured with."""
+
+
 class Denoising:
     """`steps` denoising steps at once: k = 1 where every draft is shown, more in bulk.
 
     `ids` [B, T] are the blocks after them, `committed` [B, T] the confidence with which each was
     settled, `left` [B] how many positions each still has open. What is set of `noise` and `policy`
-    on the device holds until it is set again.
+    on the device holds until it is set again. So does `before`, which a policy of the kind "klass"
+    has: a block begins with NOTHING in its ids.
     """
 
     def __init__(
-        self, engine: Engine, bucket: Bucket, pages: Pages, rules: Rules, steps: int
+        self,
+        engine: Engine,
+        bucket: Bucket,
+        pages: Pages,
+        rules: Rules,
+        steps: int,
+        kind: Captured = "threshold",
     ) -> None:
         network = engine.network
         state = State.empty(network, bucket, pages)
+        if kind == "klass":
+            state = state.klass(rules.top)
         self.given = _given(state, bucket)
-        self.noise, self.policy = state.noise, state.policy
+        self.noise, self.policy, self.before = state.noise, state.policy, state.before
         self.ids = _on_host((bucket.batch, bucket.block), torch.int32, state.left)
         self.committed = _on_host((bucket.batch, bucket.block), torch.float32, state.left)
         self.left = _on_host((bucket.batch,), torch.int32, state.left)

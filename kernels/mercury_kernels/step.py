@@ -9,7 +9,7 @@ no text and no clock.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from mercury_kernels.choose.reference import Noise
 from mercury_kernels.commit.reference import Policy
 from mercury_kernels.dispatch import Operations
 from mercury_kernels.head.reference import Predicted
+from mercury_kernels.moved.reference import Before
 from mercury_kernels.paged import PAGE, Paged, Pages
 from mercury_kernels.rope.reference import Projection, Rotation
 from mercury_kernels.weights import Rows, Weight
@@ -182,8 +183,8 @@ class State:
     """The buffers of a bucket, on the device.
 
     `caches`, one a layer, share the table of the inputs; `left` [B] int32, how many positions are
-    open after the step. A row without a sequence has no open position, sees nothing, and owns its
-    pages.
+    open after the step; `before`, what it predicted, None unless the policy asks. A row without a
+    sequence has no open position, sees nothing, and owns its pages.
     """
 
     inputs: Inputs
@@ -191,6 +192,7 @@ class State:
     noise: Noise
     policy: Policy
     left: Tensor
+    before: Before | None = None
 
     @classmethod
     def empty(cls, network: Network, bucket: Bucket, pages: Pages) -> "State":
@@ -215,6 +217,15 @@ class State:
             policy=Policy("threshold", torch.full_like(real, 0.9), real.clone()),
             left=none.clone(),
         )
+
+    def klass(self, top: int) -> "State":
+        """These buffers under a policy of that kind, which remembers the `top` candidates of a
+        position.
+        """
+        bound = self.policy.bound
+        policy = replace(self.policy, kind="klass", nats=torch.full_like(bound, 0.01))
+        shape = (*self.inputs.ids.shape, top)
+        return replace(self, policy=policy, before=Before.nothing(shape, bound.device))
 
 
 def hidden_states(network: Network, state: State, do: Operations) -> Rows:
@@ -272,4 +283,6 @@ def denoise(network: Network, state: State, rules: Rules, do: Operations) -> Non
     predicted = expect(network, state, rules.top, do)
     ids, committed = state.inputs.ids, state.inputs.committed
     choices = do.choose(predicted, ids, state.noise, rules.forbidden, rules.end_id, rules.shift)
+    if state.before is not None:
+        choices = replace(choices, moved=do.moved(predicted, state.before, rules.shift))
     do.commit(ids, committed, choices, state.policy, rules.mask_id, state.left)

@@ -17,24 +17,29 @@ from mercury_model import noise, unmask
 MASK = cases.MASK
 
 BLOCKS = st.lists(
-    st.tuples(st.booleans(), st.integers(0, 64), st.integers(0, 192), st.integers(0, 64)),
+    st.tuples(
+        st.booleans(),
+        *(st.integers(0, most) for most in (64, 192, 64)),
+        st.sampled_from([*range(65), np.inf]),
+    ),
     min_size=1,
     max_size=40,
 )
 
 
 def state(
-    block: list[tuple[bool, int, int, int]],
+    block: list[tuple[bool, int, int, int, float]],
 ) -> tuple[torch.Tensor, torch.Tensor, Choices, unmask.View]:
     """One block on the device, with what it was settled with, and as the host's policies see it."""
     opened, *figures = (np.array(column) for column in zip(*block, strict=True))
-    sure, entropy, settled = (torch.tensor(f / 64, dtype=torch.float32)[None] for f in figures)
+    sure, entropy, settled, moved = (
+        torch.tensor(f / 64, dtype=torch.float32)[None] for f in figures
+    )
     ids = torch.where(torch.tensor(opened), MASK, 10).int()[None]
     tokens = torch.arange(20, 20 + len(block), dtype=torch.int32)[None]
-    never = np.full(len(block), np.inf, np.float32)
-    seen = (each[0].numpy().copy() for each in (sure, entropy))
-    view = unmask.View(opened.astype(np.bool_), *seen, never, settled[0].numpy().copy())
-    return ids, settled, Choices(tokens, sure, entropy), view
+    seen = (each[0].numpy().copy() for each in (sure, entropy, moved, settled))
+    view = unmask.View(opened.astype(np.bool_), *seen)
+    return ids, settled, Choices(tokens, sure, entropy, moved), view
 
 
 def count() -> torch.Tensor:
@@ -52,6 +57,17 @@ def test_a_threshold_commits_what_the_host_commits(block: Any, sixtyfourths: int
     commit(ids, settled, choices, policy, MASK, count())
     chosen = (ids[0] >= 20).numpy()
     assert (chosen == unmask.Threshold(sixtyfourths / 64)(view)).all()
+
+
+@given(BLOCKS, st.integers(0, 70), st.integers(0, 70))
+def test_what_is_sure_and_settled_commits_as_on_the_host(
+    block: Any, sixtyfourths: int, nats: int
+) -> None:
+    ids, settled, choices, view = state(block)
+    policy = Policy("klass", bound(sixtyfourths / 64), bound(0), bound(nats / 64))
+    commit(ids, settled, choices, policy, MASK, count())
+    chosen = unmask.Klass(sixtyfourths / 64, nats / 64)(view)
+    assert ((ids[0] >= 20).numpy() == chosen).all()
 
 
 @given(BLOCKS, st.integers(0, 300))
@@ -109,6 +125,12 @@ def test_what_was_settled_too_soon_is_opened_again_as_by_the_host(
         ("policy.bound", lambda g: {"policy": replace(g["policy"], bound=torch.ones(7))}),
         ("policy.floor", lambda g: {"policy": replace(g["policy"], floor=torch.ones(2))}),
         ("left", lambda g: {"left": g["left"].long()}),
+        (
+            "choices.moved",
+            lambda g: {"choices": replace(g["choices"], moved=g["choices"].moved[:1])},
+        ),
+        ("choices.moved", lambda g: {"choices": replace(g["choices"], moved=None)}),
+        ("policy.nats", lambda g: {"policy": replace(g["policy"], nats=torch.ones(2))}),
     ],
 )
 def test_an_argument_that_does_not_fit_is_an_error_that_names_it(
@@ -116,6 +138,6 @@ def test_an_argument_that_does_not_fit_is_an_error_that_names_it(
 ) -> None:
     from mercury_kernels.commit.kernel import commit as kernel
 
-    given_ = cases.CommitCase((0.5, 0.5, 0.5), 12, "threshold", 0.5).inputs(Source())
+    given_ = cases.CommitCase((0.5, 0.5, 0.5), 12, "klass", 0.5).inputs(Source())
     with pytest.raises(TensorMismatch, match=f"^{name} "):
         kernel(**{**given_, **change(given_)})

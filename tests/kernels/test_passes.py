@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from mercury_kernels.dispatch import reference_operations, triton_operations
-from mercury_kernels.passes import Denoising, Engine, Expectation
+from mercury_kernels.passes import Captured, Denoising, Engine, Expectation
 from mercury_kernels.replay import CudaGraph, Eager, finish
 
 
@@ -37,14 +37,19 @@ class Calls(TorchFunctionMode):
         return function(*given, **named)
 
 
-PASSES = {"expectation": (4, None), "one step": (3, 1), "four steps": (3, 4)}
+PASSES: dict[str, tuple[int, int | None, Captured]] = {
+    "expectation": (4, None, "threshold"),
+    "one step": (3, 1, "threshold"),
+    "four steps": (3, 4, "threshold"),
+    "four steps, klass": (3, 4, "klass"),
+}
 
 
 @pytest.mark.parametrize(
-    ("copies", "steps"), PASSES.values(), ids=[name.replace(" ", "-") for name in PASSES]
+    ("copies", "steps", "kind"), PASSES.values(), ids=[name.replace(" ", "-") for name in PASSES]
 )
 def test_a_pass_on_a_gpu_is_one_copy_in_the_same_launches_and_few_copies_out(
-    interpreter: None, copies: int, steps: int | None
+    interpreter: None, copies: int, steps: int | None, kind: Captured
 ) -> None:
     """Under fake CUDA tensors, which raise where anything looks at what they hold."""
     real = network(denoiser())
@@ -66,7 +71,7 @@ def test_a_pass_on_a_gpu_is_one_copy_in_the_same_launches_and_few_copies_out(
         if steps is None:
             Expectation(engine, BUCKET, pages, RULES.top)
         else:
-            Denoising(engine, BUCKET, pages, rules, steps)
+            Denoising(engine, BUCKET, pages, rules, steps, kind)
         rounds = []
         for _ in range(2):
             launches.clear()
@@ -76,7 +81,8 @@ def test_a_pass_on_a_gpu_is_one_copy_in_the_same_launches_and_few_copies_out(
             assert calls.to_host == [False] + [True] * copies
     assert rounds[0] == rounds[1]
     once = 2 * 9 + 1 + 2
-    assert len(launches) == (once if steps is None else steps * (once + 2))
+    settling = 3 if kind == "klass" else 2
+    assert len(launches) == (once if steps is None else steps * (once + settling))
 
 
 def test_several_steps_in_one_pass_are_as_many_passes_of_one() -> None:
@@ -95,6 +101,30 @@ def test_several_steps_in_one_pass_are_as_many_passes_of_one() -> None:
         found.append((work.ids.tolist(), work.left.tolist()))
     assert found[0] == found[1]
     assert found[0][1] == [3, 3]
+
+
+def test_what_moved_is_told_from_the_step_before_within_a_pass_and_from_pass_to_pass() -> None:
+    engine = Engine(network(denoiser()), reference_operations(), Eager)
+    found = []
+    for steps in (1, 2):
+        pages = engine.network.empty_pages(5, torch.float32)
+        work = Denoising(engine, BUCKET, pages, RULES, steps, "klass")
+        assert work.policy.nats is not None
+        assert work.before is not None
+        work.policy.bound.fill_(0.035)
+        work.policy.nats.fill_(0.002)
+        for _ in range(2):
+            work.before.forget()
+            work.given.ids.fill_(MASK)
+            work.given.ids[:, 0] = torch.tensor([7, 30])
+            work.given.visible.fill_(BUCKET.block)
+            work.given.table.copy_(torch.tensor([[1, 2], [3, 4]]))
+            for _ in range(2 // steps):
+                work.run()
+                work.given.ids.copy_(work.ids)
+            found.append((work.ids.tolist(), work.left.tolist()))
+    assert found == [found[0]] * 4
+    assert found[0][1] == [3, 0]
 
 
 def test_the_host_buffers_of_a_pass_stay_where_they_are() -> None:

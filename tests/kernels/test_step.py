@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,10 +24,11 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from mercury_kernels.adapter import Adapter
 from mercury_kernels.architecture import ARCHITECTURES, FP8_ROWS, Architecture
-from mercury_kernels.case import Source
-from mercury_kernels.catalogue import OPERATIONS
+from mercury_kernels.case import Case, Source
+from mercury_kernels.catalogue import OPERATIONS, Operation
 from mercury_kernels.dispatch import reference_operations, triton_operations
 from mercury_kernels.launch import Launch
+from mercury_kernels.moved.reference import NOTHING
 from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import rotation
 from mercury_kernels.rope.reference import Projection
@@ -44,7 +46,15 @@ from mercury_kernels.step import (
     smallest_bucket,
 )
 from mercury_kernels.weights import Weight, narrowed
-from mercury_kernels.workload import FP8, NARROW, PLAIN, Workload, multiplies_in_fp8, parts
+from mercury_kernels.workload import (
+    FP8,
+    NARROW,
+    PLAIN,
+    Workload,
+    multiplies_in_fp8,
+    parts,
+    shipped,
+)
 
 
 def masked_state(net: Network, sequences: int = 2, contexts: torch.dtype = torch.float32) -> State:
@@ -73,6 +83,16 @@ def test_the_network_is_the_denoiser_causal_over_the_context_and_both_ways_in_th
     sees[:6] = torch.arange(12) <= torch.arange(6)[:, None]
     want = model(ids, torch.arange(12).expand(2, 12), sees[None, None])[:, 6:]
     assert torch.allclose(got, want, atol=1e-4)
+
+
+def klass_state(net: Network, sequences: int = 2) -> State:
+    """Masks after a token each, under a policy that asks what moved."""
+    state = masked_state(net, sequences).klass(RULES.top)
+    state.inputs.ids[:sequences, 0] = torch.tensor([7, 30][:sequences])
+    state.policy.bound.fill_(0.035)
+    assert state.policy.nats is not None
+    state.policy.nats.fill_(0.002)
+    return state
 
 
 @pytest.mark.parametrize(
@@ -123,6 +143,46 @@ def test_a_step_of_fp8_products_is_one_of_the_reference_and_near_the_plain_one(
     )
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_steps_of_kernels_that_ask_what_moved_are_those_of_the_reference(
+    interpreter: None, poisoned: None, shift: int
+) -> None:
+    net, rules = network(denoiser()), replace(RULES, shift=shift)
+    states = [klass_state(net) for _ in range(2)]
+    left = []
+    for _ in range(3):
+        for state, do in zip(states, (reference_operations(), triton_operations()), strict=True):
+            denoise(net, state, rules, do)
+        reference, kernels = states
+        assert torch.equal(kernels.inputs.ids, reference.inputs.ids)
+        assert torch.equal(kernels.left, reference.left)
+        left.append(int(kernels.left.sum()))
+    assert left[0] == 8, "at the first step nothing is known to have settled"
+    assert 0 < left[1] < 6
+
+
+@pytest.mark.parametrize("sequences", [1, 2], ids=["where-none-was", "where-one-was"])
+def test_a_block_that_begins_while_another_goes_on_settles_as_alone(sequences: int) -> None:
+    net, do = network(denoiser()), reference_operations()
+    alone = klass_state(net)
+    expected = [alone.inputs.ids.clone()]
+    for _ in range(3):
+        denoise(net, alone, RULES, do)
+        expected.append(alone.inputs.ids.clone())
+    state = klass_state(net, sequences)
+    assert state.before is not None
+    for step in range(1, 4):
+        if step == 2:
+            state.inputs.ids[1] = expected[0][1]
+            state.inputs.visible[1] = BUCKET.block
+            state.before.ids[1] = NOTHING
+        denoise(net, state, RULES, do)
+        assert torch.equal(state.inputs.ids[0], expected[step][0])
+        if step >= 2:
+            assert torch.equal(state.inputs.ids[1], expected[step - 1][1])
+    assert [int((ids == MASK).sum()) for ids in expected] == [10, 8, 3, 0]
+
+
 def test_steps_settle_every_block_within_its_length_and_leave_empty_rows_alone() -> None:
     net = network(denoiser())
     state = masked_state(net, sequences=1)
@@ -134,9 +194,10 @@ def test_steps_settle_every_block_within_its_length_and_leave_empty_rows_alone()
     assert state.inputs.ids[1].tolist() == [0] * 6
 
 
-def test_buffers_stay_where_they_are_from_step_to_step() -> None:
+@pytest.mark.parametrize("state_of", [masked_state, klass_state])
+def test_buffers_stay_where_they_are_from_step_to_step(state_of: Callable[..., State]) -> None:
     net = network(denoiser())
-    state = masked_state(net)
+    state = state_of(net)
     before = [tensor.data_ptr() for tensor in tensors((net, state))]
     for _ in range(3):
         denoise(net, state, RULES, reference_operations())
@@ -149,7 +210,7 @@ def test_a_step_on_a_gpu_waits_for_nothing_and_always_launches_the_same(interpre
     The kernels are recorded rather than run, which fake tensors would not survive either.
     """
     real = network(denoiser(), torch.int8)
-    rounds = []
+    rounds, asking = [], []
     with FakeTensorMode():
 
         def fake(tensor: torch.Tensor) -> torch.Tensor:
@@ -165,12 +226,21 @@ def test_a_step_on_a_gpu_waits_for_nothing_and_always_launches_the_same(interpre
             state = State.empty(net, BUCKET, net.empty_pages(4, torch.bfloat16))
             denoise(net, state, rules, triton_operations(submit=launches.append))
             rounds.append([described(launch) for launch in launches])
+            launches.clear()
+            denoise(net, state.klass(4), rules, triton_operations(submit=launches.append))
+            asking.append([described(launch) for launch in launches])
             for tensor in tensors([launch.arguments for launch in launches]):
                 assert tensor.device.type == "cuda"
     assert rounds[0] == rounds[1]
     # Nine launches a layer, the split attention's second among them, then norm, head and choice:
     # adapters take none.
     assert len(rounds[0]) == 2 * 9 + 1 + 2 + 1 + 1
+    # What moved takes one.
+    assert asking[0] == asking[1]
+    assert [launch[0] for launch in asking[0]] == [
+        *(launch[0] for launch in rounds[0][:-1]),
+        *("moved_position", "commit_block"),
+    ]
 
 
 def test_fake_tensors_do_catch_a_step_that_looks_at_its_data(interpreter: None) -> None:
@@ -242,6 +312,13 @@ def specialised(launch: Launch) -> tuple[Any, ...]:
     return launch.name, launch.grid, tuple(arguments), launch.warps, launch.stages
 
 
+def recorded(operation: Operation, case: Case, source: Source) -> list[Launch]:
+    """What a case launches, in order."""
+    launches: list[Launch] = []
+    operation.kernel()(**case.inputs(source), submit=launches.append)
+    return launches
+
+
 SHIPPED = [
     pytest.param(architecture, source, *size, id=f"{architecture.name}-{name}-{size}")
     for architecture in ARCHITECTURES
@@ -259,11 +336,10 @@ def test_what_ships_and_is_modelled_is_what_a_step_launches(
     work = Workload(architecture, batch, block, source=source)
     expected: Counter[Any] = Counter()
     for part in parts(work):
-        recorded: list[Launch] = []
         operation = next(o for o in OPERATIONS if o.folder == part.operation)
-        operation.kernel()(**part.case.inputs(work.source), submit=recorded.append)
-        assert len(recorded) == part.launches
-        expected.update({specialised(launch): part.count for launch in recorded})
+        launches = recorded(operation, part.case, work.source)
+        assert len(launches) == part.launches
+        expected.update({specialised(launch): part.count for launch in launches})
     net = shape_of(architecture, work.source.weights)
     if source is FP8:
         net = replace(net, narrow_from=FP8_ROWS)
@@ -274,6 +350,29 @@ def test_what_ships_and_is_modelled_is_what_a_step_launches(
     launched: list[Launch] = []
     denoise(net, state, rules, triton_operations(submit=launched.append))
     assert Counter(map(specialised, launched)) == expected
+
+
+@pytest.mark.parametrize(("batch", "block"), SIZES)
+def test_what_ships_for_policies_that_ask_what_moved_is_what_a_step_launches(
+    interpreter: None, batch: int, block: int
+) -> None:
+    shipping = {
+        specialised(launch)
+        for operation in OPERATIONS
+        if operation.folder in ("moved", "commit")
+        for case, source in shipped(operation, "meta", [(batch, block)])
+        for launch in recorded(operation, case, source)
+    }
+    net = shape_of(replace(ARCHITECTURES[0], layers=0, gated_layers=0), torch.bfloat16)
+    pages = -(-block // PAGE)
+    state = State.empty(
+        net, Bucket(batch, block, pages), net.empty_pages(batch * pages, torch.bfloat16)
+    )
+    rules = Rules(0, 1, 0, torch.empty(3, dtype=torch.int32, device="meta"))
+    launched: list[Launch] = []
+    denoise(net, state.klass(rules.top), rules, triton_operations(submit=launched.append))
+    assert [launch.name for launch in launched[-2:]] == ["moved_position", "commit_block"]
+    assert set(map(specialised, launched[-2:])) <= shipping
 
 
 BUCKETS = [Bucket(b, t, p) for b in (1, 4, 16) for t in (16, 32) for p in (4, 16, 64)]

@@ -32,12 +32,14 @@ class Choices:
     """For each position of a block [B, T]: what would be settled there.
 
     `tokens` int32; `confidence` fp32 their probabilities and `entropy` fp32 of the predictions
-    they are from.
+    they are from; `moved` fp32 how far these moved since the step before, in nats, None where the
+    policy does not ask.
     """
 
     tokens: Tensor
     confidence: Tensor
     entropy: Tensor
+    moved: Tensor | None = None
 
 
 def choose(

@@ -1,6 +1,6 @@
 """Inputs for `commit`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,9 @@ TOLERANCE: Tolerance = {torch.float32: 0.0, torch.bfloat16: 0.0}
 MASK = 9
 STEPS = 64
 """Figures are multiples of 1 / 64: their sums are exact, and there are ties."""
+
+NATS = 0.5
+"""How far a prediction must not have moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,17 @@ class CommitCase:
         )
         if self.kind == "count":
             bound = source.numbers([max(1, int(self.bound))] * (self.length + 1))
+        committed = figures(1)
+        choices = Choices(tokens.int().to(source.device), figures(1), figures(3))
+        policy = Policy(self.kind, bound, floor)
+        if self.kind == "klass":
+            choices = replace(choices, moved=figures(1))
+            policy = replace(policy, nats=source.numbers([NATS] * shape[0], torch.float32))
         return {
             "ids": ids.int().to(source.device),
-            "committed": figures(1),
-            "choices": Choices(tokens.int().to(source.device), figures(1), figures(3)),
-            "policy": Policy(self.kind, bound, floor),
+            "committed": committed,
+            "choices": choices,
+            "policy": policy,
             "mask_id": MASK,
             "left": source.numbers([-1] * shape[0]),
         }
@@ -61,10 +70,16 @@ class CommitCase:
     def cost(self, source: Source) -> Cost:
         """Every figure read once; small whatever it does."""
         places = len(self.opened) * self.length
-        return Cost(28 * places, 4 * places * self.length)
+        figures = 32 if self.kind == "klass" else 28
+        return Cost(figures * places, 4 * places * self.length)
 
 
-KINDS: tuple[tuple[Kind, float], ...] = (("threshold", 0.75), ("entropy", 0.5), ("count", 3))
+KINDS: tuple[tuple[Kind, float], ...] = (
+    ("threshold", 0.75),
+    ("klass", 0.5),
+    ("entropy", 0.5),
+    ("count", 3),
+)
 TESTS = tuple(
     CommitCase(opened, length, kind, bound, floor)
     for kind, bound in KINDS

@@ -29,7 +29,7 @@ def sooner(cost, t, other, o):
 
 @triton.jit(do_not_specialize=["length", "mask_id"])
 def commit_block(
-    ids, committed, tokens, confidence, entropy, bound, floor, left, length, mask_id,
+    ids, committed, tokens, confidence, entropy, moved, bound, floor, nats, left, length, mask_id,
     KIND: tl.constexpr, BLOCK: tl.constexpr, OTHERS: tl.constexpr,
 ):  # fmt: skip
     """Settle the leftmost open position and what the policy adds; open what was settled too soon.
@@ -47,11 +47,15 @@ def commit_block(
     first = opened & (t == leftmost)
     if KIND == "threshold":
         chosen = opened & (sure >= tl.load(bound + sequence))
+    elif KIND == "klass":
+        change = tl.load(moved + at + t, mask=inside, other=0.0)
+        settled = change < tl.load(nats + sequence)
+        chosen = opened & settled & (sure >= tl.load(bound + sequence))
     elif KIND == "entropy":
-        nats = tl.load(entropy + at + t, mask=inside, other=0.0)
+        unsure = tl.load(entropy + at + t, mask=inside, other=0.0)
         # The leftmost comes before all: entropies are not negative.
-        cost = tl.where(first, -1.0, nats)
-        total, largest = nats, nats
+        cost = tl.where(first, -1.0, unsure)
+        total, largest = unsure, unsure
         for begin in range(0, length, OTHERS):
             o = begin + tl.arange(0, OTHERS)
             stands = tl.load(ids + at + o, mask=o < length, other=0)
@@ -110,6 +114,11 @@ def commit(
     kind = torch.int32 if counts else torch.float32
     require("policy.bound", policy.bound, [length + 1 if counts else batch], [kind], ids)
     require("policy.floor", policy.floor, [batch], [torch.float32], ids)
+    if policy.kind == "klass":
+        if choices.moved is None or policy.nats is None:
+            raise TensorMismatch('choices.moved and policy.nats are needed by the kind "klass"')
+        require("choices.moved", choices.moved, ids.shape, [torch.float32], ids)
+        require("policy.nats", policy.nats, [batch], [torch.float32], ids)
     require("left", left, [batch], [torch.int32], ids)
     block = triton.next_power_of_2(length)
     warps = 4 if block <= 256 else 8
@@ -119,8 +128,10 @@ def commit(
         "tokens": choices.tokens,
         "confidence": choices.confidence,
         "entropy": choices.entropy,
+        "moved": choices.moved,
         "bound": policy.bound,
         "floor": policy.floor,
+        "nats": policy.nats,
         "left": left,
         "length": length,
         "mask_id": mask_id,

@@ -8,17 +8,18 @@ from torch import Tensor
 
 from mercury_kernels.choose.reference import Choices
 
-Kind = Literal["threshold", "entropy", "count"]
+Kind = Literal["threshold", "klass", "entropy", "count"]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Which open positions to settle, of which the leftmost always is, and which to open again.
 
-    "threshold": those of confidence ≥ `bound` [B] fp32. "entropy": the surest first, while the
-    sum of their entropies less the largest is ≤ `bound` [B] fp32 nats. "count": the
-    `bound[n]` surest where n positions are open, `bound` [T + 1] int32, which is a number or,
-    read off a schedule, a pace.
+    "threshold": those of confidence ≥ `bound` [B] fp32. "klass": of these, those that moved by
+    less than `nats` [B] fp32 since the step before; other kinds have None there. "entropy": the
+    surest first, while the sum of their entropies less the largest is ≤ `bound` [B] fp32 nats.
+    "count": the `bound[n]` surest where n positions are open, `bound` [T + 1] int32, which is a
+    number or, read off a schedule, a pace.
 
     Right of the leftmost open position, what was settled with less confidence than `floor` [B] fp32
     is opened again; 0 opens nothing.
@@ -27,6 +28,7 @@ class Policy:
     kind: Kind
     bound: Tensor
     floor: Tensor
+    nats: Tensor | None = None
 
 
 def commit(
@@ -41,7 +43,7 @@ def commit(
 
     `ids` [B, T] int32 is changed in place: a position is open where it is `mask_id`. So is
     `committed` [B, T] fp32, the confidence with which each was settled. Writes `left` [B] int32,
-    how many positions are open now.
+    how many positions are open now. "klass" is the kind that needs `choices.moved`.
     """
     opened = ids == mask_id
     for b in range(len(ids)):
@@ -60,6 +62,11 @@ def _chosen(b: int, opened: Tensor, choices: Choices, policy: Policy) -> Tensor:
     order = torch.cat([first, _ordered(others, cost)])  # the leftmost, then the surest
     if policy.kind == "threshold":
         picked = order[choices.confidence[b][order] >= policy.bound[b]]
+    elif policy.kind == "klass":
+        assert choices.moved is not None
+        assert policy.nats is not None
+        settled = choices.moved[b] < policy.nats[b]
+        picked = order[(settled & (choices.confidence[b] >= policy.bound[b]))[order]]
     elif policy.kind == "entropy":
         entropy = choices.entropy[b][order]
         lost = entropy.cumsum(0) - (entropy.cummax(0)[0] if len(order) else entropy)
