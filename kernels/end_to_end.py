@@ -30,6 +30,7 @@ from mercury_model.runtime.bulk import Bulk, Settling
 from mercury_model.runtime.kernels import KernelRuntime
 from mercury_model.runtime.network import placed
 from mercury_model.runtime.torch import TorchRuntime, denoiser
+from mercury_model.unmask import Threshold
 
 MASK = 16
 FORMAT = InfillFormat(9, 8, 10, 0, MASK, 32, 1024, 1024, 1024, False, ("python",))
@@ -197,7 +198,7 @@ def through_the_runtime(
         one.truncate(work.context)
 
     keeping = seconds(keep)
-    whole = seconds(lambda: list(bulk.settle(kvs, blocks, Settling(math.inf))))
+    whole = seconds(lambda: list(bulk.settle(kvs, blocks, Settling(Threshold(math.inf)))))
     step = whole / (-(-work.block // 4) * 4)
     return {
         "context_chunk_seconds": seconds(chunk),

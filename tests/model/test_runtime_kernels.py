@@ -4,6 +4,7 @@ import gc
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,15 @@ from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.passes import Engine
 from mercury_kernels.replay import Eager
 from mercury_model import models
+from mercury_model.choose import moved
 from mercury_model.config import InfillFormat, ModelConfig
+from mercury_model.run import NOTHING
 from mercury_model.runtime import KV, Call, Predictions, Runtime
 from mercury_model.runtime.bulk import Bulk, Settling
 from mercury_model.runtime.kernels import FIRST_PAGES, KernelRuntime
 from mercury_model.runtime.network import placed
 from mercury_model.runtime.torch import TorchRuntime, denoiser
-from mercury_model.unmask import Remask, Threshold, View
+from mercury_model.unmask import Klass, Remask, Threshold, View
 
 MASK = 5
 LLAMA = ModelConfig(61, 32, 2, 4, 2, 8, 48, 10_000.0)
@@ -224,8 +227,8 @@ def test_calls_that_share_a_pass_are_answered_as_alone() -> None:
 def settled_by_the_host(
     runtime: Runtime, kv: KV, block: list[int], rules: Settling, shift: int
 ) -> list[list[int]]:
-    """Step after step, as `infill` does it: the likeliest allowed token where `Threshold` says."""
-    block, steps = list(block), []
+    """Step after step, as `infill` does it: the likeliest allowed token where the policy says."""
+    block, steps, before = list(block), [], NOTHING
     committed = np.full(len(block), np.inf, np.float32)
     while MASK in block:
         found = runtime.denoise(kv, block)
@@ -235,11 +238,12 @@ def settled_by_the_host(
         at = (np.arange(len(best)), best)
         opened = np.array([token == MASK for token in block[shift:]])
         chances = found.probs[rows][at]
-        never = np.full_like(chances, np.inf)
-        view = View(opened, chances, found.entropy[rows], never, committed[shift:].copy())
+        now = Predictions(found.ids[rows], found.probs[rows], found.entropy[rows])
+        change, before = moved(now, before), now
+        view = View(opened, chances, now.entropy, change, committed[shift:].copy())
         for row in np.flatnonzero(Remask(rules.remask)(view)):
             block[row + shift] = MASK
-        for row in np.flatnonzero(Threshold(rules.threshold)(view)):
+        for row in np.flatnonzero(rules.policy(view)):
             block[row + shift] = int(found.ids[rows][at][row])
             committed[row + shift] = chances[row]
         steps.append(list(block))
@@ -253,7 +257,15 @@ def infill_format(shift: bool) -> InfillFormat:
     return InfillFormat(1, 2, 3, 0, MASK, 8, 90, 90, 60, shift, ("python",))
 
 
-@pytest.mark.parametrize("rules", [Settling(0.3), Settling(0.15, remask=0.4)])
+RULES = {
+    "threshold": Settling(Threshold(0.3)),
+    "threshold, remasking": Settling(Threshold(0.15), remask=0.4),
+    "klass": Settling(Klass(0.15, nats=0.1)),
+    "klass, remasking": Settling(Klass(0.15, nats=0.1), remask=0.4),
+}
+
+
+@pytest.mark.parametrize("rules", RULES.values(), ids=[name.replace(" ", "-") for name in RULES])
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("shift", [True, False], ids=["shifted", "in-place"])
 @pytest.mark.parametrize("name", ["llama", "gated"])
@@ -277,13 +289,36 @@ def test_blocks_settled_on_the_device_are_those_settled_by_the_host(
     assert [kv.length for kv in mine] == list(lengths)
 
 
+def test_what_moved_is_told_from_a_blocks_own_step_before_whatever_ran_since() -> None:
+    """Blocks in turns through one pass, which is captured anew when the pages move."""
+    ours, theirs = pair(LLAMA, tensors(LLAMA))
+    rules, lengths = RULES["klass"], (5, 70, 130)
+    mine, its = ([context(r, real_ids(n)) for n in lengths] for r in (ours, theirs))
+    block = [20, *[MASK] * 6]
+    bulk = Bulk(ours, infill_format(shift=True), 1)
+    found: list[list[list[int]]] = [[] for _ in lengths]
+    under_way = [bulk.settle([kv], [block], rules) for kv in mine]
+    for steps in zip_longest(*under_way):
+        for seen, now in zip(found, steps, strict=True):
+            seen += now or []
+        if ours.pool.moved == 0:
+            others = [context(ours, [6]) for _ in range(FIRST_PAGES)]
+    assert (ours.pool.moved, len(others)) == (1, FIRST_PAGES)
+    assert found == [settled_by_the_host(theirs, kv, block, rules, 1) for kv in its]
+    threshold = Settling(Threshold(rules.policy.confidence))
+    assert found != [settled_by_the_host(theirs, kv, block, threshold, 1) for kv in its]
+    for kv, seen in zip(mine, found, strict=True):
+        next(bulk.settle([kv], [block], rules))  # not gone on with
+        assert list(bulk.settle([kv], [block], rules)) == [[now] for now in seen]
+
+
 def test_what_is_sampled_depends_on_the_seed_and_on_nothing_else() -> None:
     ours, _ = PAIRS["llama"]
     blocks = [[MASK] * 7, [MASK] * 7]
 
     def sampled(steps: int, seed: int, count: int = 2) -> list[list[int]]:
         kvs = [context(ours, real_ids(70)) for _ in range(count)]
-        rules = Settling(math.inf, temperature=1.5, seed=seed)
+        rules = Settling(Threshold(math.inf), temperature=1.5, seed=seed)
         (*_, last) = Bulk(ours, infill_format(shift=False), steps).settle(
             kvs, blocks[:count], rules
         )
@@ -298,7 +333,7 @@ def test_what_is_sampled_depends_on_the_seed_and_on_nothing_else() -> None:
 @pytest.mark.parametrize("name", ["llama", "gated"])
 def test_a_canvas_settled_on_the_device_is_that_settled_by_the_host(name: str) -> None:
     ours, theirs = PAIRS[name]
-    rules = Settling(0.3)
+    rules = Settling(Threshold(0.3))
     expected = settled_by_the_host(theirs, theirs.new_kv(), canvas(127), rules, 0)
     (*_, found) = Bulk(ours, infill_format(shift=False), 4).settle(
         [ours.new_kv()], [canvas(127)], rules

@@ -1,8 +1,8 @@
 """Many blocks at once, settled on the device: several steps between two looks of the host.
 
-What is settled, and what opened again, is decided as `unmask.Threshold`, `unmask.Remask` and
-`choose.Chooser` decide it; with a temperature the noise is another generator's. Not asking for the
-next blocks is cancelling.
+What is settled, and what opened again, is decided as `unmask.Threshold`, `unmask.Klass`,
+`unmask.Remask` and `choose.Chooser` decide it; with a temperature the noise is another generator's.
+Not asking for the next blocks is cancelling.
 """
 
 import math
@@ -11,23 +11,25 @@ from dataclasses import dataclass
 
 import torch
 
-from mercury_kernels.passes import Denoising
+from mercury_kernels.moved.reference import Before
+from mercury_kernels.passes import Captured, Denoising
 from mercury_kernels.step import Bucket, Rules
 from mercury_model.config import InfillFormat
 from mercury_model.runtime import KV, TOP_K
 from mercury_model.runtime.kernels import Block, KernelRuntime, fill, own
+from mercury_model.unmask import Klass, Threshold
 
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """What a step settles: all that is as sure as `threshold`, and the leftmost mask always.
+    """What a step settles: what the `policy` chooses, which the leftmost mask always is part of.
 
     Right of that, what was settled with less confidence than `remask` is opened again. With a
     `temperature` tokens are sampled: block i draws from `seed` + i, for positions of the middle
     from `start` on, alike at every step.
     """
 
-    threshold: float
+    policy: Threshold | Klass
     remask: float = 0.0
     temperature: float = 0.0
     seed: int = 0
@@ -51,7 +53,7 @@ class Bulk:
             top=min(TOP_K, len(network.head.values)),
         )
         self._moved = 0
-        self._passes: dict[Bucket, Denoising] = {}
+        self._passes: dict[tuple[Bucket, Captured], Denoising] = {}
 
     def settle(
         self, kvs: Sequence[KV], blocks: Sequence[Sequence[int]], rules: Settling
@@ -67,27 +69,48 @@ class Bulk:
             kv.reserve(rows)
         now = [list(block) for block in blocks]
         committed = torch.full((count, rows), math.inf)
+        before: Before | None = None
         while any(self._rules.mask_id in block for block in now):
-            work = self._pass(bucket)
-            work.policy.bound.fill_(rules.threshold)
-            work.policy.floor.fill_(rules.remask)
-            work.noise.temperature.fill_(rules.temperature)
-            work.noise.start.fill_(rules.start)
-            torch.arange(rules.seed, rules.seed + bucket.batch, out=work.noise.seeds)
+            work = self._pass(bucket, rules.policy)
+            _tell(work, rules)
+            _remind(work, before)
             fill(work.given, [Block(kv, ids) for kv, ids in zip(own_kvs, now, strict=True)])
             work.given.committed[:count, :rows] = committed
             work.run()
             now = [ids[:rows] for ids in work.ids[:count].tolist()]
             committed = work.committed[:count, :rows].clone()
+            before = None if work.before is None else work.before.copy()
             yield now
 
-    def _pass(self, bucket: Bucket) -> Denoising:
+    def _pass(self, bucket: Bucket, policy: Threshold | Klass) -> Denoising:
+        kind: Captured = "klass" if isinstance(policy, Klass) else "threshold"
         runtime = self._runtime
         if self._moved != runtime.pool.moved:
             self._passes.clear()
             self._moved = runtime.pool.moved
-        if bucket not in self._passes:
-            self._passes[bucket] = Denoising(
-                runtime.engine, bucket, runtime.pool.pages, self._rules, self._steps
+        if (bucket, kind) not in self._passes:
+            self._passes[bucket, kind] = Denoising(
+                runtime.engine, bucket, runtime.pool.pages, self._rules, self._steps, kind
             )
-        return self._passes[bucket]
+        return self._passes[bucket, kind]
+
+
+def _tell(work: Denoising, rules: Settling) -> None:
+    policy, noise = work.policy, work.noise
+    policy.bound.fill_(rules.policy.confidence)
+    policy.floor.fill_(rules.remask)
+    if isinstance(rules.policy, Klass) and policy.nats is not None:
+        policy.nats.fill_(rules.policy.nats)
+    noise.temperature.fill_(rules.temperature)
+    noise.start.fill_(rules.start)
+    torch.arange(rules.seed, rules.seed + len(noise.seeds), out=noise.seeds)
+
+
+def _remind(work: Denoising, before: Before | None) -> None:
+    """Of what the last step predicted for these blocks, which others may have run after."""
+    if work.before is None:
+        return
+    if before is None:
+        work.before.forget()
+    else:
+        work.before.put(before)
