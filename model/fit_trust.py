@@ -51,8 +51,8 @@ def main() -> None:
     """See the module's docstring."""
     parser = options(__doc__, "trust.json")
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
-    parser.add_argument("--python", type=int, default=200, help="gaps in Python")
-    parser.add_argument("--others", type=int, default=20, help="and in each other language")
+    parser.add_argument("--python", type=int, default=400, help="gaps in Python")
+    parser.add_argument("--others", type=int, default=40, help="and in each other language")
     given = parser.parse_args()
     model = load("mini", (), given.threads)
     counts = {"python": given.python, **dict.fromkeys(OTHERS, given.others)}

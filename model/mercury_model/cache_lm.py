@@ -1,12 +1,14 @@
-"""A cache language model: what followed the same text elsewhere may follow it here.
+"""A cache language model: what followed similar text elsewhere may follow it here.
 
 Code repeats itself, and most of all what stands nearby (Kuhn & De Mori 1990; for code Tu et al.
 2014, Hellendoorn & Devanbu 2017). A network sees a window; this sees every text it is given, by
-characters, so that a cursor may stand inside a word. Knows no network and no policy.
+characters, so that a cursor may stand inside a word, and asks the places most like this one
+(Khandelwal et al. 2020, arXiv:1911.00172). Knows no network and no policy.
 """
 
 import math
-from collections import Counter
+import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 
@@ -17,34 +19,41 @@ from mercury_model.config import CacheTrust
 from mercury_model.guesses import Guesses
 from mercury_model.runtime import Predictions
 
-LONGEST = 40
+LONGEST = 80
 """How much of the text before a position is compared, in bytes of UTF-8."""
 SHORTEST = 3
 """Less than this in common says nothing; and behind so many equal bytes a character begins."""
 CANDIDATES = 4_096
 """How many places are compared at all: the last of them."""
-MATCHES = 24
-"""How many places count that have the most in common: the last of them."""
+MATCHES = 12
+"""How many places have a vote: those with most in common, of these the last."""
+DECAY = 0.3
+"""A byte less in common divides the weight of a vote by e to this power."""
 FOLLOWING = 32
 """How much of what follows is looked at to find its first token, in bytes."""
 TOKEN_BYTES = 8
 """More than a token has on average in code, twice over."""
-AGREED = (-2.4, 1.25)
+AGREED = (-2.06, 1.1)
 """The log odds that what followed once follows again, by the logarithm of the bytes in common:
 what mini with votes writes, on gaps of training packages (`model/fit_trust.py`)."""
+
+_SPACE = re.compile(rb"\s+")
 
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """How often each token followed the same `length` bytes elsewhere."""
+    """What each token's votes weigh, where the weightiest has `length` bytes in common.
+
+    White space in a row counts as a byte: how far a line is indented says little.
+    """
 
     length: int = 0
-    tokens: Mapping[int, int] = field(default_factory=dict)
+    tokens: Mapping[int, float] = field(default_factory=dict)
 
     def shares(self) -> dict[int, float]:
         """The probability of each token."""
         total = sum(self.tokens.values())
-        return {token: count / total for token, count in self.tokens.items()}
+        return {token: weight / total for token, weight in self.tokens.items()}
 
 
 class CacheLM:
@@ -57,44 +66,58 @@ class CacheLM:
         self._text = b"\0".join(text.encode("utf-8", "replace") for text in texts)
         self._bytes = np.frombuffer(self._text, np.uint8)
         self._encode = encode
+        self._sought: tuple[str, list[tuple[int, int]]] = "", []
 
     def votes(self, before: str) -> Votes:
         """What follows the text that has most in common with the end of `before`."""
-        length, ends = self._longest(before)
-        tokens: Counter[int] = Counter()
-        for end in ends[-MATCHES:].tolist():
-            tokens.update(self._following(end, FOLLOWING)[:1])
-        return Votes(length, tokens)
+        places = self._matches(before)
+        tokens: defaultdict[int, float] = defaultdict(float)
+        for length, end in places:
+            for token in self._following(end, FOLLOWING)[:1]:
+                tokens[token] += math.exp(DECAY * (length - places[0][0]))
+        return Votes(places[0][0], tokens) if tokens else Votes()
 
     def guess(self, before: str, most: int) -> Guesses:
         """Up to `most` tokens: what follows the text that has most in common, where it is nearest.
 
         Guessing what is repeated is known as prompt lookup (Yang et al. 2023, arXiv:2304.04487).
         """
-        length, ends = self._longest(before)
-        ids = self._following(int(ends[-1]), most * TOKEN_BYTES)[:most] if len(ends) else []
-        lengths = length + TOKEN_BYTES / 2 * np.arange(len(ids))
-        return Guesses(ids, 1 / (1 + np.exp(-(AGREED[0] + AGREED[1] * np.log(lengths)))))
+        for length, end in self._matches(before)[:1]:
+            ids = self._following(end, most * TOKEN_BYTES)[:most]
+            lengths = length + TOKEN_BYTES / 2 * np.arange(len(ids))
+            return Guesses(ids, 1 / (1 + np.exp(-(AGREED[0] + AGREED[1] * np.log(lengths)))))
+        return Guesses()
 
     def _following(self, end: int, size: int) -> list[int]:
         """The ids of up to `size` bytes from `end` on, as far as their text goes."""
         following = self._text[end : end + size].partition(b"\0")[0]
         return list(self._encode(following.decode("utf-8", "ignore")))
 
-    def _longest(self, before: str) -> tuple[int, NDArray[np.int64]]:
-        """How much of the end of `before` occurs, in bytes, and where that ends, in order.
+    def _matches(self, before: str) -> list[tuple[int, int]]:
+        """Where text ends that is most like the end of `before`, the likest and last first.
 
-        There are none if that is less than SHORTEST, or nothing follows.
+        With each how much is in common, as `Votes` counts it; there are none if that is less than
+        SHORTEST bytes, or nothing follows.
         """
-        query = before[-LONGEST:].encode("utf-8", "replace")[-LONGEST:]
-        text, ends = self._bytes, self._candidates(query)
-        for length in range(SHORTEST, len(query)):
-            held = ends[ends > length]
-            held = held[text[held - 1 - length] == query[-1 - length]]
-            if not len(held):
-                return length, ends
-            ends = held
-        return len(query), ends
+        if before != self._sought[0]:
+            self._sought = before, self._compared(before[-LONGEST:].encode("utf-8", "replace"))
+        return self._sought[1]
+
+    def _compared(self, query: bytes) -> list[tuple[int, int]]:
+        text, ends, size = self._bytes, self._candidates(query), min(len(query), LONGEST)
+        lengths = np.full(len(ends), SHORTEST)
+        alike = np.arange(len(ends))
+        for length in range(SHORTEST, size):
+            alike = alike[ends[alike] > length]
+            alike = alike[text[ends[alike] - 1 - length] == query[-1 - length]]
+            if not len(alike):
+                break
+            lengths[alike] = length + 1
+        best = np.lexsort((-ends, -lengths))[:MATCHES]
+        return [
+            (len(_SPACE.sub(b" ", query[-length:])), end)
+            for length, end in zip(lengths[best].tolist(), ends[best].tolist(), strict=True)
+        ]
 
     def _candidates(self, query: bytes) -> NDArray[np.int64]:
         """Where the last SHORTEST bytes of `query` end, if something follows."""
@@ -127,7 +150,7 @@ def mixed(network: Predictions, votes: Votes, trust: CacheTrust, end_id: int) ->
 
 def terms(votes: Votes, surest: float) -> tuple[float, float, float, float]:
     """What each number of a CacheTrust is multiplied by, `surest` being the network's highest."""
-    return 1.0, math.log(votes.length), float(len(votes.tokens) == 1), surest
+    return 1.0, math.log(votes.length), max(votes.shares().values()), surest
 
 
 def trusted(terms: Sequence[float], trust: CacheTrust) -> float:

@@ -80,13 +80,13 @@ class InfillFormat:
 class CacheTrust:
     """How much a cache language model counts beside these weights: the terms of its log odds.
 
-    `always`, `length` times the logarithm of the bytes that agree, `unanimous` where the same
-    token always followed, `sure` times the highest probability of the network.
+    `always`, `length` times the logarithm of the bytes in common, `agreed` times the share of the
+    token that has most votes, `sure` times the highest probability of the network.
     """
 
     always: float
     length: float
-    unanimous: float
+    agreed: float
     sure: float
 
 

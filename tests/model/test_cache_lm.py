@@ -1,19 +1,21 @@
 """What followed elsewhere, and how it is weighed against what the network expects."""
 
 import math
+import re
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_model.cache_lm import LONGEST, MATCHES, SHORTEST, CacheLM, Votes, mixed
+from mercury_model.cache_lm import DECAY, LONGEST, MATCHES, SHORTEST, CacheLM, Votes, mixed
 from mercury_model.config import CacheTrust
 from mercury_model.guesses import Guesses
 from mercury_model.runtime import Predictions
 
 END = 0
-TRUST = CacheTrust(always=-4.0, length=1.0, unanimous=1.0, sure=-2.0)
+TRUST = CacheTrust(always=-4.0, length=1.0, agreed=1.0, sure=-2.0)
 texts = st.text("ab(\N{EURO SIGN}\N{GRINNING FACE}\n", max_size=50)
 
 
@@ -22,8 +24,13 @@ def votes(before: str, *texts: str) -> Votes:
     return CacheLM(texts, lambda text: [ord(letter) for letter in text]).votes(before)
 
 
-def spelt(found: Votes) -> dict[str, int]:
-    return {chr(token): count for token, count in found.tokens.items()}
+def spelt(found: Votes) -> dict[str, float]:
+    return {chr(token): weight for token, weight in found.tokens.items()}
+
+
+def lessened(less: int) -> float:
+    """Of a vote that has so many bytes less in common than the weightiest."""
+    return math.exp(-DECAY * less)
 
 
 def predictions(**chances: float) -> Predictions:
@@ -38,13 +45,19 @@ def chance(found: Predictions, letter: str) -> float:
     return dict(zip(found.ids[0].tolist(), found.probs[0].tolist(), strict=True))[ord(letter)]
 
 
-def test_what_followed_the_longest_repeat_counts() -> None:
+def test_the_more_is_repeated_the_more_does_what_followed_weigh() -> None:
     found = votes("x = self.na", "self.name", "y = self.nb", "x = self.nap")
-    assert (found.length, spelt(found)) == (len("x = self.na"), {"p": 1})
+    assert found.length == len("x = self.na")
+    assert spelt(found) == pytest.approx({"p": 1, "m": lessened(len("x = "))})
+
+
+def test_how_far_a_line_is_indented_says_little() -> None:
+    found = votes("\n    a", "\n    ab", ";\n  ac")
+    assert (found.length, spelt(found)) == (len(" a"), {"b": 1, "c": 1})
 
 
 def test_each_place_that_has_as_much_in_common_has_a_vote() -> None:
-    assert spelt(votes("call(", "call(a) call(b)", "call(a)")) == {"a": 2, "b": 1}
+    assert spelt(votes("call(", "call(a);call(b)", "call(a)")) == {"a": 2, "b": 1}
 
 
 def test_texts_do_not_run_into_each_other() -> None:
@@ -72,26 +85,33 @@ def test_half_a_surrogate_pair_is_text_like_any_other() -> None:
 
 
 @given(texts, st.lists(texts, max_size=3))
-def test_a_repeat_is_as_long_as_any_and_its_votes_are_what_follows(
+def test_the_places_most_like_this_one_have_votes_and_they_go_to_what_follows(
     before: str, written: list[str]
 ) -> None:
     found = votes(before, *written)
-    query = before.encode()[-LONGEST:]
-    encoded = [text.encode() for text in written]
-    for length in range(len(query), SHORTEST - 1, -1):
-        end = query[-length:]
-        ends = [
-            (text, at + length)
-            for text in encoded
-            for at in range(len(text) - length)
-            if text[at : at + length] == end
-        ]
-        if ends:
-            following = [text[at:].decode()[:1] for text, at in ends][-MATCHES:]
-            assert found.length == length
-            assert spelt(found) == {letter: following.count(letter) for letter in following}
-            return
-    assert found.tokens == {}
+    places = [
+        (common(text.encode()[:at], before.encode()), text.encode()[at:].decode()[:1])
+        for text in written
+        for at in range(1, len(text.encode()))
+        if common(text.encode()[:at], before.encode()) >= SHORTEST
+    ]
+    nearest = sorted(enumerate(places), key=lambda place: (-place[1][0], -place[0]))[:MATCHES]
+    counted = [(squeezed(before, length), letter) for _, (length, letter) in nearest]
+    expected: Counter[str] = Counter()
+    for length, letter in counted:
+        expected[letter] += lessened(counted[0][0] - length)
+    assert found.length == (counted[0][0] if counted else 0)
+    assert spelt(found) == pytest.approx(expected)
+
+
+def common(one: bytes, other: bytes) -> int:
+    """How many bytes both end with, at most LONGEST."""
+    pairs = zip(reversed(one), reversed(other[-LONGEST:]), strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other), LONGEST))
+
+
+def squeezed(before: str, length: int) -> int:
+    return len(re.sub(rb"\s+", b" ", before.encode()[-length:]))
 
 
 def guessed(before: str, *texts: str, most: int = 5) -> Guesses:
@@ -120,7 +140,7 @@ def test_nothing_is_guessed_when_nothing_comes_again(most: int) -> None:
 def test_the_mean_is_a_distribution_that_leaves_the_end_to_the_network() -> None:
     network = predictions(a=0.5, b=0.3, end=0.2)
     both = mixed(network, Votes(20, {ord("c"): 3, ord("b"): 1}), TRUST, END)
-    weight = 1 / (1 + math.exp(-(-4 + math.log(20) - 2 * 0.5)))
+    weight = 1 / (1 + math.exp(-(-4 + math.log(20) + 3 / 4 - 2 * 0.5)))
     assert chance(both, "a") == pytest.approx(0.5 * (1 - weight))
     assert chance(both, "b") == pytest.approx(0.3 * (1 - weight) + 0.8 * weight / 4)
     assert both.probs.tolist() == [sorted(both.probs[0].tolist(), reverse=True)]

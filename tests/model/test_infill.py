@@ -18,7 +18,7 @@ GAP = Gap("a = (", ")\nb")
 LONG = Gap("abc " * 60, "fg\n" * 30)
 MODES: tuple[Mode, ...] = ("diffusion", "autoregressive", "verified")
 MARKS = {FORMAT.suffix_id, FORMAT.prefix_id, FORMAT.middle_id, FORMAT.mask_id}
-TRUST = CacheTrust(always=-2.0, length=1.0, unanimous=2.0, sure=-1.0)
+TRUST = CacheTrust(always=-2.0, length=1.0, agreed=2.0, sure=-1.0)
 UNSHIFTED = replace(FORMAT, shift=False)
 
 samplings = st.builds(
