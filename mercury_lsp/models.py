@@ -39,8 +39,8 @@ def list_models() -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("name", "here", "download"):
         table.add_column(column, no_wrap=True, justify="right" if column == "download" else "left")
-    table.add_column("languages")
-    table.add_column("what it is")
+    table.add_column("languages", max_width=16)
+    table.add_column("what it is", min_width=21, overflow="fold")
     for entry in table_of_models.MODELS.values():
         card = table_of_models.card(entry.name)
         here = table_of_models.is_available(entry.name, folder)
