@@ -57,7 +57,7 @@ class Votes:
 
 
 class CacheLM:
-    """Counts what follows in `texts`, of which the last is nearest to the gap.
+    """Knows what follows in `texts`, of which the last is nearest to the gap.
 
     `encode` gives the ids of a text.
     """
@@ -82,11 +82,13 @@ class CacheLM:
 
         Guessing what is repeated is known as prompt lookup (Yang et al. 2023, arXiv:2304.04487).
         """
-        for length, end in self._matches(before)[:1]:
-            ids = self._following(end, most * TOKEN_BYTES)[:most]
-            lengths = length + TOKEN_BYTES / 2 * np.arange(len(ids))
-            return Guesses(ids, 1 / (1 + np.exp(-(AGREED[0] + AGREED[1] * np.log(lengths)))))
-        return Guesses()
+        places = self._matches(before)
+        if not places:
+            return Guesses()
+        length, end = places[0]
+        ids = self._following(end, most * TOKEN_BYTES)[:most]
+        lengths = length + TOKEN_BYTES / 2 * np.arange(len(ids))
+        return Guesses(ids, 1 / (1 + np.exp(-(AGREED[0] + AGREED[1] * np.log(lengths)))))
 
     def _following(self, end: int, size: int) -> list[int]:
         """The ids of up to `size` bytes from `end` on, as far as their text goes."""
