@@ -48,5 +48,5 @@ def pareto(path: Path, settings: Settings) -> None:
             axes.annotate(number, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
     axes.set(xlabel="tokens a step", ylabel="exact, %", ylim=(0, None))
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower right")
     figure.save(picture, path)
