@@ -54,7 +54,7 @@ CARD = ModelCard(
         languages=("python",),
     ),
     licence="Apache-2.0",
-    description="Trained from nothing in minutes on a CPU, for tests and examples.",
+    description="tiny: trained from nothing in minutes on a CPU, for tests and examples.",
 )
 EXAMPLES_A_STEP = 4
 SEED = 20_260
