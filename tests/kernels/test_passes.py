@@ -85,6 +85,21 @@ def test_a_pass_on_a_gpu_is_one_copy_in_the_same_launches_and_few_copies_out(
     assert len(launches) == (once if steps is None else steps * (once + settling))
 
 
+def lay(work: Denoising) -> None:
+    """Two blocks of masks that see themselves, each with pages of its own."""
+    work.given.ids.fill_(MASK)
+    work.given.visible.fill_(BUCKET.block)
+    work.given.table.copy_(torch.tensor([[1, 2], [3, 4]]))
+
+
+def run(work: Denoising, times: int) -> tuple[list[list[int]], list[int]]:
+    """The blocks after so many passes, and how many positions each still has open."""
+    for _ in range(times):
+        work.run()
+        work.given.ids.copy_(work.ids)
+    return work.ids.tolist(), work.left.tolist()
+
+
 def test_several_steps_in_one_pass_are_as_many_passes_of_one() -> None:
     engine = Engine(network(denoiser()), reference_operations(), Eager)
     found = []
@@ -92,13 +107,8 @@ def test_several_steps_in_one_pass_are_as_many_passes_of_one() -> None:
         pages = engine.network.empty_pages(5, torch.float32)
         work = Denoising(engine, BUCKET, pages, RULES, steps)
         work.policy.bound.fill_(torch.inf)
-        work.given.ids.fill_(MASK)
-        work.given.visible.fill_(BUCKET.block)
-        work.given.table.copy_(torch.tensor([[1, 2], [3, 4]]))
-        for _ in range(3 // steps):
-            work.run()
-            work.given.ids.copy_(work.ids)
-        found.append((work.ids.tolist(), work.left.tolist()))
+        lay(work)
+        found.append(run(work, 3 // steps))
     assert found[0] == found[1]
     assert found[0][1] == [3, 3]
 
@@ -115,14 +125,9 @@ def test_what_moved_is_told_from_the_step_before_within_a_pass_and_from_pass_to_
         work.policy.nats.fill_(0.002)
         for _ in range(2):
             work.before.forget()
-            work.given.ids.fill_(MASK)
+            lay(work)
             work.given.ids[:, 0] = torch.tensor([7, 30])
-            work.given.visible.fill_(BUCKET.block)
-            work.given.table.copy_(torch.tensor([[1, 2], [3, 4]]))
-            for _ in range(2 // steps):
-                work.run()
-                work.given.ids.copy_(work.ids)
-            found.append((work.ids.tolist(), work.left.tolist()))
+            found.append(run(work, 2 // steps))
     assert found == [found[0]] * 4
     assert found[0][1] == [3, 0]
 
