@@ -102,14 +102,15 @@ class CacheLM:
         SHORTEST bytes, or nothing follows.
         """
         if before != self._sought[0]:
-            self._sought = before, self._compared(before[-LONGEST:].encode("utf-8", "replace"))
+            query = before[-LONGEST:].encode("utf-8", "replace")[-LONGEST:]
+            self._sought = before, self._compared(query)
         return self._sought[1]
 
     def _compared(self, query: bytes) -> list[tuple[int, int]]:
-        text, ends, size = self._bytes, self._candidates(query), min(len(query), LONGEST)
+        text, ends = self._bytes, self._candidates(query)
         lengths = np.full(len(ends), SHORTEST)
         alike = np.arange(len(ends))
-        for length in range(SHORTEST, size):
+        for length in range(SHORTEST, len(query)):
             alike = alike[ends[alike] > length]
             alike = alike[text[ends[alike] - 1 - length] == query[-1 - length]]
             if not len(alike):
