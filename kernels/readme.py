@@ -51,6 +51,7 @@ How the pieces fit:
   of 64 keys, and splits the context where the batch is too small to fill the chip. One tensor,
   `visible`, says who sees what: blocks that see themselves both ways, causal chunks, canvases with
   text after the block, padding. A canvas of up to {longest:,} tokens is one block after no context;
+  one that is kept can be run again in part, over keys before and behind that stay as they were;
   from {many_queries} queries of a key head on, a program takes 128 of them rather than 64, and keys
   are read half as often.
 * The head never stores logits. A tile of the vocabulary leaves its best tokens and two sums; ranks
@@ -122,7 +123,10 @@ steps, a context that is there already, and text as good as with fewer tokens a 
 CANVAS = """\
 ### A whole canvas at once on an H100
 
-Networks that fill a canvas, text before and after its masks, run all of it at every step.
+Networks that fill a canvas, text before and after its masks, run all of it at every step. Where
+`renew` keeps the canvas and runs a block of it alone (the dual cache of
+[Fast-dLLM](https://arxiv.org/abs/2505.22618)), a step costs what such a block costs after a context
+of the canvas's length.
 
 """
 

@@ -48,7 +48,7 @@ class Operations:
     narrow: Callable[[Tensor], Weight]
     linear: Callable[[Rows, Weight, Gated | None], Tensor]
     swiglu: Callable[[Rows, Weight, Weight, Gated | None], Tensor]
-    rotate_and_cache: Callable[[Tensor, Projection, Rotation, Tensor, Tensor, Paged], None]
+    rotate_and_cache: Callable[[Tensor, Projection, Rotation, Tensor, Tensor, Tensor, Paged], None]
     attend: Callable[[Tensor, Tensor, Paged, Apart | None], Tensor]
     predict: Callable[[Rows, Weight, int, Tensor | None], Predicted]
     choose: Callable[[Predicted, Tensor, Noise, Tensor, int, int], Choices]

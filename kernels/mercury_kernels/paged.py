@@ -22,8 +22,7 @@ class Paged:
     """Position p of sequence b is slot p % PAGE of page `table[b, p // PAGE]`.
 
     `keys` and `values` [pages, PAGE, H, D]; `table` [B, P] int32. In fp8 they are meant times
-    `key_scale` and `value_scale` [pages, PAGE, H] fp32. Rows of a batch that stand for no sequence
-    must point at pages that nobody reads: they are written all the same.
+    `key_scale` and `value_scale` [pages, PAGE, H] fp32.
     """
 
     keys: Tensor

@@ -184,7 +184,7 @@ class State:
 
     `caches`, one a layer, share the table of the inputs; `left` [B] int32, how many positions are
     open after the step; `before`, what it predicted, None unless the policy asks. A row without a
-    sequence has no open position, sees nothing, and owns its pages.
+    sequence has no open position, sees nothing, and leaves no keys.
     """
 
     inputs: Inputs
@@ -250,7 +250,9 @@ def hidden_states(network: Network, state: State, do: Operations) -> Rows:
         x = do.add_rmsnorm(parts, residual, layer.attention_norm, network.eps)
         q = x.new_empty(batch, block, network.heads, network.head_width)
         projected = do.linear(taken(x), layer.qkv, gated["qkv"])
-        do.rotate_and_cache(projected, layer.after, network.rotation, given.start, q, cache)
+        do.rotate_and_cache(
+            projected, layer.after, network.rotation, given.start, given.visible, q, cache
+        )
         mixed = do.attend(q, given.visible, cache, apart)
         parts = do.linear(taken(mixed.view(rows, -1)), layer.output, gated["output"])
         x = do.add_rmsnorm(parts, residual, layer.mlp_norm, network.eps)

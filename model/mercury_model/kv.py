@@ -58,15 +58,34 @@ class TorchKV:
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """See `transformer.Memory`; B is 1, and `reserve` has made room."""
-        end = self._length + keys.shape[2]
+        return self.put(layer, self._length, keys, values)
+
+    def put(self, layer: int, at: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from position `at` on; returns the rows of the context, and of what is new."""
+        stop = at + keys.shape[2]
+        end = max(self._length, stop)
         mine = self._buffer[layer]
-        mine[0, :, self._length : end] = keys[0]
-        mine[1, :, self._length : end] = values[0]
+        mine[0, :, at:stop] = keys[0]
+        mine[1, :, at:stop] = values[0]
         return mine[None, 0, :, :end], mine[None, 1, :, :end]
 
     def advance(self, rows: int) -> None:
         """Make the last `rows` appended tokens part of the context."""
         self._length += rows
+
+
+class Within:
+    """A context as a `transformer.Memory` whose new rows are those from position `at` on: they take
+    the place of what is there. `reserve` has made room for those beyond its end.
+    """
+
+    def __init__(self, kv: TorchKV, at: int) -> None:
+        self._kv = kv
+        self._at = at
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """See `transformer.Memory`; returns the rows behind the new ones, too."""
+        return self._kv.put(layer, self._at, keys, values)
 
 
 class Beside:

@@ -23,7 +23,7 @@ def test_rotated_queries_and_keys_see_only_how_far_apart_they_are() -> None:
         q = torch.zeros(1, 1, 1, width)
         for at in (shift, shift + 5):
             start = torch.tensor([at], dtype=torch.int32)
-            rotate_and_cache(x, Projection(), turn, start, q, cache)
+            rotate_and_cache(x, Projection(), turn, start, start[:, None] + 1, q, cache)
         key = cache.keys[cache.table[0, shift // PAGE], shift % PAGE, 0]
         scores.append((q[0, 0, 0] @ key).item())
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
@@ -39,6 +39,17 @@ def test_a_block_leaves_the_rest_of_the_cache_as_it_was(interpreter: None) -> No
     changed = (cache.keys != before).any(-1).any(-1)
     # One page of capacity: positions 62 and 63 are written, 64 and 65 fall off.
     assert changed.nonzero().tolist() == [[0, 62], [0, 63]]
+
+
+def test_rows_of_padding_leave_what_a_canvas_has_behind_the_block(interpreter: None) -> None:
+    from mercury_kernels.rope.kernel import rotate_and_cache as kernel
+
+    given = cases.RopeCase((7,), 5, (1, 1), 16, padding=2).inputs(Source())
+    keys, values = given["cache"].keys, given["cache"].values
+    before = torch.stack([keys, values])
+    kernel(**given)
+    changed = (torch.stack([keys, values]) != before).any(-1).any(-1)
+    assert changed.nonzero().tolist() == [[kind, 0, at] for kind in (0, 1) for at in (7, 8, 9)]
 
 
 def test_keys_and_values_in_fp8_are_kept_to_a_sixteenth_whatever_their_size() -> None:
@@ -57,6 +68,7 @@ def test_keys_and_values_in_fp8_are_kept_to_a_sixteenth_whatever_their_size() ->
     [
         ("parts", lambda g: {"parts": g["parts"][:, :9]}),
         ("start", lambda g: {"start": g["start"].long()}),
+        ("visible", lambda g: {"visible": g["visible"][:, 1:]}),
         ("q", lambda g: {"q": g["q"][0]}),
         ("rotation.sin", lambda g: {"rotation": replace(g["rotation"], sin=g["rotation"].sin[1:])}),
         ("after.bias", lambda g: {"after": Projection(bias=torch.zeros(3))}),

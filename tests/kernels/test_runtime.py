@@ -42,6 +42,25 @@ def test_a_canvas_is_predicted_as_by_torch_whatever_its_length(
     np.testing.assert_array_equal(found.ids[distinct, 0], expected.ids[distinct, 0])
 
 
+def test_part_of_a_canvas_is_renewed_as_by_torch_and_the_rest_is_kept(
+    interpreter: None, poisoned: None
+) -> None:
+    """Seven rows in a pass for sixteen: the padding stands where the canvas goes on."""
+    engine = Engine(network(denoiser(), positions=256), triton_operations(), Eager)
+    ours, theirs = (
+        KernelRuntime(engine, CONFIG, MASK),
+        TorchRuntime(denoiser(), dtype=torch.float32),
+    )
+    whole = canvas(30)
+    found = []
+    for runtime in (ours, theirs):
+        kv = runtime.new_kv()
+        runtime.renew(kv, whole)
+        changed = runtime.renew(kv, [7, 8, 9, *whole[13:17]], 10)
+        found.append(np.concatenate([changed.probs, runtime.renew(kv, whole[25:], 25).probs]))
+    np.testing.assert_allclose(*found, atol=2e-5)
+
+
 OFF = {Kept("bf16", "bf16"): 0.01, Kept("int8", "bf16"): 0.02}
 """How far chances may be off, 0.04 unless given."""
 

@@ -1,10 +1,6 @@
 """The runtime of the kernels over their specification, on a CPU: it must be the torch runtime."""
 
 import gc
-import math
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -12,67 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_weights import Tensors, adapted, tensors
+from random_weights import adapted, tensors
+from runtime_pairs import LLAMA, MASK, PAIRS, agree, context, ours_and_theirs, pair, real_ids
 
 from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.passes import Engine
 from mercury_kernels.replay import Eager
 from mercury_model import models
-from mercury_model.choose import moved
-from mercury_model.config import InfillFormat, ModelConfig
-from mercury_model.run import NOTHING
-from mercury_model.runtime import KV, Call, Predictions, Runtime
-from mercury_model.runtime.bulk import Bulk, Settling
+from mercury_model.config import ModelConfig
+from mercury_model.runtime import Call, Runtime
 from mercury_model.runtime.kernels import FIRST_PAGES, KernelRuntime
 from mercury_model.runtime.network import placed
 from mercury_model.runtime.torch import TorchRuntime, denoiser
-from mercury_model.unmask import Klass, Remask, Threshold, View
-
-MASK = 5
-LLAMA = ModelConfig(61, 32, 2, 4, 2, 8, 48, 10_000.0)
-QWEN2 = replace(LLAMA, qkv_bias=True, tied_head=False)
-QWEN3 = replace(LLAMA, qk_norm=True)
-
-
-def pair(config: ModelConfig, weights: Tensors) -> tuple[KernelRuntime, TorchRuntime]:
-    """Both runtimes of the same weights, in fp32."""
-    network = placed(config, weights, torch.device("cpu"), MASK, 8192, torch.float32)
-    ours = KernelRuntime(Engine(network, reference_operations(), Eager), config, MASK)
-    return ours, TorchRuntime(denoiser(config, weights, MASK), dtype=torch.float32)
-
-
-PAIRS = {
-    "llama": pair(LLAMA, tensors(LLAMA)),
-    "qwen2": pair(QWEN2, tensors(QWEN2)),
-    "qwen3": pair(QWEN3, tensors(QWEN3)),
-    "gated": pair(LLAMA, adapted(LLAMA, "qkv")),
-    "gated, each its own": pair(LLAMA, adapted(LLAMA, "")),
-    "some are predicted": pair(
-        LLAMA, tensors(LLAMA) | {"vocabulary": np.arange(1, 61, 2, np.int32)}
-    ),
-}
-ours_and_theirs = pytest.mark.parametrize(
-    ("ours", "theirs"), PAIRS.values(), ids=[name.replace(" ", "-") for name in PAIRS]
-)
-
-
-def context(runtime: Runtime, ids: Sequence[int]) -> KV:
-    kv = runtime.new_kv()
-    for start in range(0, len(ids), 64):
-        runtime.extend(kv, ids[start : start + 64])
-    return kv
-
-
-def real_ids(count: int, seed: int = 0) -> list[int]:
-    return np.random.default_rng(seed).integers(6, 61, count).tolist()
-
-
-def agree(found: Predictions, expected: Predictions) -> None:
-    np.testing.assert_allclose(found.probs, expected.probs, atol=2e-5)
-    np.testing.assert_allclose(found.entropy, expected.entropy, atol=2e-4)
-    distinct = expected.probs[:, 0] > expected.probs[:, 1] + 1e-4
-    np.testing.assert_array_equal(found.ids[distinct, 0], expected.ids[distinct, 0])
-
 
 BLOCKS = [
     [MASK],
@@ -97,22 +44,6 @@ def test_extending_verifying_and_denoising_are_the_torch_runtime(
     agree(ours.verify(mine, guessed), theirs.verify(its, guessed))
     assert mine.length == its.length == before + 8
     agree(ours.verify(mine, ids[:1]), theirs.verify(its, ids[:1]))
-
-
-def canvas(length: int) -> list[int]:
-    """Tokens, then masks, then tokens: about a third each."""
-    ids, third = real_ids(length, length), length // 3
-    return [*ids[:third], *[MASK] * third, *ids[2 * third :]]
-
-
-@ours_and_theirs
-@pytest.mark.parametrize(("before", "length"), [(0, 65), (0, 127), (0, 200), (70, 130)])
-def test_a_canvas_of_any_length_is_predicted_as_by_the_torch_runtime(
-    ours: Runtime, theirs: Runtime, before: int, length: int
-) -> None:
-    mine, its = (context(each, real_ids(before)) for each in (ours, theirs))
-    agree(ours.denoise(mine, canvas(length)), theirs.denoise(its, canvas(length)))
-    assert mine.length == its.length == before
 
 
 @settings(max_examples=25)
@@ -222,124 +153,6 @@ def test_calls_that_share_a_pass_are_answered_as_alone() -> None:
         ours.together([Call("extend", kv, [6])] * 2)
     ours.extend(kv, real_ids(64))
     assert kv.nbytes == ours.kv_bytes(64)
-
-
-def settled_by_the_host(
-    runtime: Runtime, kv: KV, block: list[int], rules: Settling, shift: int
-) -> list[list[int]]:
-    """Step after step, as `infill` does it: the likeliest allowed token where the policy says."""
-    block, steps, before = list(block), [], NOTHING
-    committed = np.full(len(block), np.inf, np.float32)
-    while MASK in block:
-        found = runtime.denoise(kv, block)
-        rows = slice(0, len(block) - shift)
-        allowed = ~np.isin(found.ids[rows], FORBIDDEN)
-        best = allowed.argmax(-1)
-        at = (np.arange(len(best)), best)
-        opened = np.array([token == MASK for token in block[shift:]])
-        chances = found.probs[rows][at]
-        now = Predictions(found.ids[rows], found.probs[rows], found.entropy[rows])
-        change, before = moved(now, before), now
-        view = View(opened, chances, now.entropy, change, committed[shift:].copy())
-        for row in np.flatnonzero(Remask(rules.remask)(view)):
-            block[row + shift] = MASK
-        for row in np.flatnonzero(rules.policy(view)):
-            block[row + shift] = int(found.ids[rows][at][row])
-            committed[row + shift] = chances[row]
-        steps.append(list(block))
-    return steps
-
-
-FORBIDDEN = (MASK, 1, 2, 3, -1)
-
-
-def infill_format(shift: bool) -> InfillFormat:
-    return InfillFormat(1, 2, 3, 0, MASK, 8, 90, 90, 60, shift, ("python",))
-
-
-RULES = {
-    "threshold": Settling(Threshold(0.3)),
-    "threshold, remasking": Settling(Threshold(0.15), remask=0.4),
-    "klass": Settling(Klass(0.15, nats=0.1)),
-    "klass, remasking": Settling(Klass(0.15, nats=0.1), remask=0.4),
-}
-
-
-@pytest.mark.parametrize("rules", RULES.values(), ids=[name.replace(" ", "-") for name in RULES])
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("shift", [True, False], ids=["shifted", "in-place"])
-@pytest.mark.parametrize("name", ["llama", "gated"])
-def test_blocks_settled_on_the_device_are_those_settled_by_the_host(
-    name: str, shift: bool, steps: int, rules: Settling
-) -> None:
-    ours, theirs = PAIRS[name]
-    lengths = (5, 70, 130)
-    mine, its = ([context(r, real_ids(n)) for n in lengths] for r in (ours, theirs))
-    blocks = [[20 + n, *[MASK] * 6] for n in range(3)]
-    expected = [
-        settled_by_the_host(theirs, kv, block, rules, int(shift))
-        for kv, block in zip(its, blocks, strict=True)
-    ]
-    found = list(Bulk(ours, infill_format(shift), steps).settle(mine, blocks, rules))
-    most = max(map(len, expected))
-    assert len(found) == -(-most // steps)
-    assert most > 1
-    for step, now in enumerate(found, 1):
-        assert now == [each[min(step * steps, len(each)) - 1] for each in expected]
-    assert [kv.length for kv in mine] == list(lengths)
-
-
-def test_what_moved_is_told_from_a_blocks_own_step_before_whatever_ran_since() -> None:
-    """Blocks in turns through one pass, which is captured anew when the pages move."""
-    ours, theirs = pair(LLAMA, tensors(LLAMA))
-    rules, lengths = RULES["klass"], (5, 70, 130)
-    mine, its = ([context(r, real_ids(n)) for n in lengths] for r in (ours, theirs))
-    block = [20, *[MASK] * 6]
-    bulk = Bulk(ours, infill_format(shift=True), 1)
-    found: list[list[list[int]]] = [[] for _ in lengths]
-    under_way = [bulk.settle([kv], [block], rules) for kv in mine]
-    for steps in zip_longest(*under_way):
-        for seen, now in zip(found, steps, strict=True):
-            seen += now or []
-        if ours.pool.moved == 0:
-            others = [context(ours, [6]) for _ in range(FIRST_PAGES)]
-    assert (ours.pool.moved, len(others)) == (1, FIRST_PAGES)
-    assert found == [settled_by_the_host(theirs, kv, block, rules, 1) for kv in its]
-    threshold = Settling(Threshold(rules.policy.confidence))
-    assert found != [settled_by_the_host(theirs, kv, block, threshold, 1) for kv in its]
-    for kv, seen in zip(mine, found, strict=True):
-        next(bulk.settle([kv], [block], rules))  # not gone on with
-        assert list(bulk.settle([kv], [block], rules)) == [[now] for now in seen]
-
-
-def test_what_is_sampled_depends_on_the_seed_and_on_nothing_else() -> None:
-    ours, _ = PAIRS["llama"]
-    blocks = [[MASK] * 7, [MASK] * 7]
-
-    def sampled(steps: int, seed: int, count: int = 2) -> list[list[int]]:
-        kvs = [context(ours, real_ids(70)) for _ in range(count)]
-        rules = Settling(Threshold(math.inf), temperature=1.5, seed=seed)
-        (*_, last) = Bulk(ours, infill_format(shift=False), steps).settle(
-            kvs, blocks[:count], rules
-        )
-        return last
-
-    found = sampled(1, seed=4)
-    assert found == sampled(3, seed=4)
-    assert found[1:] == sampled(3, seed=5, count=1)
-    assert found[0] != found[1]
-
-
-@pytest.mark.parametrize("name", ["llama", "gated"])
-def test_a_canvas_settled_on_the_device_is_that_settled_by_the_host(name: str) -> None:
-    ours, theirs = PAIRS[name]
-    rules = Settling(Threshold(0.3))
-    expected = settled_by_the_host(theirs, theirs.new_kv(), canvas(127), rules, 0)
-    (*_, found) = Bulk(ours, infill_format(shift=False), 4).settle(
-        [ours.new_kv()], [canvas(127)], rules
-    )
-    assert len(expected) > 1
-    assert found == [expected[-1]]
 
 
 def test_every_pass_that_contexts_may_take_can_be_captured_before_they_come() -> None:

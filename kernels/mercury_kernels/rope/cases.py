@@ -45,7 +45,9 @@ def scattered(
 
 @dataclass(frozen=True, slots=True)
 class RopeCase:
-    """`starts` [B], `tokens` [T] each; heads of queries and keys; what comes before."""
+    """`starts` [B], `tokens` [T] each, the last `padding` of them none; heads of queries and keys;
+    what comes before.
+    """
 
     starts: tuple[int, ...]
     tokens: int
@@ -53,12 +55,14 @@ class RopeCase:
     width: int
     splits: int = 2
     before: Before = "nothing"
+    padding: int = 0
 
     @property
     def name(self) -> str:
         """As in `B2-T5-H14/2-D64-S2-bias`."""
         shape = f"B{len(self.starts)}-T{self.tokens}-H{self.heads[0]}/{self.heads[1]}"
-        return f"{shape}-D{self.width}-S{self.splits}-{self.before}"
+        padding = f"-padding{self.padding}" if self.padding else ""
+        return f"{shape}-D{self.width}-S{self.splits}-{self.before}{padding}"
 
     def inputs(self, source: Source) -> dict[str, Any]:
         """The cache holds just enough pages, unless the last position is meant to fall off."""
@@ -76,11 +80,14 @@ class RopeCase:
             "norm": lambda: Projection(q_norm=vector(self.width), k_norm=vector(self.width)),
         }[self.before]()
         pages = max(1, (max(self.starts) + self.tokens) // PAGE)
+        real = self.tokens - self.padding
+        visible = [[s + real] * real + [0] * self.padding for s in self.starts]
         return {
             "parts": parts,
             "after": after,
             "rotation": rotation(max(self.starts) + self.tokens, self.width, source),
             "start": source.numbers(self.starts),
+            "visible": source.numbers(visible),
             "q": source.normal(generator, batch, self.tokens, heads, self.width),
             "cache": scattered(batch, pages, (kv_heads, self.width), source, generator),
         }
@@ -98,4 +105,5 @@ TESTS = (
     RopeCase((3, 60), 5, (3, 1), 16),
     RopeCase((0, 127, 64), 3, (4, 2), 8, before="bias"),
     RopeCase((61,), 7, (2, 2), 32, splits=4, before="norm"),
+    RopeCase((3, 58), 6, (3, 1), 16, padding=2),
 )

@@ -32,7 +32,7 @@ def _keep(held, scale, slot, first, second, HALF: tl.constexpr, LARGEST: tl.cons
 
 @triton.jit(do_not_specialize=["tokens", "heads", "kv_heads", "pages", "rows"])
 def rotate_head(
-    parts, bias, q_norm, k_norm, eps, cos, sin, start, q,
+    parts, bias, q_norm, k_norm, eps, cos, sin, start, visible, q,
     keys, key_scale, values, value_scale, table,
     tokens, heads, kv_heads, pages, rows,
     SPLITS: tl.constexpr, HALF: tl.constexpr, PAGE: tl.constexpr, LARGEST: tl.constexpr,
@@ -69,7 +69,7 @@ def rotate_head(
         second = second * c + x * s
     if head < heads:
         _keep(q, None, row.to(tl.int64) * heads + head, first, second, HALF, LARGEST)
-    elif position < pages * PAGE:
+    elif (position < pages * PAGE) & (tl.load(visible + row) > 0):
         page = tl.load(table + sequence.to(tl.int64) * pages + position // PAGE).to(tl.int64)
         slot = (page * PAGE + position % PAGE) * kv_heads
         if head < heads + kv_heads:
@@ -84,6 +84,7 @@ def rotate_and_cache(
     after: Projection,
     rotation: Rotation,
     start: Tensor,
+    visible: Tensor,
     q: Tensor,
     cache: Paged,
     submit: Submit = run,
@@ -98,6 +99,7 @@ def rotate_and_cache(
     columns = (heads + 2 * kv_heads) * width
     require("parts", parts, [None, batch * tokens, columns], [torch.float32], q)
     require("start", start, [batch], [torch.int32], q)
+    require("visible", visible, [batch, tokens], [torch.int32], q)
     require("rotation.cos", rotation.cos, [None, width // 2], [torch.float32], q)
     require("rotation.sin", rotation.sin, rotation.cos.shape, [torch.float32], q)
     if (after.q_norm is None) != (after.k_norm is None):
@@ -115,6 +117,7 @@ def rotate_and_cache(
         "cos": rotation.cos,
         "sin": rotation.sin,
         "start": start,
+        "visible": visible,
         "q": q,
         "keys": cache.keys,
         "key_scale": cache.key_scale,

@@ -26,15 +26,22 @@ class Rotation:
     sin: Tensor
 
 
-def rotate_and_cache(
-    parts: Tensor, after: Projection, rotation: Rotation, start: Tensor, q: Tensor, cache: Paged
+def rotate_and_cache(  # noqa: PLR0913  a projection becomes all of this at once
+    parts: Tensor,
+    after: Projection,
+    rotation: Rotation,
+    start: Tensor,
+    visible: Tensor,
+    q: Tensor,
+    cache: Paged,
 ) -> None:
     """(x₁, x₂) ↦ (x₁ cos − x₂ sin, x₂ cos + x₁ sin) over the halves of each query and key head.
 
     `parts` [S, B·T, C]: partial sums of the projection, C = (H_q + 2 H_kv) · D, heads of queries,
     then keys, then values; bias and norms come before the rotation. Token t of sequence b stands
     at position `start[b] + t`; `start` [B] int32. Writes `q` [B, T, H_q, D], and keys and values
-    into `cache` at those positions; positions past its capacity are dropped.
+    into `cache` at those positions, but for those past its capacity, and those of padding, whose
+    `visible` [B, T] int32 is 0: what a canvas has behind a block stays as it is.
     """
     batch, tokens, heads, width = q.shape
     wide = torch.promote_types(parts.dtype, torch.float32)
@@ -51,7 +58,7 @@ def rotate_and_cache(
     for b in range(batch):
         positions = start[b].long() + torch.arange(tokens, device=q.device)
         q[b] = _rotated(queries[b], rotation, positions).to(q.dtype)
-        fits = positions < cache.capacity
+        fits = (positions < cache.capacity) & (visible[b] > 0)
         rotated = _rotated(keys[b], rotation, positions)
         cache.write(b, positions[fits], rotated[fits], values[b][fits])
 

@@ -154,6 +154,29 @@ class Runtime(Protocol):
         """
 
 
+class CanvasRuntime(Runtime, Protocol):
+    """One whose contexts can be canvases: text, masks and text that all see each other."""
+
+    def renew(self, kv: KV, ids: Sequence[int], at: int = 0) -> Predictions:
+        """Run the rows of a canvas from position `at` on, and keep them in `kv`; predicts each.
+
+        They see all of the canvas: the rows that are run as they are, the others, before and behind
+        them, as they were when they were run (Fast-dLLM's dual cache, Wu et al. 2025,
+        arXiv:2505.22618). So what is predicted is exact as long as only these rows have changed
+        since the whole canvas was run, and no row beyond them was run since. The canvas grows to
+        `at + len(ids)` tokens if it is shorter. Raises ValueError where `at` is beyond its end.
+        """
+
+
+def check_within(kv: KV, ids: Sequence[int], at: int, most: int) -> int:
+    """How many rows a canvas grows by. Raises ValueError for rows that cannot be renewed."""
+    if not 1 <= len(ids) <= most:
+        raise ValueError(f"a canvas has 1 to {most} tokens, not {len(ids)}")
+    if not 0 <= at <= kv.length:
+        raise ValueError(f"position {at} is outside of a canvas of {kv.length} tokens")
+    return max(0, at + len(ids) - kv.length)
+
+
 def check_shared(calls: Sequence[Call], lanes: int, canvas: int = CHUNK_TOKENS) -> None:
     """Raises ValueError for calls that cannot share a pass, or cannot be made at all.
 

@@ -7,15 +7,15 @@ Not asking for the next blocks is cancelling.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from mercury_kernels.moved.reference import Before
 from mercury_kernels.passes import Captured, Denoising
-from mercury_kernels.step import Bucket, Rules
+from mercury_kernels.step import CANVASES, Bucket, Rules
 from mercury_model.config import InfillFormat
-from mercury_model.runtime import KV, TOP_K
+from mercury_model.runtime import KV, TOP_K, check_within
 from mercury_model.runtime.kernels import Block, KernelRuntime, fill, own
 from mercury_model.unmask import Klass, Threshold
 
@@ -56,31 +56,41 @@ class Bulk:
         self._passes: dict[tuple[Bucket, Captured], Denoising] = {}
 
     def settle(
-        self, kvs: Sequence[KV], blocks: Sequence[Sequence[int]], rules: Settling
+        self,
+        kvs: Sequence[KV],
+        blocks: Sequence[Sequence[int]],
+        rules: Settling,
+        at: int | None = None,
     ) -> Iterator[list[list[int]]]:
         """The blocks behind the contexts after each `steps` steps, the last without masks.
 
-        Blocks have as many ids each; those that are no masks stay. The contexts stay as they are.
+        Blocks have as many ids each; those that are no masks stay. The contexts stay as they are,
+        unless the blocks stand from position `at` on in canvases that these are (see
+        `CanvasRuntime.renew`): there they keep what the last step ran.
         """
         own_kvs = [own(kv) for kv in kvs]
+        for kv, block in zip(own_kvs, blocks, strict=True):
+            if at is not None and check_within(kv, block, at, CANVASES[-1]):
+                raise ValueError(f"{len(block)} tokens from {at} on reach beyond the canvas")
+        now = [Block(kv, block, at=at) for kv, block in zip(own_kvs, blocks, strict=True)]
         rows, count = len(blocks[0]), len(kvs)
-        bucket = self._runtime.bucket(count, rows, max(kv.length for kv in own_kvs))
+        bucket = self._runtime.bucket(count, rows, max(block.seen - rows for block in now))
         for kv in own_kvs:
-            kv.reserve(rows)
-        now = [list(block) for block in blocks]
+            kv.reserve(rows, at)
         committed = torch.full((count, rows), math.inf)
         before: Before | None = None
-        while any(self._rules.mask_id in block for block in now):
+        while any(self._rules.mask_id in block.ids for block in now):
             work = self._pass(bucket, rules.policy)
             _tell(work, rules)
             _remind(work, before)
-            fill(work.given, [Block(kv, ids) for kv, ids in zip(own_kvs, now, strict=True)])
+            fill(work.given, now)
             work.given.committed[:count, :rows] = committed
             work.run()
-            now = [ids[:rows] for ids in work.ids[:count].tolist()]
+            found = work.ids[:count, :rows].tolist()
+            now = [replace(block, ids=ids) for block, ids in zip(now, found, strict=True)]
             committed = work.committed[:count, :rows].clone()
             before = None if work.before is None else work.before.copy()
-            yield now
+            yield found
 
     def _pass(self, bucket: Bucket, policy: Threshold | Klass) -> Denoising:
         kind: Captured = "klass" if isinstance(policy, Klass) else "threshold"

@@ -23,6 +23,7 @@ from mercury_model.runtime import (
     Call,
     Predictions,
     check_shared,
+    check_within,
     without_masks,
 )
 from mercury_model.runtime.paged import PagedKV, Pool
@@ -40,11 +41,24 @@ SHARED, OFF = 0.75, 0.1
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows behind a context. The first `causal` see the rows up to themselves, the others all."""
+    """Rows behind a context, or from position `at` on within it, in place of what is there. The
+    first `causal` see the rows up to themselves, the others all, and what is behind them.
+    """
 
     kv: PagedKV
     ids: Sequence[int]
     causal: int = 0
+    at: int | None = None
+
+    @property
+    def start(self) -> int:
+        """The position of the first row."""
+        return self.kv.length if self.at is None else self.at
+
+    @property
+    def seen(self) -> int:
+        """How many keys there are."""
+        return max(self.kv.length, self.start + len(self.ids))
 
 
 class KernelRuntime:
@@ -119,6 +133,17 @@ class KernelRuntime:
         """
         return self.together([Call("denoise", kv, ids)])[0]
 
+    def renew(self, kv: KV, ids: Sequence[int], at: int = 0) -> Predictions:
+        """See `mercury_model.runtime.CanvasRuntime`.
+
+        With gated adapters, tokens among these rows see nothing that stands behind them.
+        """
+        mine = own(kv)
+        more = check_within(mine, ids, at, CANVASES[-1])
+        found = self._run([Block(mine, ids, at=at)])
+        mine.advance(more)
+        return found[0]
+
     def together(self, calls: Sequence[Call]) -> list[Predictions]:
         """See `mercury_model.runtime.Runtime`; to within what sums in another order differ by.
 
@@ -167,9 +192,9 @@ class KernelRuntime:
 
     def _run(self, blocks: Sequence[Block]) -> list[Predictions]:
         rows = max(len(block.ids) for block in blocks)
-        bucket = self.bucket(len(blocks), rows, max(block.kv.length for block in blocks))
+        bucket = self.bucket(len(blocks), rows, max(b.seen - len(b.ids) for b in blocks))
         for block in blocks:
-            block.kv.reserve(len(block.ids))
+            block.kv.reserve(len(block.ids), block.at)
         work = self._pass(bucket)
         fill(work.given, blocks)
         work.run()
@@ -198,11 +223,11 @@ def fill(given: Inputs, blocks: Sequence[Block]) -> None:
     """Say which blocks a pass is for; their contexts have room for them."""
     given.whole.zero_()
     for index, block in enumerate(blocks):
-        rows, before, pages = len(block.ids), block.kv.length, block.kv.pages
+        rows, start, pages = len(block.ids), block.start, block.kv.pages
         given.ids[index, :rows] = torch.tensor(block.ids)
-        given.start[index] = before
-        given.visible[index, :rows] = before + rows
-        given.visible[index, : block.causal] = torch.arange(block.causal) + before + 1
+        given.start[index] = start
+        given.visible[index, :rows] = block.seen
+        given.visible[index, : block.causal] = torch.arange(block.causal) + start + 1
         given.table[index, : len(pages)] = torch.tensor(pages)
 
 

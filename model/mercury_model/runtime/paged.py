@@ -90,12 +90,14 @@ class PagedKV:
         """Memory held, in bytes; a page that is shared counts for each of its owners."""
         return len(self.pages) * self._pool.page_bytes
 
-    def reserve(self, rows: int) -> None:
-        """Make room for `rows` more tokens, in pages that are nobody else's."""
+    def reserve(self, rows: int, at: int | None = None) -> None:
+        """Make room for `rows` more tokens, or for others from position `at` on, in pages that are
+        nobody else's.
+        """
         if rows <= 0:
             return
-        first = self._length // PAGE
-        needed = -(-(self._length + rows) // PAGE)
+        start = self._length if at is None else at
+        first, needed = start // PAGE, -(-(start + rows) // PAGE)
         for index in range(first, min(needed, len(self.pages))):
             self.pages[index] = self._pool.own(self.pages[index])
         while len(self.pages) < needed:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mercury_model.config import ModelConfig
-from mercury_model.kv import Beside, TorchKV
+from mercury_model.kv import Beside, TorchKV, Within
 from mercury_model.runtime import (
     KV,
     POSITIONS,
@@ -22,6 +22,7 @@ from mercury_model.runtime import (
     Predictions,
     apart,
     check_shared,
+    check_within,
     room,
     without_masks,
 )
@@ -89,6 +90,24 @@ class TorchRuntime:
         """
         return self.together([Call("denoise", kv, ids)])[0]
 
+    def renew(self, kv: KV, ids: Sequence[int], at: int = 0) -> Predictions:
+        """See `mercury_model.runtime.CanvasRuntime`.
+
+        With gated adapters, tokens among these rows see nothing that stands behind them.
+        """
+        mine = self._own(kv)
+        more = check_within(mine, ids, at, POSITIONS)
+        mine.reserve(more)
+        with torch.inference_mode():
+            hidden: Tensor = self._model(
+                torch.tensor([list(ids)], device=self._device),
+                torch.arange(at, at + len(ids), device=self._device)[None],
+                self._within(mine.length + more, ids, at) if self._model.mask_rank else None,
+                Within(mine, at),
+            )
+        mine.advance(more)
+        return self._predict(hidden[0])
+
     def together(self, calls: Sequence[Call]) -> list[Predictions]:
         """See `mercury_model.runtime.Runtime`; to within what sums in another order differ by."""
         parts = [
@@ -148,6 +167,16 @@ class TorchRuntime:
         block &= ~masked
         block |= masked[:, None]
         return sight
+
+    def _within(self, length: int, ids: Sequence[int], at: int) -> Tensor:
+        """[1, 1, T, S]: in a canvas, masks see all, tokens what is before them and no masks among
+        these rows.
+        """
+        masked = torch.tensor([token == self._model.mask_id for token in ids])
+        sight = torch.ones(len(ids), length, dtype=torch.bool).tril(diagonal=at)
+        sight[:, at : at + len(ids)] &= ~masked
+        sight |= masked[:, None]
+        return sight[None, None].to(self._device)
 
     def _predict(self, hidden: Tensor) -> Predictions:
         """For each row of `hidden` [R, D]."""
