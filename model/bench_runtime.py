@@ -3,7 +3,7 @@
 `python model/bench_runtime.py` on a quiet machine, with mini pulled, writes
 `model/results/runtime.json`. Every runtime must first predict what torch does in fp32, within what
 its precision allows; one that does not gets no time. `--spin` tries other waiting times of ONNX
-Runtime's threads.
+Runtime's threads. `python model/runtime_table.py` shows what was found.
 """
 
 import json
@@ -25,7 +25,7 @@ from mercury_model.memory.shape import Shape, find
 from mercury_model.runtime import CHUNK_TOKENS, LANES, Call, Runtime, graph
 from mercury_model.runtime.arithmetic import CONTRIB, Int8, Nodes, Precision, Tensors
 from mercury_model.runtime.onnx import SPIN_US, session_options
-from mercury_model.runtime.torch import TorchRuntime, denoiser
+from mercury_model.runtime.torch import TorchRuntime, denoiser, has_bf16_arithmetic
 from on_mini import (
     CARD,
     INT8,
@@ -116,7 +116,8 @@ def runtimes(
     """(name, precision, runtime), one at a time, so that only one is in memory."""
     network = denoiser(CARD.architecture, tensors, MASK)
     yield "torch fp32", "fp32", TorchRuntime(network, dtype=torch.float32, threads=threads)
-    yield "torch bf16", "bf16", TorchRuntime(network, dtype=torch.bfloat16, threads=threads)
+    if has_bf16_arithmetic():
+        yield "torch bf16", "bf16", TorchRuntime(network, dtype=torch.bfloat16, threads=threads)
     del network
     for precision, kind in ((Precision.FP32, "fp32"), (INT8, "int8")):
         for spin in spins:

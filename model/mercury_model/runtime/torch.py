@@ -224,13 +224,14 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
     """bf16 on CUDA; on a CPU whichever of bf16 and fp32 multiplies a layer's matrix faster."""
     if device.type == "cuda":
         return torch.bfloat16
-    if not _has_bf16_arithmetic():
+    if not has_bf16_arithmetic():
         return torch.float32
     seconds = {dtype: _layer_seconds(dtype) for dtype in (torch.float32, torch.bfloat16)}
     return min(seconds, key=lambda dtype: seconds[dtype])
 
 
-def _has_bf16_arithmetic() -> bool:
+def has_bf16_arithmetic() -> bool:
+    """Whether this CPU multiplies in bf16; where it does not, torch does so very slowly."""
     checks: list[Callable[[], bool]] = []
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         check = getattr(torch.cpu, name, None) or getattr(torch._C._cpu, name, None)

@@ -1,0 +1,78 @@
+"""What `bench_runtime.py` found: the table of model/README.md, and a picture beside the results.
+
+`python model/runtime_table.py` prints the one and draws the other; the picture needs matplotlib.
+"""
+
+import json
+import sys
+from typing import Any
+
+from mercury_lsp import figure
+from on_mini import RESULTS
+
+FOUND = RESULTS / "runtime.json"
+COLOURS = ("#8c8c8c", "#d1772f", "#3b6fb6", "#5a9a68")
+
+
+def main() -> None:
+    """See the module's docstring."""
+    report = json.loads(FOUND.read_text("utf-8"))
+    sys.stdout.write(table(report))
+    draw(report)
+
+
+def table(report: dict[str, Any]) -> str:
+    """Milliseconds of a block of so many rows, and the share of int8's time that is unavoidable."""
+    names = list(dict.fromkeys(timing["runtime"] for timing in report["timings"]))
+    lines = [
+        f"| rows | {' | '.join(names)} | floor | of the last runtime's time |",
+        f"|---|{'---|' * len(names)}---|---|",
+    ]
+    for floor in report["floors"]:
+        rows, least = floor["rows"], floor["floor_ms"]
+        times = [steps(report, name)[rows] for name in names]
+        shown = " | ".join(f"{time:.1f}" for time in times)
+        lines.append(f"| {rows} | {shown} | {least:.1f} | {100 * least / times[-1]:.0f} % |")
+    return "\n".join(lines) + "\n"
+
+
+def steps(report: dict[str, Any], runtime: str) -> dict[int, float]:
+    """Median milliseconds of a block, by its rows."""
+    return {
+        timing["rows"]: timing["median_ms"]
+        for timing in report["timings"]
+        if timing["runtime"] == runtime and timing["call"] == "denoise"
+    }
+
+
+def draw(report: dict[str, Any]) -> None:
+    """Times against rows, both on scales of ratios."""
+    picture = figure.blank(7, 4.4, dpi=150)
+    axes: Any = picture.subplots()
+    names = list(dict.fromkeys(timing["runtime"] for timing in report["timings"]))
+    for name, colour in zip(names, COLOURS, strict=False):
+        found = steps(report, name)
+        axes.plot(list(found), list(found.values()), "o-", color=colour, label=name)
+    floors = {floor["rows"]: floor["floor_ms"] for floor in report["floors"]}
+    axes.plot(list(floors), list(floors.values()), "k--", linewidth=1, label="floor of int8")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    ticks = list(floors)
+    axes.set_xticks(ticks, [str(rows) for rows in ticks])
+    axes.set_yticks([5, 10, 20, 50, 100, 200], ["5", "10", "20", "50", "100", "200"])
+    axes.minorticks_off()
+    axes.set_xlabel("rows of a block")
+    axes.set_ylabel("milliseconds")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    machine = report["machine"]
+    axes.set_title(
+        f"A denoising step of {report['model']} after {report['context']} tokens\n"
+        f"{machine['processor']}, {report['threads']} threads ({' '.join(machine['flags'])})",
+        fontsize=9,
+    )
+    figure.save(picture, RESULTS / "runtime.png")
+
+
+if __name__ == "__main__":
+    main()
