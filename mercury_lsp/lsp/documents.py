@@ -89,6 +89,15 @@ class Documents:
         self._open.pop(uri, None)
         self._beside.pop(uri, None)
 
+    def in_folder_of(self, uri: str) -> list[Document]:
+        """Those that are open in the same folder, without their texts."""
+        folder = uri.rpartition("/")[0]
+        return [
+            Document(one.uri, one.language, "")
+            for one in self._open.values()
+            if one.uri.rpartition("/")[0] == folder
+        ]
+
     def put_beside(self, uri: str, files: tuple[Document, ...]) -> None:
         """Files that requests in a document are told of, too, behind what is open."""
         if uri in self._open:

@@ -93,10 +93,12 @@ def _add_documents(mercury: Mercury) -> None:
         item = params.text_document
         documents.open(item)
         requests.read_ahead(item.uri)
+        look_beside(Document(item.uri, item.language_id, ""))
+
+    def look_beside(document: Document) -> None:
         if mercury.session.config.neighbours:
-            opened = Document(item.uri, item.language_id, "")
-            reading = asyncio.get_running_loop().run_in_executor(None, beside, opened)
-            reading.add_done_callback(lambda done: read(item.uri, done))
+            reading = asyncio.get_running_loop().run_in_executor(None, beside, document)
+            reading.add_done_callback(lambda done: read(document.uri, done))
 
     def read(uri: str, done: asyncio.Future[tuple[Document, ...]]) -> None:
         if done.cancelled():
@@ -115,6 +117,8 @@ def _add_documents(mercury: Mercury) -> None:
     def did_close(params: lsp.DidCloseTextDocumentParams) -> None:
         documents.close(params.text_document.uri)
         requests.closed(params.text_document.uri)
+        for document in documents.in_folder_of(params.text_document.uri):
+            look_beside(document)  # what was written is on the disk only from now on
 
 
 def _add_notebooks(mercury: Mercury) -> None:

@@ -3,10 +3,11 @@
 import asyncio
 import json
 import os
+from itertools import count
 from pathlib import Path
 
 import pytest
-from lsp.wire import SCRIPTED, WATCHDOG_SECONDS, serving
+from lsp.wire import SCRIPTED, WATCHDOG_SECONDS, Wire, serving
 
 from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.core.types import Document
@@ -70,16 +71,53 @@ def test_a_document_that_is_no_file_here_has_nothing_beside_it(uri: str) -> None
     assert beside(Document(uri, "python", "")) == ()
 
 
+UNSURE = [*SCRIPTED, json.dumps({"writes": "abc", "unsure": True})]
+"""A model whose every word gives way to what is repeated."""
+
+
+async def offered(wire: Wire, uri: str, expected: str) -> None:
+    """Ask behind `hhh = ` until this is offered: files are read in the background.
+
+    Every time below one line more, or what was offered before would be offered again.
+    """
+    async with asyncio.timeout(WATCHDOG_SECONDS):
+        for lines in count(1):
+            wire.notify(
+                "textDocument/didChange",
+                {
+                    "textDocument": {"uri": uri, "version": lines},
+                    "contentChanges": [{"text": "#\n" * lines + "hhh = \n"}],
+                },
+            )
+            answer = await wire.complete(lines, 6, uri=uri)
+            if answer["result"][0]["insertText"] == expected:
+                return
+
+
 @pytest.mark.parametrize(("neighbours", "expected"), [(True, "ggg"), (False, "abc")])
 async def test_files_beside_an_open_one_are_read_if_they_may_be(
     tmp_path: Path, neighbours: bool, expected: str
 ) -> None:
     (tmp_path / "other.py").write_text("hhh = ggg\n", "utf-8")
     here = (tmp_path / "here.py").as_uri()
-    async with serving([*SCRIPTED, json.dumps({"writes": "abc", "unsure": True})]) as wire:
+    async with serving(UNSURE) as wire:
         await wire.initialize(initializationOptions={"neighbours": neighbours})
         await wire.hear("mercury/status", state="ready")
         wire.open("hhh = \n", here)
-        async with asyncio.timeout(WATCHDOG_SECONDS):
-            while (await wire.complete(0, 6, uri=here))["result"][0]["insertText"] != expected:
-                pass  # they are read in the background
+        await offered(wire, here, expected)
+
+
+async def test_a_file_is_read_again_once_its_editor_has_closed_it(tmp_path: Path) -> None:
+    other = tmp_path / "other.py"
+    other.write_text("hhh = ggg\n", "utf-8")
+    here = (tmp_path / "here.py").as_uri()
+    async with serving(UNSURE) as wire:
+        await wire.initialize()
+        await wire.hear("mercury/status", state="ready")
+        wire.open("hhh = \n", here)
+        await offered(wire, here, "ggg")
+        wire.open("hhh = fff\n", other.as_uri())
+        await offered(wire, here, "fff")
+        other.write_text("hhh = eee\n", "utf-8")
+        wire.notify("textDocument/didClose", {"textDocument": {"uri": other.as_uri()}})
+        await offered(wire, here, "eee")
