@@ -1,56 +1,28 @@
-from collections.abc import Sequence
+"""What is written into a gap, draft by draft, however it is decoded."""
+
 from dataclasses import replace
-from functools import cache
 from itertools import islice, pairwise
 
 import pytest
-from fakes import FORMAT, LetterTokenizer, Script, ScriptedKV, ScriptedRuntime, babble, card, spell
-from hypothesis import given, settings
+from fakes import FORMAT, LetterTokenizer, Script, ScriptedRuntime, babble, spell
+from hypothesis import given
 from hypothesis import strategies as st
-
-from mercury_model.config import CacheTrust, InfillFormat
-from mercury_model.infill import Draft, Gap, Infiller, Mode, Sampling
-from mercury_model.run import DRAFT_CHANCE
-from mercury_model.runtime import KV, Predictions
-from mercury_model.unmask import Remask, Threshold, TopK
-
-GAP = Gap("a = (", ")\nb")
-LONG = Gap("abc " * 60, "fg\n" * 30)
-MODES: tuple[Mode, ...] = ("diffusion", "autoregressive", "verified")
-MARKS = {FORMAT.suffix_id, FORMAT.prefix_id, FORMAT.middle_id, FORMAT.mask_id}
-TRUST = CacheTrust(always=-2.0, length=1.0, agreed=2.0, sure=-1.0)
-UNSHIFTED = replace(FORMAT, shift=False)
-
-samplings = st.builds(
-    Sampling,
-    quality_speed_tradeoff=st.floats(0, 1),
-    max_tokens=st.integers(0, 30),
-    stop=st.lists(st.text("ab\n ", min_size=1, max_size=3), max_size=2).map(tuple),
-    rank=st.integers(0, 3),
-    temperature=st.sampled_from([0.0, 0.7, 2.0]),
-    seed=st.integers(0, 1_000),
-    mode=st.sampled_from(MODES),
+from infill_fakes import (
+    GAP,
+    LONG,
+    MARKS,
+    MODES,
+    UNSHIFTED,
+    calls,
+    drafts,
+    infiller,
+    samplings,
+    scripts,
 )
-scripts = st.integers(0, 10_000).map(lambda seed: babble(str(seed)))
 
-
-def infiller(runtime: ScriptedRuntime, infill: InfillFormat = FORMAT) -> Infiller:
-    return Infiller(card(infill), LetterTokenizer(), runtime)
-
-
-def drafts(
-    script: Script, sampling: Sampling, gap: Gap = GAP, infill: InfillFormat = FORMAT
-) -> list[Draft]:
-    return list(infiller(ScriptedRuntime(script, infill, slips=0.3), infill).drafts(gap, sampling))
-
-
-def counted(draft: Draft) -> Draft:
-    """A draft, however many calls it took."""
-    return replace(draft, steps=0, prefill=0)
-
-
-def calls(runtime: ScriptedRuntime, method: str) -> list[tuple[int, ...]]:
-    return [ids for name, ids in runtime.calls if name == method]
+from mercury_model.config import InfillFormat
+from mercury_model.infill import Mode, Sampling
+from mercury_model.unmask import Remask, Threshold, TopK
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -142,112 +114,6 @@ def test_each_draft_costs_at_most_one_call(script: Script, sampling: Sampling) -
         before = len(runtime.calls)
         assert before == draft.steps + draft.prefill
     assert len(runtime.calls) == before
-
-
-@given(scripts, samplings)
-def test_verified_text_is_the_autoregressive_text(script: Script, sampling: Sampling) -> None:
-    *_, exact = drafts(script, replace(sampling, mode="autoregressive"))
-    *_, verified = drafts(script, replace(sampling, mode="verified"))
-    assert counted(verified) == counted(exact)
-
-
-@given(scripts, samplings, st.text("ab(, .=\n", max_size=30))
-def test_a_text_does_not_depend_on_what_is_predicted(
-    script: Script, sampling: Sampling, prediction: str
-) -> None:
-    *_, expected = drafts(script, sampling)
-    *_, last = drafts(script, sampling, replace(GAP, prediction=prediction))
-    assert counted(last) == counted(expected)
-
-
-def test_a_prediction_that_is_right_is_checked_while_the_context_is_read() -> None:
-    text = "bcd."
-    runtime = ScriptedRuntime(spell(text))
-    gap = Gap("a = ", "\n", prediction=text)
-    *_, last = infiller(runtime).drafts(gap, Sampling(mode="verified"))
-    assert (last.text, last.finished) == (text, True)
-    assert len(runtime.calls) == 1
-
-
-def test_a_prediction_helps_up_to_where_it_is_wrong() -> None:
-    runtimes = [ScriptedRuntime(spell("bcdefgh(b)")) for _ in range(2)]
-    for runtime, prediction in zip(runtimes, ("", "bcdefgh[b"), strict=True):
-        gap = Gap("a = ", "\n", prediction=prediction)
-        *_, last = infiller(runtime).drafts(gap, Sampling(mode="verified"))
-        assert last.text == "bcdefgh(b)"
-    assert len(runtimes[1].calls) < len(runtimes[0].calls)
-
-
-def test_drafted_guesses_make_verified_decoding_take_fewer_calls() -> None:
-    text = "bcdefgh\n.,"  # nothing in it comes twice, so that nothing can be looked up
-    by_mode = {mode: ScriptedRuntime(spell(text)) for mode in MODES}
-    for mode, runtime in by_mode.items():
-        *_, last = infiller(runtime).drafts(Gap("", ""), Sampling(mode=mode))
-        assert last.text == text
-    # One by one; or by turns one, and two guesses with one more.
-    assert len(by_mode["autoregressive"].calls) == 11
-    assert len(by_mode["verified"].calls) <= 6
-
-
-texts = st.text("abc(, .=\n", max_size=60)
-
-
-@given(scripts, samplings, texts, texts)
-def test_verified_text_is_the_autoregressive_text_with_repeats(
-    script: Script, sampling: Sampling, prefix: str, elsewhere: str
-) -> None:
-    last = []
-    for mode in ("autoregressive", "verified"):
-        runtime = ScriptedRuntime(script, slips=0.3)
-        trusting = Infiller(card(trust=TRUST), LetterTokenizer(), runtime)
-        gap = Gap(prefix, ")\nabc", elsewhere=(elsewhere,))
-        last.append(list(trusting.drafts(gap, replace(sampling, mode=mode)))[-1])
-    assert counted(last[0]) == counted(last[1])
-
-
-@pytest.mark.parametrize("mode", ["autoregressive", "verified"])
-def test_what_stands_elsewhere_outweighs_an_unsure_network(mode: Mode) -> None:
-    def text(sampling: Sampling, trust: CacheTrust | None = TRUST) -> str:
-        runtime = ScriptedRuntime(spell("bcd", confidence=0.5))
-        gap = Gap("a = (", ")", elsewhere=("a = (hg.", "b = (fff"))
-        *_, last = Infiller(card(trust=trust), LetterTokenizer(), runtime).drafts(gap, sampling)
-        return last.text
-
-    assert text(Sampling(mode=mode)).startswith("hg.")
-    assert text(Sampling(mode=mode, repeats=False)) == "bcd"
-    assert text(Sampling(mode=mode), None) == "bcd"
-
-
-def test_what_the_context_says_already_is_looked_up() -> None:
-    text = "bcdefgh(d, e)"
-    runtime = ScriptedRuntime(spell(text))
-    *_, last = infiller(runtime).drafts(Gap(f"a = {text}\nb = a", "\n"), Sampling(mode="verified"))
-    assert last.text == text
-    # What follows " a" is not what followed it before; "bcd" has a match that is.
-    assert max(len(ids) for ids in calls(runtime, "verify")[1:]) == FORMAT.block_length
-    assert last.steps <= 6
-
-
-def test_unlikely_guesses_are_not_verified() -> None:
-    runtime = ScriptedRuntime(spell("bcdefg", confidence=0.1))
-    list(infiller(runtime).drafts(Gap("", ""), Sampling(mode="verified")))
-    _reading, *checking = calls(runtime, "verify")
-    guesses = [[i for i in ids[1:] if i != FORMAT.mask_id] for ids in checking]
-    assert {len(ids) for ids in guesses} == {0}
-
-
-def test_no_masks_stand_behind_what_may_be_wrong() -> None:
-    runtime = ScriptedRuntime(spell("bcdefgh\n.,", confidence=0.8))
-    list(infiller(runtime).drafts(Gap("", ""), Sampling(mode="verified")))
-    reading, *checking = calls(runtime, "verify")
-    assert FORMAT.mask_id not in reading  # of the first token nothing is known
-    settled = 1
-    for ids in checking:
-        guesses = [token for token in ids[1:] if token != FORMAT.mask_id]
-        likely = 0.8 ** (settled + len(guesses)) >= DRAFT_CHANCE
-        assert likely == (FORMAT.mask_id in ids)
-        settled += len(guesses) + 1
-    assert settled > 10
 
 
 @given(scripts, st.integers(0, 30), st.integers(0, 9))
@@ -364,146 +230,3 @@ def test_weights_without_shift_predict_each_position_at_its_own_row() -> None:
 def test_weights_without_an_autoregressive_head_refuse_its_modes(mode: Mode) -> None:
     with pytest.raises(ValueError, match="autoregressive head"):
         drafts(spell("a"), Sampling(mode=mode), infill=UNSHIFTED)
-
-
-def test_drafts_have_no_text_while_the_context_is_completed() -> None:
-    runtime = ScriptedRuntime(spell("abc"))
-    first = list(islice(infiller(runtime).drafts(LONG, Sampling()), 5))
-    assert [draft.prefill for draft in first] == [1, 2, 3, 4, 5]
-    assert [draft.text for draft in first] == ["", "", "", "", "a"]
-    assert [len(ids) for ids in calls(runtime, "extend")] == [64, 64, 64, 64, 7]
-
-
-def test_prefill_counts_down_and_leaves_nothing_to_do() -> None:
-    runtime = ScriptedRuntime(spell("abc"))
-    model = infiller(runtime)
-    assert list(model.prefill(LONG)) == [199, 135, 71, 7, 0]
-    assert list(model.prefill(LONG)) == []
-    assert next(model.drafts(LONG, Sampling())).text == "a"
-    assert len(runtime.calls) == 5
-
-
-def test_an_abandoned_prefill_loses_nothing() -> None:
-    runtime = ScriptedRuntime(spell("abc"))
-    model = infiller(runtime)
-    assert list(islice(model.prefill(LONG), 2)) == [199, 135]
-    assert list(islice(model.prefill(LONG), 1)) == [71]
-    seen = list(model.drafts(LONG, Sampling()))
-    assert seen[-1].text == "abc"
-    assert seen[-1].prefill == 2
-
-
-def test_typing_on_costs_only_the_tokens_that_are_new() -> None:
-    runtime = ScriptedRuntime(spell("abc"))
-    model = infiller(runtime)
-    list(model.drafts(Gap("abcd" * 20, "fg"), Sampling()))
-    runtime.calls.clear()
-    list(model.drafts(Gap("abcd" * 20 + "e", "fg"), Sampling()))
-    encoded = (*LetterTokenizer().encode("e"), FORMAT.middle_id)
-    assert calls(runtime, "extend")[0] == encoded
-
-
-def test_what_a_checking_call_read_is_known_afterwards() -> None:
-    runtime = ScriptedRuntime(spell("abc"))
-    model = infiller(runtime)
-    list(model.drafts(LONG, Sampling(mode="verified")))
-    assert [len(ids) for ids in calls(runtime, "extend")] == [64] * 4
-    assert list(model.prefill(LONG)) == []
-
-
-def test_forgetting_a_generator_frees_its_context_for_others() -> None:
-    runtime = ScriptedRuntime(spell("abc"))
-    model = infiller(runtime)
-    abandoned = model.drafts(LONG, Sampling())
-    assert [next(abandoned).prefill for _ in range(5)] == [1, 2, 3, 4, 5]
-    assert next(model.drafts(LONG, Sampling())).prefill == 1
-    del abandoned
-    assert next(model.drafts(LONG, Sampling())).prefill == 0
-
-
-def test_an_alternative_costs_no_prefill() -> None:
-    runtime = ScriptedRuntime(babble("9"))
-    model = infiller(runtime)
-    seen = [list(model.drafts(LONG, Sampling(rank=rank)))[-1] for rank in range(3)]
-    assert [draft.prefill for draft in seen] == [5, 0, 0]
-
-
-class FailingRuntime(ScriptedRuntime):
-    """Fails once, at its third extension, and leaves nonsense behind."""
-
-    def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
-        assert isinstance(kv, ScriptedKV)
-        if len(self.calls) == 2:
-            self.calls.append(("fail", ()))
-            kv.ids[10:20] = [5] * 10
-            raise MemoryError
-        return super().extend(kv, ids)
-
-
-def test_a_context_is_not_used_again_after_an_error() -> None:
-    model, sound = infiller(FailingRuntime(babble())), infiller(ScriptedRuntime(babble()))
-    with pytest.raises(MemoryError):
-        list(model.drafts(LONG, Sampling()))
-    assert list(model.drafts(LONG, Sampling())) == list(sound.drafts(LONG, Sampling()))
-
-
-GAPS = [
-    GAP,
-    Gap("a = (b", ")\nb"),
-    Gap("a = (", ")\nc"),
-    Gap("a", ")\nb"),
-    Gap("abc " * 20, ")\nb"),
-    Gap("abc " * 20 + "d", ")\nb"),
-]
-requests = st.tuples(
-    st.integers(0, len(GAPS) - 1), st.sampled_from(MODES), st.integers(0, 1), st.booleans()
-)
-
-
-@cache
-def alone(seed: int, which: int, mode: Mode, rank: int) -> list[Draft]:
-    """What a request says when nobody else asks, once its context is complete.
-
-    What is known of a context beforehand changes what verified decoding guesses, not what it ends
-    with.
-    """
-    seen = drafts(babble(str(seed)), Sampling(mode=mode, rank=rank), GAPS[which])
-    if mode == "verified":
-        return [counted(seen[-1])]
-    return [replace(draft, prefill=0) for draft in seen if draft.ids or draft.finished]
-
-
-@settings(max_examples=100)
-@given(
-    st.lists(requests, min_size=1, max_size=4),
-    st.lists(st.integers(0, 3), max_size=40),
-    st.integers(0, 5),
-    st.sampled_from([0, 900, 1 << 20]),
-)
-def test_requests_do_not_disturb_each_other_however_they_interleave(
-    asked: list[tuple[int, Mode, int, bool]], turns: list[int], seed: int, context_bytes: int
-) -> None:
-    """Some contexts are complete beforehand; generators take turns; all are asked once more."""
-    runtime = ScriptedRuntime(babble(str(seed)), slips=0.3)
-    model = Infiller(card(), LetterTokenizer(), runtime, context_bytes)
-    live = []
-    for which, mode, rank, prefilled in asked:
-        if prefilled:
-            list(model.prefill(GAPS[which]))
-        generator = model.drafts(GAPS[which], Sampling(mode=mode, rank=rank))
-        live.append((generator, iter(alone(seed, which, mode, rank))))
-    for turn in turns:
-        generator, expected = live[turn % len(live)]
-        for draft in islice(generator, 1):
-            which, mode, rank, _ = asked[turn % len(live)]
-            if mode == "verified":
-                if draft.finished:
-                    assert counted(draft) == next(expected)
-            elif draft.ids or draft.finished:
-                assert replace(draft, prefill=0) == next(expected)
-    for which, mode, rank, _ in asked:
-        *_, last = model.drafts(GAPS[which], Sampling(mode=mode, rank=rank))
-        assert counted(last) == counted(alone(seed, which, mode, rank)[-1])
-    for generator, _ in live:
-        generator.close()
-    assert model.kept_bytes <= context_bytes
