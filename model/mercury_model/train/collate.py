@@ -2,8 +2,7 @@
 
 Clean rows: a chain `[suffix_id] suffix [prefix_id] prefix` up to the last cursor, and a branch for
 each cursor, `tail [middle_id] middle [end_id]`, that sees only the chain before it; `tail` is where
-cutting the text at the cursor changes its tokens. The code of the chain is learnt, too, with less
-weight: it has to be run anyway. Mask rows: blocks that stand in for the tokens
+cutting the text at the cursor changes its tokens. Mask rows: blocks that stand in for the tokens
 after some clean row (their anchor), see what the anchor sees, and each other.
 """
 
@@ -51,7 +50,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Tokens of one hole. The prefix starts at `chain[code]`; before it is the suffix."""
+    """Tokens of one hole. Code for learning starts at `chain[code]`; before it is the suffix."""
 
     chain: tuple[int, ...]
     code: int
@@ -62,8 +61,8 @@ class Example:
 class Blocks:
     """How many mask blocks to lay, and of which lengths, in masks."""
 
-    per_branch: int = 2
-    on_chain: int = 6
+    per_branch: int = 4
+    on_chain: int = 24
     shortest: int = 2
     longest: int = 4
     decay: float = 0.85
@@ -145,11 +144,10 @@ def pack(example: Example, blocks: Blocks, fmt: InfillFormat, draw: random.Rando
         *_branch_anchors(example, starts, blocks, draw),
         *_chain_anchors(example, blocks, draw),
     ]
-    predicted = {
-        row: (example.chain[row + 1], CHAIN_WEIGHT)
-        for row in range(1, len(example.chain) - 1)
-        if row + 2 != example.code
-    }
+    predicted: dict[int, tuple[int, float]] = {}
+    for anchor in anchors:
+        if anchor.weight < 1:
+            predicted.update((row, (token, CHAIN_WEIGHT)) for row, token in anchor.follow)
     for branch, start in zip(example.branches, starts, strict=True):
         for j in range(branch.middle - 1, len(branch.ids) - 1):
             predicted[start + j] = (branch.ids[j + 1], 1.0)

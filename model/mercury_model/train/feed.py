@@ -25,10 +25,10 @@ LANGUAGE_SHARES = {
     "shellscript": 0.01,
 }
 WINDOWS = (
-    (0.25, Window(prefix=96, suffix=40, middle=60)),
-    (0.35, Window(prefix=192, suffix=64, middle=60)),
-    (0.30, Window(prefix=448, suffix=128, middle=60)),
-    (0.10, Window(prefix=768, suffix=128, middle=60)),
+    (0.35, Window(prefix=96, suffix=40, middle=60)),
+    (0.40, Window(prefix=192, suffix=64, middle=60)),
+    (0.18, Window(prefix=384, suffix=96, middle=60)),
+    (0.07, Window(prefix=768, suffix=128, middle=60)),
 )
 NO_SUFFIX = 0.1
 CURSORS = 6

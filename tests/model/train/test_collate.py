@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from train_fakes import FORMAT, code, encode, feed
 
-from mercury_model.train.collate import CHAIN_WEIGHT, Blocks, Packed, Window, pack, tokens
+from mercury_model.train.collate import Blocks, Packed, Window, pack, tokens
 from mercury_model.train.gaps import draw_hole
 
 numbers = st.integers(0, 400)
@@ -70,25 +70,6 @@ def test_masks_of_a_block_see_each_other_and_no_other_block(number: int) -> None
     assert torch.equal(among, among.T)
     longest = Blocks().longest
     assert int(among.sum(1).max()) <= longest
-
-
-@given(numbers)
-def test_all_code_of_the_chain_is_learnt_with_less_weight_than_the_middles(number: int) -> None:
-    draw = random.Random(number)
-    text = code(2)
-    hole = draw_hole(text, 4, draw)
-    assert hole is not None
-    found = tokens(text, hole, Window(200, 30, 50), encode, FORMAT)
-    assert found is not None
-    packed = pack(found, Blocks(), FORMAT, draw)
-    of_chain = ~packed.is_middle
-    learnt = [
-        row for row, token in enumerate(found.chain[1:]) if row > 0 and token != FORMAT.prefix_id
-    ]
-    assert packed.clean_rows[of_chain].tolist() == learnt
-    assert packed.clean_targets[of_chain].tolist() == [found.chain[row + 1] for row in learnt]
-    assert torch.all(packed.clean_weights[of_chain] == CHAIN_WEIGHT)
-    assert torch.all(packed.clean_weights[packed.is_middle] == 1)
 
 
 def test_a_middle_that_is_cut_off_has_no_end() -> None:
