@@ -22,7 +22,7 @@ def save(path: Path, log: Sequence[dict[str, Any]]) -> None:
 
     steps = [e for e in log if "rows" in e]
     probes = [e for e in log if "probe" in e]
-    figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10, 4.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     x = [e["step"] for e in steps]
@@ -38,5 +38,5 @@ def save(path: Path, log: Sequence[dict[str, Any]]) -> None:
     right.set(xlabel="step", title="agreement with the autoregressive head")
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8)
     figure.savefig(path, format="png")
