@@ -22,10 +22,10 @@ def main() -> None:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Milliseconds of a block of so many rows, and the share of int8's time that is unavoidable."""
+    """Milliseconds of a block of so many rows, and how much of the last runtime's is inevitable."""
     names = list(dict.fromkeys(timing["runtime"] for timing in report["timings"]))
     lines = [
-        f"| rows | {' | '.join(names)} | floor | of the last runtime's time |",
+        f"| rows | {' | '.join(names)} | floor | its share of {names[-1]} |",
         f"|---|{'---|' * len(names)}---|---|",
     ]
     for floor in report["floors"]:
