@@ -26,7 +26,7 @@ from mercury_model.runtime import (
     room,
     without_masks,
 )
-from mercury_model.transformer import Denoiser, causal
+from mercury_model.transformer import Denoiser
 
 LANES = 16
 """How many calls share a pass at most: their scores are one matrix, mostly of what none sees."""
@@ -98,11 +98,14 @@ class TorchRuntime:
         mine = self._own(kv)
         more = check_within(mine, ids, at, POSITIONS)
         mine.reserve(more)
+        attend = None
+        if self._model.mask_rank:
+            attend = self._sight(ids, at, mine.length + more)[None, None].to(self._device)
         with torch.inference_mode():
             hidden: Tensor = self._model(
                 torch.tensor([list(ids)], device=self._device),
                 torch.arange(at, at + len(ids), device=self._device)[None],
-                self._within(mine.length + more, ids, at) if self._model.mask_rank else None,
+                attend,
                 Within(mine, at),
             )
         mine.advance(more)
@@ -153,30 +156,21 @@ class TorchRuntime:
         sights = [
             torch.ones(len(call.ids), kv.length + len(call.ids), dtype=torch.bool)
             if everything
-            else self._sight(kv, call.ids)
+            else self._sight(call.ids, kv.length, kv.length + len(call.ids))
             for call, kv, everything in zip(calls, kvs, whole, strict=True)
         ]
         attend: Tensor = torch.block_diag(*sights)  # type: ignore[no-untyped-call]
         return attend[None, None].to(self._device)
 
-    def _sight(self, kv: TorchKV, ids: Sequence[int]) -> Tensor:
-        """[T, S]: tokens see the tokens up to themselves, masks the whole block."""
-        sight = causal(len(ids), kv.length)[0, 0]
-        masked = torch.tensor([token == self._model.mask_id for token in ids])
-        block = sight[:, kv.length :]
-        block &= ~masked
-        block |= masked[:, None]
-        return sight
-
-    def _within(self, length: int, ids: Sequence[int], at: int) -> Tensor:
-        """[1, 1, T, S]: in a canvas, masks see all, tokens what is before them and no masks among
-        these rows.
+    def _sight(self, ids: Sequence[int], at: int, length: int) -> Tensor:
+        """[T, S]: of rows at positions from `at` on, with `length` in all, masks see everything,
+        tokens what is before them, less the masks among these rows.
         """
         masked = torch.tensor([token == self._model.mask_id for token in ids])
         sight = torch.ones(len(ids), length, dtype=torch.bool).tril(diagonal=at)
         sight[:, at : at + len(ids)] &= ~masked
         sight |= masked[:, None]
-        return sight[None, None].to(self._device)
+        return sight
 
     def _predict(self, hidden: Tensor) -> Predictions:
         """For each row of `hidden` [R, D]."""
