@@ -23,7 +23,6 @@ from mercury_lsp.evaluation.command import OTHERS, load
 from mercury_model.cache_lm import LONGEST, CacheLM, mixed, terms, trusted
 from mercury_model.config import CacheTrust
 from mercury_model.models import LoadedModel
-from mercury_model.runtime import Predictions
 from mercury_model.train.data import read
 from mercury_model.train.feed import by_language
 from mercury_model.train.start import TRAIN
@@ -90,8 +89,7 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
             votes = cache.votes(case.before[-LONGEST:] + tokenizer.decode(truth[:index]))
             if not votes.tokens:
                 continue
-            at = slice(index, index + 1)
-            row = Predictions(found.ids[at], found.probs[at], found.entropy[at])
+            row = found.at(slice(index, index + 1))
             known = dict(zip(row.ids[0].tolist(), row.probs[0].tolist(), strict=True))
             ends = known.get(end_id, 0.0)
             share = ends if token == end_id else (1 - ends) * votes.shares().get(token, 0.0)

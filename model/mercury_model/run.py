@@ -125,7 +125,7 @@ class Run:
         """Settle what `policy` chooses after a denoising step over the block at `start`."""
         self._steps += 1
         first = start + 1 if self._format.shift else start
-        rows = _rows(predictions, 0, len(self.middle) - first)
+        rows = predictions.at(slice(len(self.middle) - first))
         choices = self._chooser.choose(rows, first)
         view = unmask.View(
             np.array(self.middle.open(first), np.bool_),
@@ -165,20 +165,20 @@ class Run:
         """
         self._steps += 1
         if self._unread:
-            self._context.read(self._unread, _rows(predictions, 0, 1))
+            self._context.read(self._unread, predictions.at(slice(1)))
             self._unread = ()
         guesses = self.middle.ids(start + 1)[: self._guesses]
         self.middle.cut(start + 1)
         self._guesses = 0
         for row in range(len(guesses) + 1):
-            token, confidence = self._choose_next(_rows(predictions, row, row + 1))
+            token, confidence = self._choose_next(predictions.at(slice(row, row + 1)))
             self._add(token, confidence)
             if [token] != guesses[row : row + 1]:
                 break
         self.kv.truncate(self.kv.length - len(guesses) + row)
         drafted = Guesses()
         if row == len(guesses):
-            behind = _rows(predictions, row + 1, len(predictions.ids))
+            behind = predictions.at(slice(row + 1, None))
             choices = self._chooser.choose(behind, len(self.middle))
             drafted = Guesses(choices.ids.tolist(), choices.confidence)
         self.guess(drafted)
@@ -234,9 +234,3 @@ class Run:
         """Append settled ids to the causal context."""
         self._next = yield Call("extend", self.kv, ids)
         self._steps += 1
-
-
-def _rows(predictions: Predictions, start: int, stop: int) -> Predictions:
-    return Predictions(
-        predictions.ids[start:stop], predictions.probs[start:stop], predictions.entropy[start:stop]
-    )

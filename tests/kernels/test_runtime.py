@@ -17,6 +17,13 @@ from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.runtime.torch import denoiser as loaded
 
 
+def both() -> tuple[KernelRuntime, TorchRuntime]:
+    """The runtimes on the kernels and in torch, over the same random weights."""
+    engine = Engine(network(denoiser(), positions=256), triton_operations(), Eager)
+    ours = KernelRuntime(engine, CONFIG, MASK)
+    return ours, TorchRuntime(denoiser(), dtype=torch.float32)
+
+
 def canvas(length: int) -> list[int]:
     """Tokens, then masks, then tokens: about a third each."""
     ids = np.random.default_rng(length).integers(5, 98, length).tolist()
@@ -29,12 +36,7 @@ def canvas(length: int) -> list[int]:
 def test_a_canvas_is_predicted_as_by_torch_whatever_its_length(
     interpreter: None, poisoned: None, length: int
 ) -> None:
-    engine = Engine(network(denoiser(), positions=256), triton_operations(), Eager)
-    ours, theirs = (
-        KernelRuntime(engine, CONFIG, MASK),
-        TorchRuntime(denoiser(), dtype=torch.float32),
-    )
-    found, expected = (each.denoise(each.new_kv(), canvas(length)) for each in (ours, theirs))
+    found, expected = (each.denoise(each.new_kv(), canvas(length)) for each in both())
     np.testing.assert_allclose(found.probs, expected.probs, atol=2e-5)
     np.testing.assert_allclose(found.entropy, expected.entropy, atol=2e-4)
     distinct = expected.probs[:, 0] > expected.probs[:, 1] + 1e-4
@@ -46,14 +48,9 @@ def test_part_of_a_canvas_is_renewed_as_by_torch_and_the_rest_is_kept(
     interpreter: None, poisoned: None
 ) -> None:
     """Seven rows in a pass for sixteen: the padding stands where the canvas goes on."""
-    engine = Engine(network(denoiser(), positions=256), triton_operations(), Eager)
-    ours, theirs = (
-        KernelRuntime(engine, CONFIG, MASK),
-        TorchRuntime(denoiser(), dtype=torch.float32),
-    )
     whole = canvas(30)
     found = []
-    for runtime in (ours, theirs):
+    for runtime in both():
         kv = runtime.new_kv()
         runtime.renew(kv, whole)
         changed = runtime.renew(kv, [7, 8, 9, *whole[13:17]], 10)

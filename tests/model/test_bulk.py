@@ -33,7 +33,7 @@ def settled_by_the_host(
         at = (np.arange(len(best)), best)
         opened = np.array([token == MASK for token in block[shift:]])
         chances = found.probs[rows][at]
-        now = Predictions(found.ids[rows], found.probs[rows], found.entropy[rows])
+        now = found.at(rows)
         change, before = moved(now, before), now
         view = View(opened, chances, now.entropy, change, committed[shift:].copy())
         for row in np.flatnonzero(Remask(rules.remask)(view)):

@@ -18,15 +18,10 @@ from runtime_pairs import (
     real_ids,
 )
 
-from mercury_model.runtime import CanvasRuntime, Predictions
+from mercury_model.runtime import CanvasRuntime
 
 ONE_LAYER = replace(LLAMA, layers=1)
 SHALLOW = pair(ONE_LAYER, tensors(ONE_LAYER))
-
-
-def part(found: Predictions, rows: slice) -> Predictions:
-    """Some rows of what was predicted."""
-    return Predictions(found.ids[rows], found.probs[rows], found.entropy[rows])
 
 
 @ours_and_theirs
@@ -61,7 +56,7 @@ def test_what_has_not_changed_is_predicted_as_with_the_whole_canvas(rows: slice)
         kv = runtime.new_kv()
         whole = runtime.renew(kv, canvas(150))
         again = runtime.renew(kv, canvas(150)[rows], rows.start)
-        agree(again, part(whole, rows))
+        agree(again, whole.at(rows))
         assert kv.length == 150
 
 
@@ -78,7 +73,7 @@ def test_changes_are_seen_at_once_where_one_layer_keeps_nothing_but_its_own(
         runtime.renew(kv, canvas(150))
         found = runtime.renew(kv, changed[rows], rows.start)
         whole = runtime.renew(runtime.new_kv(), changed)
-        agree(found, part(whole, rows))
+        agree(found, whole.at(rows))
 
 
 @settings(max_examples=20)
@@ -106,7 +101,7 @@ def test_a_canvas_grows_at_its_end_and_a_copy_of_it_goes_its_own_way(name: str) 
         copy = kv.fork(100)
         runtime.renew(copy, real_ids(60), 70)
         assert (kv.length, copy.length) == (100, 130)
-        agree(runtime.renew(kv, canvas(100)[80:], 80), part(before, slice(80, 100)))
+        agree(runtime.renew(kv, canvas(100)[80:], 80), before.at(slice(80, 100)))
 
 
 def test_rows_that_are_none_too_many_or_outside_of_the_canvas_are_refused() -> None:

@@ -59,6 +59,10 @@ class Predictions:
     probs: NDArray[np.float32]
     entropy: NDArray[np.float32]
 
+    def at(self, rows: slice) -> "Predictions":
+        """Those of some rows."""
+        return Predictions(self.ids[rows], self.probs[rows], self.entropy[rows])
+
 
 class KV(Protocol):
     """Keys and values of a causal context. Exact: extending by chunks equals extending at once."""

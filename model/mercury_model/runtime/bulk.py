@@ -74,9 +74,7 @@ class Bulk:
                 raise ValueError(f"{len(block)} tokens from {at} on reach beyond the canvas")
         now = [Block(kv, block, at=at) for kv, block in zip(own_kvs, blocks, strict=True)]
         rows, count = len(blocks[0]), len(kvs)
-        bucket = self._runtime.bucket(count, rows, max(block.seen - rows for block in now))
-        for kv in own_kvs:
-            kv.reserve(rows, at)
+        bucket = self._runtime.make_room(now)
         committed = torch.full((count, rows), math.inf)
         before: Before | None = None
         while any(self._rules.mask_id in block.ids for block in now):

@@ -160,7 +160,7 @@ class KernelRuntime:
             if call.kind != "denoise":
                 block.kv.advance(block.causal)
         return [
-            _from_row(found[id(block)], call.predicted)
+            found[id(block)].at(slice(call.predicted, None))
             for call, block in zip(calls, blocks, strict=True)
         ]
 
@@ -190,11 +190,16 @@ class KernelRuntime:
             )
         return found
 
-    def _run(self, blocks: Sequence[Block]) -> list[Predictions]:
+    def make_room(self, blocks: Sequence[Block]) -> Bucket:
+        """Room for the rows of these blocks, and the bucket for them. Raises ValueError."""
         rows = max(len(block.ids) for block in blocks)
         bucket = self.bucket(len(blocks), rows, max(b.seen - len(b.ids) for b in blocks))
         for block in blocks:
             block.kv.reserve(len(block.ids), block.at)
+        return bucket
+
+    def _run(self, blocks: Sequence[Block]) -> list[Predictions]:
+        bucket = self.make_room(blocks)
         work = self._pass(bucket)
         fill(work.given, blocks)
         work.run()
@@ -213,10 +218,6 @@ class KernelRuntime:
             top = min(TOP_K, len(self.engine.network.head.values))
             self._passes[bucket] = Expectation(self.engine, bucket, self.pool.pages, top)
         return self._passes[bucket]
-
-
-def _from_row(found: Predictions, first: int) -> Predictions:
-    return Predictions(found.ids[first:], found.probs[first:], found.entropy[first:])
 
 
 def fill(given: Inputs, blocks: Sequence[Block]) -> None:
