@@ -168,7 +168,6 @@ class Denoiser(nn.Module):
         return F.linear(hidden, head.weight)
 
 
-def causal(rows: int, before: int, device: torch.device | None = None) -> Tensor:
-    """[1, 1, rows, before + rows]: each row sees what was before, the rows up to it, and itself."""
-    seen = torch.ones(rows, before + rows, dtype=torch.bool, device=device)
-    return seen.tril(diagonal=before)[None, None]
+def causal(rows: int) -> Tensor:
+    """[1, 1, rows, rows]: each row sees those up to it, and itself."""
+    return torch.ones(rows, rows, dtype=torch.bool).tril()[None, None]

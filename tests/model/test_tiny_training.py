@@ -200,7 +200,7 @@ def test_a_causal_likelihood_is_the_networks_own(network: Denoiser) -> None:
     ids = [7, 9, 11]
     rows = torch.tensor([[SUFFIX, PREFIX, *ids]])
     with torch.no_grad():
-        logits = network.logits(network(rows, torch.arange(5)[None], causal(5, 0)))[0]
+        logits = network.logits(network(rows, torch.arange(5)[None], causal(5)))[0]
     expected = logits.log_softmax(-1)[torch.arange(1, 4), torch.tensor(ids)]
     assert causal_log_probs(network, ids, FORMAT) == pytest.approx(expected.numpy(), abs=1e-5)
 
@@ -209,7 +209,7 @@ def test_a_denoised_likelihood_is_that_of_the_first_mask_of_a_block(network: Den
     ids = [7, 9, 11]
     block = [9, MASK, MASK, MASK, MASK]
     rows = torch.tensor([[SUFFIX, PREFIX, 7, *block]])
-    seen = causal(8, 0)
+    seen = causal(8)
     seen[..., 3:, 3:] = True
     with torch.no_grad():
         logits = network.logits(network(rows, torch.arange(8)[None], seen))[0]

@@ -22,7 +22,7 @@ def causal_log_probs(network: Denoiser, ids: Sequence[int], format: InfillFormat
     parts = []
     for window, fresh in _windows(ids, format):
         rows = _rows(window, format)
-        seen = causal(rows.numel(), 0)
+        seen = causal(rows.numel())
         logits = _logits(network, rows, torch.arange(rows.numel()), seen)
         parts.append(_picked(logits[1:-1], window)[-fresh:])
     return np.concatenate(parts)
@@ -46,7 +46,7 @@ def denoised_log_probs(network: Denoiser, ids: Sequence[int], format: InfillForm
             [torch.arange(rows.numel()), (starts[:, None] + torch.arange(length)).flatten()]
         )
         seen = torch.eye(positions.numel(), dtype=torch.bool)
-        seen[: rows.numel(), : rows.numel()] = causal(rows.numel(), 0)[0, 0]
+        seen[: rows.numel(), : rows.numel()] = causal(rows.numel())[0, 0]
         noisy = torch.arange(fresh).repeat_interleave(length)
         seen[rows.numel() :, rows.numel() :] = noisy[:, None] == noisy
         seen[rows.numel() :, : rows.numel()] = torch.arange(rows.numel()) < starts[noisy][:, None]
