@@ -23,7 +23,7 @@ def main() -> None:
 
 def table(report: dict[str, Any]) -> str:
     """Milliseconds of a block of so many rows, and how much of the last runtime's is inevitable."""
-    names = list(dict.fromkeys(timing["runtime"] for timing in report["timings"]))
+    names = runtimes(report)
     lines = [
         f"| rows | {' | '.join(names)} | floor | its share of {names[-1]} |",
         f"|---|{'---|' * len(names)}---|---|",
@@ -34,6 +34,11 @@ def table(report: dict[str, Any]) -> str:
         shown = " | ".join(f"{time:.1f}" for time in times)
         lines.append(f"| {rows} | {shown} | {least:.1f} | {100 * least / times[-1]:.0f} % |")
     return "\n".join(lines) + "\n"
+
+
+def runtimes(report: dict[str, Any]) -> list[str]:
+    """Their names, in the order they were timed."""
+    return list(dict.fromkeys(timing["runtime"] for timing in report["timings"]))
 
 
 def steps(report: dict[str, Any], runtime: str) -> dict[int, float]:
@@ -49,8 +54,7 @@ def draw(report: dict[str, Any]) -> None:
     """Times against rows, both on scales of ratios."""
     picture = figure.blank(7, 4.4, dpi=150)
     axes: Any = picture.subplots()
-    names = list(dict.fromkeys(timing["runtime"] for timing in report["timings"]))
-    for name, colour in zip(names, COLOURS, strict=False):
+    for name, colour in zip(runtimes(report), COLOURS, strict=False):
         found = steps(report, name)
         axes.plot(list(found), list(found.values()), "o-", color=colour, label=name)
     floors = {floor["rows"]: floor["floor_ms"] for floor in report["floors"]}
