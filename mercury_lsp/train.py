@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mercury_lsp.config import surroundings
 from mercury_lsp.errors import SettingsError
+
+if TYPE_CHECKING:
+    from mercury_model.train.manifest import Package
 
 train = typer.Typer(
     help="Build the training corpus and adapt a model on it.",
@@ -37,7 +40,8 @@ def data(
     if surroundings().offline:
         raise SettingsError("The network is switched off.", "Unset MERCURY_OFFLINE to fetch data.")
     packages = manifest.load()
-    missing = manifest.fetch(packages, archives)
+    with typer.progressbar(packages, label="Fetching", item_show_func=_name) as each:
+        missing = [package for package in each if manifest.fetch([package], archives)]
     for package in missing:
         typer.echo(f"Left out: {package.name} {package.version} is not to be had as it was.")
     present = [package for package in packages if package not in missing]
@@ -65,6 +69,9 @@ def adapt(  # noqa: PLR0913  the options are what the command is
     rate: Annotated[
         float, typer.Option(min=0.01, max=2.0, help="Share of the usual learning rates.")
     ] = 1.0,
+    seed: Annotated[
+        int, typer.Option(min=1, help="Draws the examples; another one than the run before had.")
+    ] = 1,
     precision: Annotated[
         Literal["auto", "bf16", "fp32"],
         typer.Option(help="Of the frozen weights; auto is what the device is fast at."),
@@ -83,7 +90,7 @@ def adapt(  # noqa: PLR0913  the options are what the command is
     _require(corpus)
     if threads:
         torch.set_num_threads(threads)
-    plan = Plan(steps=steps, examples=examples, recompute=recompute).paced(rate)
+    plan = Plan(steps=steps, examples=examples, seed=seed, recompute=recompute).paced(rate)
     dtype = {"auto": None, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     where = surroundings().cache_dir
     ready = start(model, plan, corpus, where, torch.device(device), dtype)
@@ -130,6 +137,11 @@ def export(
     _require(corpus)
     tokens = exported(model, run / CHECKPOINT, corpus, out)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {tokens} tokens are written")
+
+
+def _name(package: "Package | None") -> str | None:
+    """What a progress bar says of a package."""
+    return None if package is None else f"{package.name} {package.version}"
 
 
 def _require(corpus: Path) -> None:

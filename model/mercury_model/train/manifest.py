@@ -50,8 +50,10 @@ def command(package: Package) -> list[str]:
     pinned = {"pip": "==", "npm": "@", "apt": "="}[package.client]
     name = f"{package.name}{pinned}{package.version}"
     if package.client == "pip":
-        return ["pip", "download", "--no-deps", "--dest", ".", name]
-    return ["npm", "pack", name] if package.client == "npm" else ["apt-get", "download", name]
+        return ["pip", "download", "-qq", "--no-deps", "--dest", ".", name]
+    if package.client == "npm":
+        return ["npm", "pack", "--loglevel=error", name]
+    return ["apt-get", "download", "-qq", name]
 
 
 def fetch(
@@ -61,14 +63,15 @@ def fetch(
 ) -> list[Package]:
     """Download what `folder` lacks; returns the packages that are not there as the manifest says.
 
-    A client that fails, or an archive with another hash, leaves its package out.
+    A client that fails, or an archive with another hash, leaves its package out; what clients have
+    to say of errors goes to standard error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = []
     for package in packages:
         target = folder / package.file
         if not target.exists():
-            run(command(package), cwd=folder, check=False)
+            run(command(package), cwd=folder, check=False, stdout=subprocess.DEVNULL)
         if not target.exists() or digest(target) != package.sha256:
             missing.append(package)
     return missing
