@@ -28,7 +28,8 @@ class Plan:
     """A run's settings. `steps` is the horizon of the learning rate; a resumed run may change it.
 
     Rates are AdamW's; they rise over `warmup` steps and fall in a line to zero at `steps`.
-    `recompute`: see `Network`.
+    What masks learn is the truth for `truth_share`, and what the autoregressive head expects there
+    for the rest. `recompute`: see `Network`.
     """
 
     steps: int = 800
@@ -39,6 +40,7 @@ class Plan:
     first_layer: int = 8
     plain_rate: float = 6e-4
     gated_rate: float = 1.5e-3
+    truth_share: float = 0.5
     clip: float = 1.0
     seed: int = 1
     recompute: bool = False
@@ -90,6 +92,7 @@ class Run:
             total += examine(
                 self.network,
                 packed,
+                self.plan.truth_share,
                 lambda loss: torch.autograd.backward(loss / clean_weight),
                 lambda loss: torch.autograd.backward(loss / mask_weight),
             )
@@ -118,7 +121,7 @@ class Run:
         frozen = self.network.frozen
         for number in range(examples):
             packed = placed(feed.packed(number), frozen.embedding.device, frozen.embedding.dtype)
-            total += examine(self.network, packed, lambda _: None, lambda _: None)
+            total += examine(self.network, packed, 1.0, lambda _: None, lambda _: None)
         return {"step": self.step, "probe": examples, **total.report()}
 
     def save(self, path: Path) -> None:
@@ -160,7 +163,13 @@ def saved_plan(path: Path) -> Plan:
 Backward = Callable[[Tensor], object]
 
 
-def examine(network: Network, packed: Packed, clean_loss: Backward, mask_loss: Backward) -> Tally:
+def examine(
+    network: Network,
+    packed: Packed,
+    truth_share: float,
+    clean_loss: Backward,
+    mask_loss: Backward,
+) -> Tally:
     """Both streams of one example; each loss goes to its consumer as soon as it is known."""
     embedding = network.frozen.embedding
     hidden, memory = network.clean(packed.clean)
@@ -170,8 +179,6 @@ def examine(network: Network, packed: Packed, clean_loss: Backward, mask_loss: B
     clean_loss(loss)
     del hidden
     rows = network.masks(packed.masks, memory)
-    loss, masks = distilled(
-        rows, embedding, packed.mask_targets, packed.mask_weights, packed.teacher, clean
-    )
+    loss, masks = distilled(rows, embedding, packed, clean, truth_share)
     mask_loss(loss)
     return tally(packed, clean, masks)

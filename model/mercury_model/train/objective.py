@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from mercury_model.train.collate import Packed
+
 HEAD_ROWS = 192
 TEACHER_TOP = 12
-TRUTH_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +72,21 @@ def cross_entropy(
 
 
 def distilled(
-    h: Tensor, embedding: Tensor, targets: Tensor, weights: Tensor, teacher: Tensor, clean: Head
+    h: Tensor, embedding: Tensor, packed: Packed, clean: Head, truth_share: float
 ) -> tuple[Tensor, Head]:
-    """Weighted cross-entropy of mask rows to truth and teacher, summed, and the expectations.
+    """Weighted cross-entropy of mask rows h [M, D] to truth and teacher, and the expectations.
 
-    `teacher` [M] indexes the rows of `clean`, -1 for none: there the truth alone counts. The
-    teacher's distribution is cut to its likeliest ids and made to sum to one again.
+    The loss is a sum. The truth counts `truth_share`, and alone where no row of `clean` is the
+    teacher. The teacher's distribution is cut to its likeliest ids and made to sum to one again.
     """
+    teacher = packed.teacher
     known = (teacher >= 0).float()[:, None]
     soft_ids = clean.ids[teacher.clamp(min=0)]
     soft = clean.probs[teacher.clamp(min=0)]
-    soft = soft / soft.sum(-1, keepdim=True) * known * (1 - TRUTH_SHARE)
+    soft = soft / soft.sum(-1, keepdim=True) * known * (1 - truth_share)
     hard = 1 - soft.sum(-1, keepdim=True)
-    ids = torch.cat([targets[:, None], soft_ids], 1)
-    w = torch.cat([hard, soft], 1) * weights[:, None]
+    ids = torch.cat([packed.mask_targets[:, None], soft_ids], 1)
+    w = torch.cat([hard, soft], 1) * packed.mask_weights[:, None]
     return _sparse(h, embedding, ids, w)
 
 
