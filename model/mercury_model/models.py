@@ -105,8 +105,8 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
                         "9672fe0e16be1b616caeaa114cbab6bfd8c621094deb53a08c50d0c0aa05fdc0",
                     ),
                     Bundled(
-                        "mini-v2.safetensors",
-                        "4c20f0ff0ab8bc4284b2193e929fee5c48ebb19c95a3e79d1e4a441ef7f95171",
+                        "mini-v4.safetensors",
+                        "d6f61feed1610611538de349c89de75e4c455db7e6b04fc8183020ca7671b972",
                     ),
                 ),
                 base=_SMOLLM2,

@@ -96,9 +96,9 @@ def test_a_runtime_that_does_something_else_than_its_reference_is_refused() -> N
     ("kept", "megabytes", "chosen"),
     [
         (KEPT, 4000, Kept("bf16", "bf16")),
-        (KEPT, 800, Kept("bf16", "fp8")),
-        (KEPT, 730, Kept("int8", "bf16")),
-        (KEPT, 720, Kept("int8", "fp8")),
+        (KEPT, 833, Kept("bf16", "fp8")),
+        (KEPT, 800, Kept("int8", "bf16")),
+        (KEPT, 712, Kept("int8", "fp8")),
         ([Kept("bf16"), Kept("int8")], 800, Kept("int8")),
     ],
 )
