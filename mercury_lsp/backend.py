@@ -11,7 +11,7 @@ from mercury_lsp.core.context import Limits
 from mercury_lsp.core.types import Context, Draft
 from mercury_lsp.recall import Recall
 from mercury_model import infill
-from mercury_model.config import ModelCard
+from mercury_model.config import Calibration, ModelCard
 from mercury_model.infill import Gap, Infiller, Sampling
 from mercury_model.models import LoadedModel
 
@@ -46,6 +46,7 @@ class Backend:
             model.card, model.tokenizer, model.runtime, config.context_megabytes << 20
         )
         self._decode = model.tokenizer.decode
+        self._calibration = model.card.calibration
         self._watch = watch
         self._recall = Recall()
         self._anchor = Anchor()
@@ -63,7 +64,7 @@ class Backend:
         """See `core.types.Infill`."""
         sampling = replace(self._sampling, rank=rank)
         gap = replace(self._gap(context), prediction=self._recall.rest(context.prefix))
-        to_core, text = Drafts(self._decode), ""
+        to_core, text = Drafts(self._decode, self._calibration), ""
         try:
             for draft in self._infiller.drafts(gap, sampling):
                 text = draft.text
@@ -85,12 +86,13 @@ class Backend:
 class Drafts:
     """Turns the model's drafts of one gap, in their order, into the core's.
 
-    The product of its tokens' probabilities is the chance that a text is right: on held-out single
-    lines that is off by 0.03 on average (model/README.md).
+    The product of its tokens' probabilities, calibrated, is the chance that a beginning is right.
+    To be right as a whole, a text must end where it does, too.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+    def __init__(self, decode: Callable[[Sequence[int]], str], calibration: Calibration) -> None:
         self._decode = decode
+        self._calibration = calibration
         self._ends: list[int] = []  # of settled tokens, which stay as they are
 
     def __call__(self, draft: infill.Draft) -> Draft:
@@ -98,9 +100,9 @@ class Drafts:
         settled = [*draft.settled, False].index(False)
         for count in range(len(self._ends) + 1, settled + 1):
             self._ends.append(len(self._decode(draft.ids[:count])))
-        products = accumulate(draft.confidences[:settled], operator.mul)
-        chances = tuple(zip(self._ends, products, strict=False))
+        products = [*accumulate(draft.confidences[:settled], operator.mul, initial=1.0)]
+        chances = tuple(zip(self._ends, map(self._calibration, products[1:]), strict=False))
         # Text that ran into the limit is not whole: what is cut off must be trimmed as such.
         finished = draft.finished and draft.reason != "length"
-        confidence = chances[-1][1] if chances else 1.0
+        confidence = self._calibration(products[-1] * draft.ending)
         return Draft(draft.text, confidence, finished, draft.steps, chances)

@@ -8,15 +8,24 @@ from fakes import FORMAT, LetterTokenizer, ScriptedRuntime, card, spell
 from mercury_lsp.backend import Backend
 from mercury_lsp.config import Config
 from mercury_lsp.core.types import Context, Draft, Gap
+from mercury_model.config import Calibration
 from mercury_model.infill import Mode
 from mercury_model.models import LoadedModel
 
 CONTEXT = Context("python", "a = (", ")\n", Gap.REST_OF_LINE, "    ")
 
+PLAIN = Calibration()
 
-def drafts(text: str, mode: Mode = "verified", confidence: float = 0.5) -> list[Draft]:
+
+def drafts(
+    text: str,
+    mode: Mode = "verified",
+    confidence: float = 0.5,
+    calibration: Calibration = PLAIN,
+) -> list[Draft]:
     runtime = ScriptedRuntime(spell(text, confidence=confidence))
-    model = LoadedModel(card(), LetterTokenizer(), runtime)  # type: ignore[arg-type]
+    calibrated = replace(card(), calibration=calibration)
+    model = LoadedModel(calibrated, LetterTokenizer(), runtime)  # type: ignore[arg-type]
     return list(Backend(model, Config(mode=mode)).infill(CONTEXT))
 
 
@@ -24,7 +33,22 @@ def drafts(text: str, mode: Mode = "verified", confidence: float = 0.5) -> list[
 def test_the_chance_of_a_text_is_the_product_of_its_tokens(mode: Mode) -> None:
     *_, last = drafts("bcd", mode)
     assert (last.text, last.finished) == ("bcd", True)
-    assert last.confidence == pytest.approx(0.5**3)
+    assert last.chances[-1][1] == pytest.approx(0.5**3)
+
+
+@pytest.mark.parametrize("mode", ["verified", "autoregressive"])
+def test_a_text_is_right_only_if_it_also_ends_where_it_does(mode: Mode) -> None:
+    *before, last = drafts("bcd", mode)
+    assert last.confidence == pytest.approx(0.5**4)
+    assert all(draft.confidence >= 0.5**3 for draft in before)
+
+
+def test_chances_are_as_the_weights_calibration_has_them() -> None:
+    calibration = Calibration(slope=0.9, bias=0.5)
+    *_, plain = drafts("bcd")
+    *_, mapped = drafts("bcd", calibration=calibration)
+    assert mapped.confidence == pytest.approx(calibration(plain.confidence))
+    assert mapped.chances == tuple((end, calibration(chance)) for end, chance in plain.chances)
 
 
 def test_each_beginning_has_a_chance_of_its_own() -> None:
@@ -32,7 +56,6 @@ def test_each_beginning_has_a_chance_of_its_own() -> None:
     ends, chances = zip(*last.chances, strict=True)
     assert ends == (1, 2, 3, 4, 5)
     assert chances == pytest.approx([0.5**n for n in ends])
-    assert last.confidence == chances[-1]
 
 
 @pytest.mark.parametrize("mode", ["verified", "autoregressive", "diffusion"])

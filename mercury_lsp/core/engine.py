@@ -182,9 +182,13 @@ def _worthwhile(
         return chance.saved(confidence, characters, rules.distraction)
 
     most = -1.0 if whole is None else saved(whole.confidence, len(whole.text))
-    begun = beginning(
-        draft, context, lambda length: saved(chance.of_first(draft, length), length) - max(0, most)
-    )
+    end = len(whole.text.rstrip()) - len(context.pending) if whole else len(draft.text) + 1
+
+    def worth(length: int) -> float:
+        """How much more than the whole; nothing, where it is the whole."""
+        return saved(chance.of_first(draft, length), length) - max(0, most) if length < end else 0
+
+    begun = beginning(draft, context, worth)
     return begun or (whole if most >= 0 else None)
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 
 from mercury_lsp.core import syntax
 from mercury_lsp.core.brackets import Scan, balance, close_blocks, closing, onward, opened
-from mercury_lsp.core.chance import of_first
+from mercury_lsp.core.chance import of_first, of_whole
 from mercury_lsp.core.layout import align, dedent
 from mercury_lsp.core.types import Completion, Context, Draft, Gap
 
@@ -115,9 +115,9 @@ def beginning(draft: Draft, context: Context, worth: Callable[[int], float]) -> 
 def _confidence(draft: Draft, text: str) -> float:
     """The chance of what is left of the draft: of its beginning, or of as many of its lines."""
     if draft.text.startswith(text):
-        return of_first(draft, len(text))
+        return of_whole(draft, len(text))
     lines = draft.text.split("\n")[: text.count("\n") + 1]
-    return of_first(draft, len("\n".join(lines)))
+    return of_whole(draft, len("\n".join(lines)))
 
 
 def _place(context: Context) -> _Place:

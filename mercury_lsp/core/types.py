@@ -104,7 +104,8 @@ class Draft:
 
     `confidence` is the chance that all of it is right, in [0, 1], and each (length, chance) of
     `chances` the same for its first `length` characters, token by token. `finished` means that the
-    sampler has nothing to add; until then `text` is a prefix of what will come.
+    sampler has nothing to add, and `confidence` then, that the text is right and ends there; until
+    then `text` is a prefix of what will come.
     """
 
     text: str

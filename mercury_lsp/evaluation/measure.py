@@ -1,6 +1,5 @@
 """Fills cases with a model and keeps what came of it. The clock is an argument."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +16,7 @@ MAX_TOKENS = 60
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One case filled. `confidence` is the product of the tokens' probabilities.
+    """One case filled. `confidence` is the chance that it is right, to the model's mind.
 
     `ended`: the model ended the text by itself where the truth ends, or before the cut of a
     single line. `parses` is None where the file does not parse with the truth either. `offers`:
@@ -65,14 +64,14 @@ def fill(
 
 def _outcome(case: Case, drafts: Sequence[Draft], seconds: float, model: LoadedModel) -> Outcome:
     last = drafts[-1]
-    seen = [*map(Drafts(model.tokenizer.decode), drafts)]
+    seen = [*map(Drafts(model.tokenizer.decode, model.card.calibration), drafts)]
     return Outcome(
         exact=scores.exact(last.text, case.truth),
         similarity=round(scores.similarity(last.text, case.truth), 4),
         length_error=len(last.text.rstrip()) - len(case.truth.rstrip()),
         parses=_parses(case, last.text),
         ended=last.reason == "end",
-        confidence=round(math.prod(last.confidences), 5),
+        confidence=round(seen[-1].confidence, 5),
         tokens=len(last.ids),
         steps=last.steps,
         seconds=round(seconds, 4),

@@ -88,7 +88,7 @@ def _summary(pairs: Pairs) -> dict[str, Any]:
 
 
 def calibration(pairs: Pairs) -> dict[str, Any]:
-    """How well the product of the tokens' probabilities tells what is right."""
+    """How well confidences tell what is right."""
     confidences, right = _known(pairs)
     bins = scores.reliability(confidences, right)
     return {

@@ -3,6 +3,7 @@
 Nothing here reads files; `checkpoint` and `sources` do.
 """
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -91,6 +92,24 @@ class CacheTrust:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """From the product of the tokens' probabilities to the chance that a text is right.
+
+    The log odds of the one are `slope` times those of the other, and `bias` (Platt 1999).
+    """
+
+    slope: float = 1.0
+    bias: float = 0.0
+
+    def __call__(self, product: float) -> float:
+        """The chance, in [0, 1]; what is certain stays so."""
+        if not 0 < product < 1:
+            return product
+        odds = self.slope * math.log(product / (1 - product)) + self.bias
+        return 1 / (1 + math.exp(-odds))
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """Everything the server must know about a model, read from the metadata of its weights."""
 
@@ -100,6 +119,7 @@ class ModelCard:
     licence: str
     description: str
     cache_trust: CacheTrust | None = None
+    calibration: Calibration = Calibration()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON header."""
@@ -111,10 +131,12 @@ class ModelCard:
         infill = dict(raw["infill"])
         infill["languages"] = tuple(infill["languages"])
         trust = raw.get("cache_trust")
-        known = {field.name for field in fields(cls)} - {"architecture", "infill", "cache_trust"}
+        parts = {"architecture", "infill", "cache_trust", "calibration"}
+        known = {field.name for field in fields(cls)} - parts
         return cls(
             architecture=ModelConfig(**raw["architecture"]),
             infill=InfillFormat(**infill),
             cache_trust=CacheTrust(**trust) if trust else None,
+            calibration=Calibration(**raw.get("calibration", {})),
             **{name: raw[name] for name in known},
         )

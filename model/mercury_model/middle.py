@@ -17,8 +17,10 @@ class Draft:
     `ids` are the tokens so far and those of the block at work, with the mask id where a position
     is open; what is not `settled` may still change. `confidences` are the probabilities of the
     tokens, 0 where open. `text` is decoded from the settled run at the left and never takes
-    anything back. Once `finished`, `ids` are the tokens of `text` alone, without the end mark.
-    `steps` counts network calls after the context was complete, `prefill` those before.
+    anything back. Once `finished`, `ids` are the tokens of `text` alone, without the end mark, and
+    `ending` is the probability of what ended it: of that mark, or of the token that begins the stop
+    string, 1 where that is none of its own. `steps` counts network calls after the context was
+    complete, `prefill` those before.
     """
 
     ids: tuple[int, ...]
@@ -29,6 +31,7 @@ class Draft:
     reason: Reason | None
     steps: int
     prefill: int
+    ending: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ class Middle:
             reason=reason,
             steps=steps,
             prefill=prefill,
+            ending=self._ending(count, text, reason),
         )
 
     def _append(self, token: int, confidence: float, *, settled: bool) -> None:
@@ -144,6 +148,12 @@ class Middle:
         if reason is None:
             text = text[: len(text) - _held_back(text, rules.stop)]
         return len(run), text, reason
+
+    def _ending(self, count: int, text: str, reason: Reason | None) -> float:
+        """How likely the token behind the first `count` was, where that one ended the text."""
+        if reason not in ("end", "stop") or len(self._rules.decode(self._ids[:count])) > len(text):
+            return 1.0
+        return self._confidences[count]
 
     def _tokens_of(self, text: str, run: Sequence[int]) -> int:
         """The fewest tokens of `run` whose text contains `text`."""

@@ -11,9 +11,9 @@ from mercury_lsp.core.types import Draft
     [
         ("a", ((1, 0.1),), 0.1),
         ("a\nb", ((2, 0.5), (3, 0.1)), 0.5),
-        ("a\nb\n", ((1, 0.5), (2, 0.4), (3, 0.2), (4, 0.1)), 0.5),
+        ("a\nb\n", ((1, 0.5), (2, 0.4), (3, 0.2), (4, 0.1)), 0.4),
         ("\n    a", ((5, 1.0), (6, 0.1)), 0.1),
-        ("\n    a\n", ((5, 1.0), (6, 0.6), (7, 0.1)), 0.6),
+        ("\n    a\n", ((5, 1.0), (6, 0.6), (7, 0.5)), 0.5),
         ("", (), 0.1),
     ],
 )
@@ -34,6 +34,11 @@ def test_of_a_line_with_one_token_less_is_to_be_expected_than_of_one_with_two() 
         Draft("f(", 0.5, False, chances=chances) for chances in (((2, 0.5),), ((1, 0.6), (2, 0.5)))
     )
     assert 0 < chance.of_first_line(one) < chance.of_first_line(two)
+
+
+def test_part_of_a_draft_is_right_as_a_whole_if_its_line_ends_there_too() -> None:
+    draft = Draft("ab\nc", 0.1, finished=True, chances=((1, 0.9), (2, 0.8), (3, 0.6), (4, 0.2)))
+    assert [chance.of_whole(draft, length) for length in (1, 2, 4)] == [0.9, 0.6, 0.1]
 
 
 @pytest.mark.parametrize(
