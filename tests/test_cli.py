@@ -73,7 +73,8 @@ def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["bench", "--set", "deadlineMs=soon"], "must be a number"),
         (["bench", "--set", "nonsense=1"], "Unknown setting"),
         (["bench", "--compare", "magic"], "no mode magic"),
-        (["bench", "--gaps", "--plot", "p.png"], "no plot"),
+        (["bench", "--gaps", "--plot", "p.png"], "Only a trace has a plot"),
+        (["bench", "--gaps", "--starts", "3"], "do not go together"),
         (["bench", "--speed", "0"], "speed"),
     ],
 )

@@ -47,6 +47,10 @@ def bench(  # noqa: PLR0913  the options are what the command is
     gaps: Annotated[
         bool, typer.Option("--gaps", help="Fill sixty gaps in known code instead of typing.")
     ] = False,
+    starts: Annotated[
+        int | None,
+        typer.Option(min=1, help="Time so many starts until the first completion instead."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,15 +75,19 @@ def bench(  # noqa: PLR0913  the options are what the command is
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the figures as PNG here.")
     ] = None,
 ) -> None:
-    """Measure a real server: replay a typed trace, or fill gaps in known code."""
+    """Measure a real server: replay a typed trace, fill gaps in known code, or start it."""
+    if gaps and starts:
+        raise SettingsError("--gaps and --starts do not go together.", "Choose one.")
     plan = planned(model, compare or (), settings or (), _GAP_SETTINGS if gaps else {})
-    if gaps and plot_file:
-        raise SettingsError("Gaps have no plot.", "Leave --plot out, or --gaps.")
+    if (gaps or starts) and plot_file:
+        raise SettingsError("Only a trace has a plot.", "Leave --plot out.")
     _require_weights(plan.config.model)
     for path in (json_file, plot_file):
         _require_folder(path)
     if gaps:
         _gaps(plan, limit, json_file)
+    elif starts:
+        _starts(plan, starts, json_file)
     else:
         _trace(plan, Typing(seed, speed, seconds, editors), json_file, plot_file)
 
@@ -174,6 +182,20 @@ def _gaps(plan: Plan, limit: int | None, json_file: Path | None) -> None:
     Console().print(table.of_gaps(where, runs))
     if json_file:
         _write(json_file, document.of_gaps(where, SEED, runs))
+
+
+def _starts(plan: Plan, count: int, json_file: Path | None) -> None:
+    from rich.console import Console
+
+    from mercury_lsp.bench import document, table
+    from mercury_lsp.bench.starts import start_up
+
+    where = document.setting(plan.settings)
+    with _progress() as progress:
+        run = asyncio.run(start_up(count, plan.config.mode, plan.settings, progress))
+    Console().print(table.of_starts(where, run))
+    if json_file:
+        _write(json_file, document.of_starts(where, run))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from mercury_lsp import machine
 from mercury_lsp.bench.harness import GapRun
 from mercury_lsp.bench.report import Run
+from mercury_lsp.bench.starts import STAGES, StartRun
 from mercury_lsp.bench.trace import Trace
 
 
@@ -79,6 +80,12 @@ def of_gaps(where: Setting, seed: int, runs: Sequence[GapRun]) -> str:
             ],
         }
     )
+
+
+def of_starts(where: Setting, run: StartRun) -> str:
+    """The report of starts, as JSON."""
+    medians = {stage: round(run.median_ms(stage), 1) for stage in STAGES}
+    return _dump({"kind": "starts", **asdict(where), "median": medians, **asdict(run)})
 
 
 def _dump(document: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from mercury_lsp.bench.document import Setting
 from mercury_lsp.bench.gaps import KINDS, source_text
 from mercury_lsp.bench.harness import Filled, GapRun
 from mercury_lsp.bench.report import Run, Spread
+from mercury_lsp.bench.starts import STAGES, StartRun
 from mercury_lsp.bench.trace import Trace
 
 _MEGABYTE = 1 << 20
@@ -66,6 +67,16 @@ def of_gaps(where: Setting, runs: Sequence[GapRun]) -> RenderableType:
     heading = f"{len(runs[0].filled)} gaps in Python code, first answer, asked for by key"
     identities = [(run.model, run.runtime) for run in runs]
     return Group(_heading(where, heading, identities), _each_gap(runs), _by_kind(runs))
+
+
+def of_starts(where: Setting, run: StartRun) -> RenderableType:
+    """The report of starts."""
+    table = _table("milliseconds from the start", "median", "least", "most")
+    for stage, name in STAGES.items():
+        times = [start.ms(stage) for start in run.starts]
+        table.add_row(name, *map(_ms, (run.median_ms(stage), min(times), max(times))))
+    heading = f"{len(run.starts)} servers, started one after the other"
+    return Group(_heading(where, heading, [(run.model, run.runtime)]), table)
 
 
 def _heading(where: Setting, what: str, identities: Sequence[tuple[str, str]]) -> RenderableType:

@@ -62,3 +62,12 @@ def test_gaps_are_filled_through_a_real_server(folder: Path) -> None:
     assert any(gap["steps"] for gap in run["gaps"])
     assert any(gap["offered"] for gap in run["gaps"])
     assert "as written" in printed
+
+
+def test_starts_are_timed_until_a_real_server_has_completed_something(folder: Path) -> None:
+    printed, report = bench(folder, "--starts=2")
+    assert len(report["starts"]) == 2
+    for start in report["starts"]:
+        assert 0 < start["answered_ms"] < start["loaded_ms"] < start["completed_ms"]
+    assert report["model"] == "tiny"
+    assert "first completion" in printed
