@@ -94,6 +94,13 @@ class Neovim:
         """Press keys, named as in mappings. They may not have been handled yet."""
         await self.request("nvim_input", keys)
 
+    async def accept(self) -> None:
+        """Press Tab, and wait until the cursor stands behind what was shown. More may be shown
+        there by then."""
+        before = self.frame.cursor
+        await self.keys("<Tab>")
+        await self.until(lambda frame: frame.cursor != before)
+
     async def until(self, seen: Callable[[Frame], object]) -> Frame:
         """The frame that is shown if it is as `seen` says, or the first one that is."""
         return await self._wait(lambda: self.frame if self.frames and seen(self.frame) else None)

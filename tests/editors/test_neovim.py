@@ -38,8 +38,7 @@ async def test_accepting_writes_what_was_shown(edit: Open, circle: Path) -> None
     nvim = await edit(circle)
     await nvim.keys("GA")
     ghost = (await nvim.until_ghost()).ghost
-    await nvim.keys("<Tab>")
-    await nvim.until(lambda frame: not frame.ghost)
+    await nvim.accept()
     assert await nvim.write(circle) == before.replace(LAST, LAST + ghost)
 
 
@@ -124,8 +123,7 @@ async def test_columns_are_right_behind_characters_of_any_width(
     frame = await nvim.until_ghost()
     assert await nvim.lua("return vim.lsp.get_clients()[1].offset_encoding") == encoding
     assert frame.line == before + frame.ghost + behind
-    await nvim.keys("<Tab>")
-    await nvim.until(lambda frame: not frame.ghost)
+    await nvim.accept()
     assert (await nvim.write(path)).splitlines()[-1] == before + frame.ghost + behind
 
 
@@ -138,8 +136,7 @@ async def test_a_bracket_that_was_closed_automatically_is_not_doubled(
     await nvim.keys("GA(")
     frame = await nvim.until(lambda frame: "len(" in frame.line and frame.ghost)
     assert frame.line.count("(") == frame.line.count(")")
-    await nvim.keys("<Tab>")
-    await nvim.until(lambda frame: not frame.ghost)
+    await nvim.accept()
     last = (await nvim.write(path)).splitlines()[-1]
     assert last == frame.line
 
@@ -150,8 +147,7 @@ async def test_undo_takes_back_what_was_accepted_in_one_step(edit: Open, circle:
     ghost = (await nvim.until_ghost()).ghost
     await nvim.keys(ghost[0])
     await nvim.until(lambda frame: frame.ghost == ghost[1:])
-    await nvim.keys("<Tab>")
-    await nvim.until(lambda frame: not frame.ghost)
+    await nvim.accept()
     await nvim.keys("<Esc>u")
     await nvim.until_line(LAST + ghost[0])
     await nvim.keys("u")
@@ -196,6 +192,5 @@ async def test_a_file_of_ten_megabytes_is_served_like_any_other(edit: Open, circ
     await nvim.keys("GA")
     frame = await nvim.until_ghost()
     assert frame.line == LAST + frame.ghost
-    await nvim.keys("<Tab>")
-    await nvim.until(lambda frame: not frame.ghost)
+    await nvim.accept()
     assert (await nvim.lines())[-1] == LAST + frame.ghost
