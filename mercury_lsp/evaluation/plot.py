@@ -10,18 +10,29 @@ from mercury_lsp import figure
 Settings = Mapping[str, Mapping[str, Any]]
 """By name, as `report.document` gives them."""
 
+LEAST_GAPS = 10
+
 
 def reliability(path: Path, settings: Settings) -> None:
-    """Write a PNG of what share is right at each confidence, a curve a setting."""
+    """Write a PNG of what share is right at each confidence, a curve a setting.
+
+    Points of fewer gaps than LEAST_GAPS say nothing, and are left out.
+    """
     picture = figure.blank(5, 4.6, dpi=130)
     axes = picture.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--")
     for name, values in settings.items():
-        filled = [b for b in values["calibration"]["bins"] if b["count"]]
+        filled = [b for b in values["calibration"]["bins"] if b["count"] >= LEAST_GAPS]
         axes.plot(
             [b["confidence"] for b in filled], [b["right"] for b in filled], marker="o", label=name
         )
-    axes.set(xlabel="confidence", ylabel="right", title="single lines", xlim=(0, 1), ylim=(0, 1))
+    axes.set(
+        xlabel="confidence",
+        ylabel="right",
+        title=f"single lines, {LEAST_GAPS} and more a point",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     figure.save(picture, path)
