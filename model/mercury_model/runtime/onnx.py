@@ -30,9 +30,10 @@ from mercury_model.runtime import (
     without_masks,
 )
 
-SPIN_US = 20
+SPIN_US = 100
 """How long a thread without work looks for more before it sleeps, in microseconds. Sleeping at once
-makes a call a quarter slower; longer gains nothing, and costs most where others use the machine."""
+makes a call a quarter slower, and waking takes longest after a rest, which is when most calls come:
+there 20 cost another quarter. More gains nothing, and costs most where others use the machine."""
 
 HIDDEN = np.float32(-1e9)
 """Added to the score of what a row must not see."""
