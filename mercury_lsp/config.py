@@ -62,7 +62,7 @@ class Config:
         0.1, "Less likely to be right than this, nothing is shown unless asked for.", 0, 1
     )
     distraction: float = _setting(
-        4,
+        4.0,
         "How many keys a wrong suggestion costs: of a line, what saves most on average is shown.",
         0,
         1_000,
