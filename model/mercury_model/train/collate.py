@@ -57,15 +57,23 @@ class Example:
     branches: tuple[Branch, ...]
 
 
+MOST_MASKS = 7
+"""In a block: so far metrics tell masks apart."""
+
+
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """How many mask blocks to lay, and of which lengths, in masks."""
+    """How many mask blocks to lay, and of which lengths, in masks (at most MOST_MASKS)."""
 
     per_branch: int = 4
     on_chain: int = 24
     shortest: int = 2
     longest: int = 4
     decay: float = 0.85
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.shortest <= self.longest <= MOST_MASKS:
+            raise ValueError(f"a block has 1 to {MOST_MASKS} masks, at least `shortest` of them")
 
 
 @dataclass(frozen=True, slots=True)

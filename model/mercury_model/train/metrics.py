@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, fields
 
 import torch
 
-from mercury_model.train.collate import Packed
+from mercury_model.train.collate import MOST_MASKS, Packed
 from mercury_model.train.objective import Head
 
-FAR = 8
+FAR = MOST_MASKS + 1
 
 
 @dataclass(slots=True)

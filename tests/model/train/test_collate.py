@@ -1,11 +1,12 @@
 import random
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from train_fakes import FORMAT, code, encode, feed
 
-from mercury_model.train.collate import Blocks, Packed, Window, pack, tokens
+from mercury_model.train.collate import MOST_MASKS, Blocks, Packed, Window, pack, tokens
 from mercury_model.train.gaps import draw_hole
 
 numbers = st.integers(0, 400)
@@ -115,3 +116,9 @@ def test_blocks_follow_their_settings() -> None:
     only = Blocks(per_branch=1, on_chain=0, shortest=4, longest=4)
     packed = pack(found, only, FORMAT, random.Random(0))
     assert len(packed.masks.ids) == 4 * len(found.branches)
+
+
+@pytest.mark.parametrize(("shortest", "longest"), [(0, 4), (5, 4), (4, MOST_MASKS + 1)])
+def test_blocks_that_cannot_be_told_apart_or_laid_are_refused(shortest: int, longest: int) -> None:
+    with pytest.raises(ValueError, match=f"1 to {MOST_MASKS} masks"):
+        Blocks(shortest=shortest, longest=longest)
