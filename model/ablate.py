@@ -25,6 +25,7 @@ from mercury_model.train.start import start
 from on_mini import RESULTS, options, origin
 
 FOUND = RESULTS / "ablations.json"
+USUAL = Plan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,14 @@ class Variant:
 VARIANTS = (
     Variant("as it is"),
     Variant("other examples", {"seed": 2}),
-    Variant("twice the rates", {"plain_rate": 1.2e-3, "gated_rate": 3e-3}),
-    Variant("twice the ranks", {"plain_rank": 32, "gated_rank": 64}),
+    Variant(
+        "twice the rates",
+        {"plain_rate": 2 * USUAL.plain_rate, "gated_rate": 2 * USUAL.gated_rate},
+    ),
+    Variant(
+        "twice the ranks",
+        {"plain_rank": 2 * USUAL.plain_rank, "gated_rank": 2 * USUAL.gated_rank},
+    ),
     Variant("adapters in all 30 layers", {"first_layer": 0}),
     Variant("masks learn the truth alone", {"truth_share": 1.0}),
     Variant("masks learn from the other head alone", {"truth_share": 0.0}),
@@ -59,20 +66,22 @@ def main() -> None:
     parser.add_argument("--probe", type=int, default=40, help="held-out examples")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    usual = Plan(steps=given.steps, examples=given.examples)
+    usual = replace(USUAL, steps=given.steps, examples=given.examples)
     ready = start("mini", usual, given.corpus, surroundings().cache_dir, torch.device("cpu"))
     frozen, (trained, held_out) = ready.run.network.frozen, ready.feeds
+    settings = {name: getattr(given, name) for name in ("steps", "examples", "probe")}
     report = {
-        "steps": given.steps,
-        "examples": given.examples,
-        "probe": given.probe,
+        **settings,
         "threads": given.threads,
         **origin(),
         "untrained": Run(frozen, usual).probe(held_out, given.probe),
         "runs": {},
     }
     if given.output.exists():
-        report["runs"] = json.loads(given.output.read_text("utf-8"))["runs"]
+        before = json.loads(given.output.read_text("utf-8"))
+        if any(before[name] != value for name, value in settings.items()):
+            sys.exit(f"{given.output} has runs of other settings; choose another --output.")
+        report["runs"] = before["runs"]
     for variant in VARIANTS:
         if variant.name in report["runs"]:
             continue

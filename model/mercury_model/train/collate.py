@@ -58,7 +58,7 @@ class Example:
 
 
 MOST_MASKS = 7
-"""In a block: so far metrics tell masks apart."""
+"""In a block, at most: metrics count masks up to this distance from the context."""
 
 
 @dataclass(frozen=True, slots=True)
