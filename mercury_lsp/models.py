@@ -131,8 +131,12 @@ def _facts(entry: "ModelEntry", card: "ModelCard") -> Iterator[tuple[str, str]]:
     if entry.base is not None:
         yield "fetched", f"{entry.base.file}, {_megabytes(entry.download_bytes)}"
         yield "", f"sha256 {entry.base.sha256}"
-        yield "from", f"{entry.base.package.requirement} (package)"
-        yield "or", f"{entry.base.hub.repository} (hub), revision {entry.base.hub.revision}"
+        yield "from", f"{entry.base.hub.repository} (hub), revision {entry.base.hub.revision}"
+        first, *more = (part.requirement for part in entry.base.parts)
+        packages = (
+            f"{first} … {more[-1]} ({len(more) + 1} packages)" if more else f"{first} (package)"
+        )
+        yield "or", packages
 
 
 @contextmanager

@@ -112,6 +112,8 @@ def test_a_model_is_described_by_name_and_by_alias(capsys: pytest.CaptureFixture
     entry = models.find("mini")
     assert entry.base is not None
     assert entry.base.sha256 in by_name[1]
+    assert entry.base.hub.repository in by_name[1]
+    assert entry.base.parts[0].requirement in by_name[1]
     assert f"{models.card('mini').infill.prefix_tokens} tokens before" in by_name[1]
 
 

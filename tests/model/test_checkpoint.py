@@ -127,5 +127,8 @@ def test_removing_a_model_frees_what_it_took(tmp_path: Path) -> None:
     (tmp_path / base.file).write_bytes(b"12345")
     (tmp_path / "mini-1.safetensors").write_bytes(b"123")
     (tmp_path / "other").write_bytes(b"1")
-    assert models.remove("mini", cache_dir=tmp_path) == 8
+    interrupted = tmp_path / f"{base.file}.wheel"
+    interrupted.mkdir()
+    (interrupted / "half.whl").write_bytes(b"12")
+    assert models.remove("mini", cache_dir=tmp_path) == 10
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
