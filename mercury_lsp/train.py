@@ -10,6 +10,7 @@ import typer
 
 from mercury_lsp.config import surroundings
 from mercury_lsp.errors import SettingsError
+from mercury_model import dependencies
 
 if TYPE_CHECKING:
     from mercury_model.train.manifest import Package
@@ -118,6 +119,7 @@ def curves(
 
     if not (run / LOG).exists():
         raise SettingsError(f"{run} has no log of a run.", "Name the folder given to adapt --out.")
+    dependencies.keep_files("matplotlib", surroundings().cache_dir)
     picture.save(out, read_log(run))
 
 

@@ -17,7 +17,6 @@ from statistics import median
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper
 
@@ -25,6 +24,7 @@ from mercury_model.memory.shape import Shape, find
 from mercury_model.runtime import CHUNK_TOKENS, LANES, Call, Runtime, graph
 from mercury_model.runtime.arithmetic import CONTRIB, Int8, Nodes, Precision, Tensors
 from mercury_model.runtime.onnx import SPIN_US, session_options
+from mercury_model.runtime.ort import ort
 from mercury_model.runtime.torch import TorchRuntime, denoiser, has_bf16_arithmetic
 from on_mini import (
     CARD,

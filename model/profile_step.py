@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from mercury_model.runtime.onnx import OnnxKV, OnnxRuntime, attend, session_options
+from mercury_model.runtime.ort import ort
 from on_mini import (
     CARD,
     INT8,

@@ -132,7 +132,7 @@ from mercury_model import models
 def memory(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
-import onnxruntime
+import mercury_model.runtime.ort
 before = memory("VmHWM")
 loaded = models.load(sys.argv[1], cache_dir=Path(sys.argv[2]), threads=1)
 first = memory("VmHWM") - before

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mercury_model.config import ModelConfig
@@ -29,6 +28,7 @@ from mercury_model.runtime import (
     room,
     without_masks,
 )
+from mercury_model.runtime.ort import ort
 
 SPIN_US = 100
 """How long a thread without work looks for more before it sleeps, in microseconds. Sleeping at once

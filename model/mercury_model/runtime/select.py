@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import psutil
 from filelock import FileLock
 
+from mercury_model import dependencies
 from mercury_model.checkpoint import Tensors
 from mercury_model.config import ModelCard
 from mercury_model.errors import RuntimeUnavailable
@@ -41,6 +42,7 @@ def choose(
     core. Raises RuntimeUnavailable when what the runtime needs is not installed.
     """
     threads = threads or cores()
+    dependencies.keep_files("triton", path.parent)
     if kind == "best":
         runtime = _kernels_if_possible(card, weights) or _onnx(card, weights, path, threads)
     else:
