@@ -21,6 +21,8 @@ from mercury_lsp.models import models
 from mercury_lsp.train import train
 from mercury_model.errors import Remedied
 
+log = logging.getLogger(__name__)
+
 app = typer.Typer(
     name="mercury-lsp",
     help="Inline code completion for any LSP editor, from a diffusion language model on your own"
@@ -95,7 +97,10 @@ def serve(  # noqa: PLR0913  the options are what the command is
         typer.echo(context.get_help())
         return
     from mercury_lsp import lsp
+    from mercury_lsp.config import surroundings
 
+    if surroundings().imports_folder and not sys.flags.ignore_environment:
+        log.warning("PYTHONPATH names the working folder; mercury-lsp doctor says how to mend it")
     if tcp:
         host, port = address(tcp)
         code = lsp.serve_tcp(host, port, client_process_id=client_process_id)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mercury_lsp import machine
 from mercury_lsp.config import Surroundings
+from mercury_model import dependencies
 from mercury_model.errors import Remedied
 
 LANGUAGES = (
@@ -30,6 +31,9 @@ LANGUAGES = (
     "rust",
 )
 """LSP language ids whose grammars come with the distribution."""
+
+SAFELY = f"{sys.executable} -I -m mercury_lsp --stdio"
+"""The server without any variable of Python's."""
 
 _ENOUGH_MEMORY = 2 << 30
 _ENOUGH_DISK = 1 << 30
@@ -79,7 +83,7 @@ Look = Callable[[], Iterator[Finding]]
 def examine(where: Surroundings, model: str) -> Examination:
     """Look at everything that the server needs to offer completions of `model`."""
     looks: Sequence[tuple[str, Look]] = (
-        ("python", _python),
+        ("python", lambda: _python(where)),
         ("processor", _processor),
         ("memory", _memory),
         ("cache folder", lambda: _cache_folder(where.cache_dir)),
@@ -128,9 +132,14 @@ def _safely(name: str, look: Look) -> Iterator[Finding]:
         yield Finding(name, State.BROKEN, detail, "Reinstall mercury-lsp; if it stays, report it.")
 
 
-def _python() -> Iterator[Finding]:
+def _python(where: Surroundings) -> Iterator[Finding]:
     # An older Python than the distribution allows does not get as far as this.
-    yield Finding("python", State.FINE, f"{sys.version.split()[0]} at {sys.executable}")
+    detail = f"{sys.version.split()[0]} at {sys.executable}"
+    if where.imports_folder and not sys.flags.ignore_environment:
+        detail += "; PYTHONPATH has an empty or relative entry, so files of a workspace may run"
+        yield Finding("python", State.WARNING, detail, f"Mend PYTHONPATH, or start: {SAFELY}.")
+    else:
+        yield Finding("python", State.FINE, detail)
 
 
 def _processor() -> Iterator[Finding]:
@@ -167,8 +176,16 @@ def _cache_folder(folder: Path) -> Iterator[Finding]:
 
 
 def _network(where: Surroundings) -> Iterator[Finding]:
-    use = "never: offline is set" if where.offline else "for `mercury-lsp models pull` alone"
-    yield Finding("network", State.FINE, f"used {use}")
+    asked = "when weights are asked for alone: `mercury-lsp models pull`, an editor's Download"
+    use = "never: offline is set" if where.offline else asked
+    loud = [name for name in dependencies.SILENCE if not dependencies.silence(name)]
+    if loud:
+        detail = f"used {use}; {', '.join(loud)} may report to its publisher"
+        remedy = "Import mercury_lsp first, or set ORT_DISABLE_TELEMETRY=1 before Python starts."
+        yield Finding("network", State.WARNING, detail, remedy)
+    else:
+        silent = ", ".join(dependencies.SILENCE)
+        yield Finding("network", State.FINE, f"used {use}; telemetry is off: {silent}")
 
 
 def _grammars() -> Iterator[Finding]:

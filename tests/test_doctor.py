@@ -51,6 +51,21 @@ def test_a_cache_folder_that_is_not_made_yet_is_fine(tmp_path: Path) -> None:
     assert examined(tmp_path / "a" / "b")["cache folder"].state is State.FINE
 
 
+def test_the_network_is_said_to_be_for_weights_alone_and_telemetry_to_be_off() -> None:
+    online = Surroundings(cache_dir=Path("/absent"), offline=False)
+    (finding,) = doctor._network(online)
+    assert finding.state is State.FINE
+    assert "models pull" in finding.detail
+    assert "Download" in finding.detail
+    assert "telemetry is off: onnxruntime, huggingface_hub" in finding.detail
+
+
+def test_a_python_path_that_names_the_workspace_is_warned_of_with_the_safe_command() -> None:
+    (finding,) = doctor._python(Surroundings(Path(), offline=True, imports_folder=True))
+    assert finding.state is State.WARNING
+    assert "-I -m mercury_lsp --stdio" in finding.remedy
+
+
 def test_looking_changes_nothing(tmp_path: Path) -> None:
     examined(tmp_path / "cache")
     assert not list(tmp_path.iterdir())

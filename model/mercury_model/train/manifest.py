@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mercury_model import children
+
 CORPUS = Path(__file__).with_name("corpus.json")
 
 
@@ -71,7 +73,13 @@ def fetch(
     for package in packages:
         target = folder / package.file
         if not target.exists():
-            run(command(package), cwd=folder, check=False, stdout=subprocess.DEVNULL)
+            run(
+                command(package),
+                cwd=folder,
+                check=False,
+                stdout=subprocess.DEVNULL,
+                env=children.environment(),
+            )
         if not target.exists() or digest(target) != package.sha256:
             missing.append(package)
     return missing
