@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from mercury_lsp import __version__
+from mercury_lsp.cli.schema import schema, settings
 from mercury_lsp.config import SECTION
-from mercury_lsp.schema import schema, settings
 
 HERE = Path(__file__).parent
 SCHEMA = HERE / "settings.schema.json"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
         MercuryCoder,
         MercuryInferenceEngine,
     )
-    from mercury_model.batch import DynamicBatcher
+    from mercury_model.serving import DynamicBatcher
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """The library's names, imported when they are first used: the server needs none of them."""
     if name in __all__:
-        module = "mercury_model.batch" if name == "DynamicBatcher" else "mercury_lsp.api"
+        module = "mercury_model.serving" if name == "DynamicBatcher" else "mercury_lsp.api"
         return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,6 @@ import sys
 if not sys.flags.safe_path:
     del sys.path[0]
 
-from mercury_lsp.cli import main
+from mercury_lsp.cli.main import main
 
 main()

@@ -19,16 +19,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 from mercury_lsp.config import Config, surroundings
-from mercury_lsp.core import engine
+from mercury_lsp.core import pipeline
 from mercury_lsp.core.budget import Budget
 from mercury_lsp.core.cache import CompletionCache
 from mercury_lsp.core.types import Completion, Document, Request, Trigger
 
 if TYPE_CHECKING:
-    from mercury_lsp.backend import Backend
-    from mercury_model.batch import DynamicBatcher, Limits
-    from mercury_model.infill import Gap, Infiller, Sampling
-    from mercury_model.models import LoadedModel
+    from mercury_lsp.backend.infill import Backend
+    from mercury_model.decoding.infiller import Infiller
+    from mercury_model.decoding.params import SamplingParams
+    from mercury_model.decoding.prompt import FimPrompt
+    from mercury_model.load import LoadedModel
+    from mercury_model.serving import DynamicBatcher, EngineLimits
 
 __all__ = [
     "CompletionCache",
@@ -107,13 +109,15 @@ class MercuryCoder(_Closed):
         `MercuryCodeCompletion` does. `quality_speed_tradeoff` in [0, 1] replaces the one of
         `config`. Raises ModelError without weights, ValueError for a tradeoff out of range.
         """
-        from mercury_model.infill import Gap
+        from mercury_model.decoding.prompt import FimPrompt
 
         tradeoff = quality_speed_tradeoff
         if tradeoff is None:
             tradeoff = self.config.quality_speed_tradeoff
         sampling = _sampling(self.config, tradeoff, max_tokens, stop)
-        return await self.run(lambda stopped: self._fill(Gap(prefix, suffix), sampling, stopped))
+        return await self.run(
+            lambda stopped: self._fill(FimPrompt(prefix, suffix), sampling, stopped)
+        )
 
     async def run(self, job: Callable[[Stopped], T]) -> T:
         """Do `job` on the model's thread; it is told when the caller is cancelled."""
@@ -139,8 +143,8 @@ class MercuryCoder(_Closed):
         self._closed.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _fill(self, gap: "Gap", sampling: "Sampling", stopped: Stopped) -> str:
-        from mercury_model.infill import Infiller
+    def _fill(self, gap: "FimPrompt", sampling: "SamplingParams", stopped: Stopped) -> str:
+        from mercury_model.decoding.infiller import Infiller
 
         if self._infiller is None:
             model = self.loaded()
@@ -168,7 +172,7 @@ class MercuryInferenceEngine(_Closed):
         model: "str | LoadedModel" = "mini",
         *,
         config: Config | None = None,
-        limits: "Limits | None" = None,
+        limits: "EngineLimits | None" = None,
     ) -> None:
         self.config = config or Config()
         self._model = model
@@ -196,19 +200,19 @@ class MercuryInferenceEngine(_Closed):
         without weights, Overloaded when too much is asked of the engine already, ValueError for a
         dial out of range and TypeError for a prompt that is not in a list.
         """
-        from mercury_model.batch import Order
-        from mercury_model.infill import Gap
+        from mercury_model.decoding.prompt import FimPrompt
+        from mercury_model.serving import InfillRequest
 
         if isinstance(prompts, str):
             raise TypeError("prompts is a list of prompts: write [prompt] for a single one")
         sampling = _sampling(self.config, quality_speed_tradeoff, max_tokens, stop)
-        gaps = [Gap(*((p, "") if isinstance(p, str) else p)) for p in prompts]
+        gaps = [FimPrompt(*((p, "") if isinstance(p, str) else p)) for p in prompts]
         batcher = await asyncio.to_thread(self._started)
         client, gate = object(), asyncio.Semaphore(AT_ONCE)
 
-        async def fill(gap: Gap) -> str:
+        async def fill(gap: FimPrompt) -> str:
             async with gate:
-                order = Order(gap, sampling, client=client)
+                order = InfillRequest(gap, sampling, client=client)
                 return (await asyncio.wrap_future(batcher.submit(order))).text
 
         tasks = [asyncio.create_task(fill(gap)) for gap in gaps]
@@ -227,7 +231,7 @@ class MercuryInferenceEngine(_Closed):
 
     def _started(self) -> "DynamicBatcher":
         """The batcher, with the weights loaded."""
-        from mercury_model.batch import DynamicBatcher
+        from mercury_model.serving import DynamicBatcher
 
         with self._starting:
             if self._closed:
@@ -279,34 +283,36 @@ class MercuryCodeCompletion(_Closed):
         self.coder.close()
 
     def _complete(self, request: Request, stopped: Stopped) -> Completion | None:
-        from mercury_lsp.backend import Backend, limits
+        from mercury_lsp.backend.infill import Backend, limits
 
         model = self.coder.loaded()
         if self._backend is None:
             self._backend = Backend(model, self.config)
         deadline_ns = time.monotonic_ns() + self.config.invoked_deadline_ms * 1_000_000
-        return engine.complete(
+        return pipeline.complete(
             request,
             self._backend.infill,
             self.cache,
             Budget(deadline_ns, time.monotonic_ns, stopped),
-            engine.Rules(limits(model.card)),
+            pipeline.CompletionPolicy(limits(model.card)),
         )
 
 
 def _load(name: str, config: Config) -> "LoadedModel":
-    from mercury_model import models
+    from mercury_model.load import load
 
-    return models.load(name, cache_dir=surroundings().cache_dir, threads=config.threads)
+    return load(name, cache_dir=surroundings().cache_dir, threads=config.threads)
 
 
-def _sampling(config: Config, tradeoff: float, max_tokens: int, stop: Sequence[str]) -> "Sampling":
+def _sampling(
+    config: Config, tradeoff: float, max_tokens: int, stop: Sequence[str]
+) -> "SamplingParams":
     """Raises ValueError for a tradeoff out of range."""
-    from mercury_model.infill import Sampling
+    from mercury_model.decoding.params import SamplingParams
 
     if not 0 <= tradeoff <= 1:
         raise ValueError(f"quality_speed_tradeoff must lie between 0 and 1, not {tradeoff}")
-    return Sampling(
+    return SamplingParams(
         quality_speed_tradeoff=tradeoff,
         max_tokens=max_tokens,
         stop=tuple(stop),

@@ -153,17 +153,24 @@ def _coerce(value: Any, default: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the environment says: where files are kept, and whether the network may be used."""
+    """What the environment says: where files are kept, and whether the network may be used.
+
+    `imports_folder`: PYTHONPATH has an empty or relative entry, so that a Python that heeds it runs
+    files of the folder it is started in: a user's workspace.
+    """
 
     cache_dir: Path
     offline: bool
+    imports_folder: bool = False
 
 
 def surroundings(environment: Mapping[str, str] = os.environ) -> Surroundings:
-    """Read MERCURY_CACHE and the switches MERCURY_OFFLINE, HF_HUB_OFFLINE and PIP_NO_INDEX."""
+    """Read MERCURY_CACHE, PYTHONPATH, and MERCURY_OFFLINE, HF_HUB_OFFLINE and PIP_NO_INDEX."""
     cache = environment.get("MERCURY_CACHE") or platformdirs.user_cache_dir("mercury-lsp")
     switches = ("MERCURY_OFFLINE", "HF_HUB_OFFLINE", "PIP_NO_INDEX")
     offline = any(
         environment.get(name, "0").lower() in ("1", "true", "yes", "on") for name in switches
     )
-    return Surroundings(cache_dir=Path(cache), offline=offline)
+    path = environment.get("PYTHONPATH", "")
+    imports_folder = any(not os.path.isabs(entry) for entry in path.split(os.pathsep) if path)
+    return Surroundings(Path(cache), offline, imports_folder)

@@ -8,10 +8,10 @@ MercuryError
     └── ModelError         weights missing, altered, in an unknown format; runtime not available
 """
 
-from mercury_model.errors import ModelError, Remedied
+from mercury_model.errors import ErrorWithRemedy, ModelError
 
 
-class MercuryError(Remedied):
+class MercuryError(ErrorWithRemedy):
     """An error with its remedy: `str(error)` is one or two sentences meant for the user."""
 
 

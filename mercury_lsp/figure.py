@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mercury_lsp.config import surroundings
 from mercury_lsp.errors import SettingsError
+from mercury_model import dependencies
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
 def blank(width: float, height: float, dpi: int) -> "Figure":
     """A figure of `width` by `height` inches. Raises SettingsError without matplotlib."""
+    dependencies.keep_files("matplotlib", surroundings().cache_dir)
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

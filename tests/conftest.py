@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 from mercury_lsp.config import surroundings
-from mercury_model import models
+from mercury_model.weights import registry
 
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("patient", deadline=None)
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cache_dir() -> Path:
     """The cache folder in which mini's base is."""
     folder = surroundings().cache_dir
-    if not models.is_available("mini", folder):
+    if not registry.is_available("mini", folder):
         pytest.skip(MISSING)
     return folder
 
@@ -35,6 +35,6 @@ def cache_dir() -> Path:
 @pytest.fixture(scope="session")
 def mini_base(cache_dir: Path) -> Path:
     """The GGUF file that mini is built on."""
-    base = models.find("mini").base
+    base = registry.find("mini").base
     assert base is not None
     return cache_dir / base.file

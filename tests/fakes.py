@@ -9,18 +9,21 @@ from random import Random
 import numpy as np
 
 from mercury_lsp.core.types import Context, Draft
-from mercury_model.config import CacheTrust, InfillFormat, ModelCard, ModelConfig
-from mercury_model.runtime import CHUNK_TOKENS, KV, Call, Predictions
+from mercury_model.runtime.limits import CHUNK_TOKENS
+from mercury_model.runtime.protocol import ForwardCall, KVCache, Predictions
+from mercury_model.spec.card import CacheTrust, ModelCard
+from mercury_model.spec.fim_format import FimFormat
+from mercury_model.spec.model_config import ModelConfig
 
 Script = Callable[[tuple[int, ...]], Mapping[int, float]]
 """The token probabilities after a sequence of ids."""
 
 LETTERS = "abcdefgh\n .,()="
-FORMAT = InfillFormat(
+FORMAT = FimFormat(
     suffix_id=1,
     prefix_id=2,
     middle_id=3,
-    end_id=0,
+    eos_id=0,
     mask_id=4,
     block_length=6,
     prefix_tokens=200,
@@ -33,7 +36,7 @@ FORMAT = InfillFormat(
 VOCABULARY = 5 + len(LETTERS)
 
 
-def card(infill: InfillFormat = FORMAT, trust: CacheTrust | None = None) -> ModelCard:
+def card(infill: FimFormat = FORMAT, trust: CacheTrust | None = None) -> ModelCard:
     """A model card around a format."""
     architecture = ModelConfig(VOCABULARY, 8, 1, 1, 1, 8, 8, 10_000.0)
     return ModelCard("scripted", architecture, infill, "none", "a script", trust)
@@ -91,7 +94,7 @@ class ScriptedRuntime:
 
     name = "scripted"
 
-    def __init__(self, script: Script, infill: InfillFormat = FORMAT, slips: float = 0.0) -> None:
+    def __init__(self, script: Script, infill: FimFormat = FORMAT, slips: float = 0.0) -> None:
         self._script = script
         self._format = infill
         self._slips = slips
@@ -99,28 +102,28 @@ class ScriptedRuntime:
         self.calls: list[tuple[str, tuple[int, ...]]] = []
 
     @property
-    def lanes(self) -> int:
+    def max_batch_size(self) -> int:
         return 3
 
-    def new_kv(self) -> ScriptedKV:
+    def new_kv_cache(self) -> ScriptedKV:
         return ScriptedKV()
 
     def kv_bytes(self, tokens: int) -> int:
         return 10 * tokens
 
-    def together(self, calls: Sequence[Call]) -> list[Predictions]:
-        assert 1 <= len(calls) <= self.lanes
+    def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
+        assert 1 <= len(calls) <= self.max_batch_size
         assert len({id(call.kv) for call in calls}) == len(calls)
         return [call.on(self) for call in calls]
 
-    def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
+    def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
         assert isinstance(kv, ScriptedKV)
         assert 1 <= len(ids) <= CHUNK_TOKENS
         self.calls.append(("extend", tuple(ids)))
         kv.ids.extend(ids)
         return _predictions([self._script(tuple(kv.ids))])
 
-    def verify(self, kv: KV, ids: Sequence[int], first: int = 0) -> Predictions:
+    def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
         assert isinstance(kv, ScriptedKV)
         assert 1 <= len(ids) <= CHUNK_TOKENS
         self.calls.append(("verify", tuple(ids)))
@@ -133,7 +136,7 @@ class ScriptedRuntime:
         rows = [*checked, *self._filled(kv.ids, ids[len(tokens) :])]
         return _predictions(rows[first:])
 
-    def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
+    def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
         assert isinstance(kv, ScriptedKV)
         assert 1 <= len(ids) <= CHUNK_TOKENS
         self.calls.append(("denoise", tuple(ids)))
@@ -159,7 +162,7 @@ class ScriptedRuntime:
 
 def spell(text: str, end: bool = True, confidence: float = 0.95) -> Script:
     """A script that writes `text` after the last middle mark, then ends the middle."""
-    wanted = LetterTokenizer().encode(text) + [FORMAT.end_id] * end
+    wanted = LetterTokenizer().encode(text) + [FORMAT.eos_id] * end
 
     def script(ids: tuple[int, ...]) -> Mapping[int, float]:
         written = ids[::-1].index(FORMAT.middle_id) if FORMAT.middle_id in ids else 0

@@ -10,23 +10,23 @@ from mercury_kernels.case import Source
 from mercury_kernels.launch import Launch
 from mercury_kernels.rope.cases import rotation
 from mercury_kernels.rope.reference import Projection
-from mercury_kernels.step import Adapters, Bucket, LayerWeights, Network, Rules
-from mercury_kernels.weights import Weight, narrowed
-from mercury_model.config import ModelConfig
-from mercury_model.transformer import Denoiser, Layer
+from mercury_kernels.step import Adapters, Bucket, LayerWeights, Network, TokenConstraints
+from mercury_kernels.weights import Weight, quantized
+from mercury_model.network.denoiser import Denoiser, Layer
+from mercury_model.spec.model_config import ModelConfig
 
 MASK, END = 99, 98
 CONFIG = ModelConfig(
     vocab_size=100,
-    width=32,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    head_width=16,
-    mlp_width=48,
+    hidden_size=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    intermediate_size=48,
     rope_theta=1e4,
-    norm_eps=1e-5,
-    tied_head=False,
+    rms_norm_eps=1e-5,
+    tie_word_embeddings=False,
     qkv_bias=True,
     qk_norm=True,
 )
@@ -59,7 +59,7 @@ def network(model: Denoiser, dtype: torch.dtype = torch.float32, positions: int 
     """The same weights as the kernels take them."""
 
     def weight(matrix: torch.Tensor) -> Weight:
-        return narrowed(matrix.detach(), dtype)
+        return quantized(matrix.detach(), dtype)
 
     layers = tuple(
         LayerWeights(
@@ -69,7 +69,7 @@ def network(model: Denoiser, dtype: torch.dtype = torch.float32, positions: int 
                 bias=torch.cat([layer.q.bias, layer.k.bias, layer.v.bias]),
                 q_norm=layer.q_norm.weight,
                 k_norm=layer.k_norm.weight,
-                eps=CONFIG.norm_eps,
+                eps=CONFIG.rms_norm_eps,
             ),
             output=weight(layer.o.weight),
             mlp_norm=layer.mlp_norm.weight,
@@ -87,16 +87,18 @@ def network(model: Denoiser, dtype: torch.dtype = torch.float32, positions: int 
         layers=layers,
         norm=model.norm.weight,
         head=weight(model.head.weight),
-        rotation=rotation(positions, CONFIG.head_width, Source()),
-        heads=CONFIG.heads,
-        kv_heads=CONFIG.kv_heads,
-        head_width=CONFIG.head_width,
-        eps=CONFIG.norm_eps,
+        rotation=rotation(positions, CONFIG.head_dim, Source()),
+        num_heads=CONFIG.num_heads,
+        num_kv_heads=CONFIG.num_kv_heads,
+        head_dim=CONFIG.head_dim,
+        eps=CONFIG.rms_norm_eps,
         mask_id=MASK,
     )
 
 
-RULES = Rules(MASK, END, shift=0, forbidden=torch.tensor([MASK], dtype=torch.int32), top=4)
+RULES = TokenConstraints(
+    MASK, END, shift=0, forbidden=torch.tensor([MASK], dtype=torch.int32), top=4
+)
 
 
 def mapped(value: Any, change: Any) -> Any:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mercury_model.config import ModelConfig
+from mercury_model.spec.model_config import ModelConfig
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -15,17 +15,17 @@ def tensors(config: ModelConfig) -> Tensors:
     def normal(*shape: int) -> NDArray[np.float32]:
         return rng.standard_normal(shape, np.float32) * np.float32(0.3)
 
-    vocabulary = (config.vocab_size, config.width)
-    found = {"embedding": normal(*vocabulary), "norm": 1 + normal(config.width)}
-    if not config.tied_head:
+    vocabulary = (config.vocab_size, config.hidden_size)
+    found = {"embedding": normal(*vocabulary), "norm": 1 + normal(config.hidden_size)}
+    if not config.tie_word_embeddings:
         found["head"] = normal(*vocabulary)
-    for index in range(config.layers):
+    for index in range(config.num_layers):
         layer: Tensors = {part: normal(*shape) for part, shape in config.projections.items()}
-        layer |= {f"{norm}_norm": 1 + normal(config.width) for norm in ("attention", "mlp")}
+        layer |= {f"{norm}_norm": 1 + normal(config.hidden_size) for norm in ("attention", "mlp")}
         if config.qkv_bias:
             layer |= {f"{x}.bias": normal(config.projections[x][0]) for x in "qkv"}
         if config.qk_norm:
-            layer |= {f"{x}_norm": 1 + normal(config.head_width) for x in "qk"}
+            layer |= {f"{x}_norm": 1 + normal(config.head_dim) for x in "qk"}
         found |= {f"layers.{index}.{name}": values for name, values in layer.items()}
     return found
 

@@ -11,23 +11,23 @@ from random_weights import Tensors, adapted, tensors
 from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.passes import Engine
 from mercury_kernels.replay import Eager
-from mercury_model.config import ModelConfig
-from mercury_model.runtime import KV, Predictions, Runtime
-from mercury_model.runtime.kernels import KernelRuntime
-from mercury_model.runtime.network import placed
-from mercury_model.runtime.torch import TorchRuntime, denoiser
+from mercury_model.runtime.cuda.runtime import CudaRuntime
+from mercury_model.runtime.cuda.weights import load_weights
+from mercury_model.runtime.protocol import KVCache, Predictions, Runtime
+from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.spec.model_config import ModelConfig
 
 MASK = 5
 LLAMA = ModelConfig(61, 32, 2, 4, 2, 8, 48, 10_000.0)
-QWEN2 = replace(LLAMA, qkv_bias=True, tied_head=False)
+QWEN2 = replace(LLAMA, qkv_bias=True, tie_word_embeddings=False)
 QWEN3 = replace(LLAMA, qk_norm=True)
 
 
-def pair(config: ModelConfig, weights: Tensors) -> tuple[KernelRuntime, TorchRuntime]:
+def pair(config: ModelConfig, weights: Tensors) -> tuple[CudaRuntime, TorchRuntime]:
     """Both runtimes of the same weights, in fp32."""
-    network = placed(config, weights, torch.device("cpu"), MASK, 8192, torch.float32)
-    ours = KernelRuntime(Engine(network, reference_operations(), Eager), config, MASK)
-    return ours, TorchRuntime(denoiser(config, weights, MASK), dtype=torch.float32)
+    network = load_weights(config, weights, torch.device("cpu"), MASK, 8192, torch.float32)
+    ours = CudaRuntime(Engine(network, reference_operations(), Eager), config, MASK)
+    return ours, TorchRuntime(load_denoiser(config, weights, MASK), dtype=torch.float32)
 
 
 PAIRS = {
@@ -45,8 +45,8 @@ ours_and_theirs = pytest.mark.parametrize(
 )
 
 
-def context(runtime: Runtime, ids: Sequence[int]) -> KV:
-    kv = runtime.new_kv()
+def context(runtime: Runtime, ids: Sequence[int]) -> KVCache:
+    kv = runtime.new_kv_cache()
     for start in range(0, len(ids), 64):
         runtime.extend(kv, ids[start : start + 64])
     return kv

@@ -6,9 +6,9 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mercury_model.hub import HubFile
-from mercury_model.sources import Artifact
-from mercury_model.wheels import Package
+from mercury_model.weights.hub import HubFile
+from mercury_model.weights.sources import Artifact
+from mercury_model.weights.wheels import Package
 
 PARTS = (b"first" * 40_000, b"second" * 50_000, b"third" * 20_000)
 CONTENT = b"".join(PARTS)

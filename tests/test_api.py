@@ -10,17 +10,12 @@ import pytest
 from fakes import LETTERS, LetterTokenizer, ScriptedRuntime, card, spell
 
 import mercury_lsp
-from mercury_lsp import (
-    CompletionCache,
-    MercuryCodeCompletion,
-    MercuryCoder,
-    MercuryInferenceEngine,
-)
+from mercury_lsp import CompletionCache, MercuryCodeCompletion, MercuryCoder, MercuryInferenceEngine
 from mercury_lsp.config import Config
-from mercury_model.batch import Limits
-from mercury_model.errors import Overloaded, WeightsMissing, WeightsUnknown
-from mercury_model.models import LoadedModel
-from mercury_model.runtime import KV, Call, Predictions
+from mercury_model.errors import Overloaded, WeightsMissing, WeightsUnsupported
+from mercury_model.load import LoadedModel
+from mercury_model.runtime.protocol import ForwardCall, KVCache, Predictions
+from mercury_model.serving import EngineLimits
 
 
 def model(text: str, end: bool = True) -> LoadedModel:
@@ -35,11 +30,11 @@ class GatedRuntime(ScriptedRuntime):
         self.permits = threading.Semaphore(0)
         self.waiting = threading.Semaphore(0)
 
-    def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
+    def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
         self._wait()
         return super().extend(kv, ids)
 
-    def verify(self, kv: KV, ids: Sequence[int], first: int = 0) -> Predictions:
+    def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
         self._wait()
         return super().verify(kv, ids, first)
 
@@ -165,7 +160,7 @@ async def test_what_no_engine_can_generate_is_refused() -> None:
 
 async def test_more_than_the_engine_holds_is_refused_with_a_remedy() -> None:
     with (
-        MercuryInferenceEngine(model("abc"), limits=Limits(requests=3)) as engine,
+        MercuryInferenceEngine(model("abc"), limits=EngineLimits(requests=3)) as engine,
         pytest.raises(Overloaded, match="Ask again"),
     ):
         await engine.generate(["a"] * 4)
@@ -174,7 +169,7 @@ async def test_more_than_the_engine_holds_is_refused_with_a_remedy() -> None:
 class GatedPasses(GatedRuntime):
     """Every pass waits for a permit, too."""
 
-    def together(self, calls: Sequence[Call]) -> list[Predictions]:
+    def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
         self.waiting.release()
         assert self.permits.acquire(timeout=30)
         return [ScriptedRuntime.extend(self, call.kv, call.ids) for call in calls]
@@ -237,7 +232,7 @@ async def test_missing_weights_and_unknown_names_come_with_their_remedy(
     monkeypatch.setenv("MERCURY_CACHE", str(tmp_path))
     with MercuryCoder("mini") as coder, pytest.raises(WeightsMissing, match="models pull mini"):
         await coder.load()
-    with MercuryCoder("maxi") as coder, pytest.raises(WeightsUnknown, match="mini"):
+    with MercuryCoder("maxi") as coder, pytest.raises(WeightsUnsupported, match="mini"):
         await coder.load()
 
 
@@ -250,9 +245,16 @@ def test_what_is_public_is_there_and_nothing_else_is() -> None:
         mercury_lsp.nonsense  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["mercury_lsp", "mercury_lsp.api", "mercury_lsp.cli"])
+@pytest.mark.parametrize("module", ["mercury_lsp", "mercury_lsp.api", "mercury_lsp.cli.main"])
 def test_importing_brings_nothing_heavy(module: str) -> None:
-    heavy = ["torch", "numpy", "pygls", "matplotlib", "tree_sitter", "mercury_model.infill"]
+    heavy = [
+        "torch",
+        "numpy",
+        "pygls",
+        "matplotlib",
+        "tree_sitter",
+        "mercury_model.decoding.infiller",
+    ]
     heavy = heavy if module != "mercury_lsp.api" else ["torch", "pygls", "matplotlib"]
     check = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

@@ -4,7 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-from mercury_lsp.schema import settings
+from mercury_lsp.cli.schema import settings
 
 EDITORS = Path(__file__).parents[1] / "editors"
 

@@ -11,12 +11,12 @@ class Architecture:
     """
 
     name: str
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    head_width: int
-    mlp_width: int
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
     vocabulary: int
     qkv_bias: bool = False
     gated_rank: int = 0
@@ -25,14 +25,14 @@ class Architecture:
     @property
     def qkv_width(self) -> int:
         """Columns of the fused query, key and value projection."""
-        return (self.heads + 2 * self.kv_heads) * self.head_width
+        return (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
 
     @property
     def matrix_parameters(self) -> int:
         """Weights that every denoise step reads: all matrices but the embedding's."""
-        attention = self.width * (self.qkv_width + self.heads * self.head_width)
-        return self.layers * (attention + 3 * self.width * self.mlp_width) + (
-            self.vocabulary * self.width
+        attention = self.hidden_size * (self.qkv_width + self.num_heads * self.head_dim)
+        return self.num_layers * (attention + 3 * self.hidden_size * self.intermediate_size) + (
+            self.vocabulary * self.hidden_size
         )
 
 
@@ -48,6 +48,6 @@ FP8_ROWS, FP8_WIDTH = 256, 2048
 narrowing rows takes more time than arithmetic loses."""
 
 
-def narrow_from(width: int, gated_rank: int) -> int | None:
+def quantize_activations_from(hidden_size: int, gated_rank: int) -> int | None:
     """From how many rows of a step on weights in fp8 are multiplied in fp8; None for never."""
-    return FP8_ROWS if width >= FP8_WIDTH and not gated_rank else None
+    return FP8_ROWS if hidden_size >= FP8_WIDTH and not gated_rank else None

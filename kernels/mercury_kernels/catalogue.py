@@ -83,13 +83,13 @@ ROWS = (None, torch.float8_e4m3fn)
 
 OPERATIONS = (
     Operation("norm", "add_rmsnorm"),
-    Operation("narrow", "narrow"),
+    Operation("quantize", "quantize"),
     Operation("linear", "linear", WEIGHTS, rows=ROWS),
     Operation("swiglu", "swiglu", WEIGHTS, rows=ROWS),
     Operation("rope", "rotate_and_cache", caches=CACHES),
     Operation("attention", "attend", caches=CACHES),
     Operation("head", "predict", WEIGHTS, rows=ROWS),
     Operation("choose", "choose"),
-    Operation("moved", "moved"),
+    Operation("kl_divergence", "kl_divergence"),
     Operation("commit", "commit"),
 )

@@ -18,12 +18,12 @@ from mercury_kernels.attention.reference import Apart, attend
 from mercury_kernels.choose.reference import Choices, Noise, choose
 from mercury_kernels.commit.reference import Policy, commit
 from mercury_kernels.head.reference import Predicted, predict
+from mercury_kernels.kl_divergence.reference import PreviousPredictions, kl_divergence
 from mercury_kernels.launch import Submit, run
 from mercury_kernels.linear.reference import linear
-from mercury_kernels.moved.reference import Before, moved
-from mercury_kernels.narrow.reference import narrow
 from mercury_kernels.norm.reference import add_rmsnorm
 from mercury_kernels.paged import Paged
+from mercury_kernels.quantize.reference import quantize
 from mercury_kernels.rope.reference import Projection, Rotation, rotate_and_cache
 from mercury_kernels.swiglu.reference import swiglu
 from mercury_kernels.weights import Rows, Weight
@@ -39,20 +39,20 @@ TUNED_CAPABILITY = (9, 0)
 class Operations:
     """One implementation of every operation; each module's `reference` says what they mean.
 
-    `narrow_types` are those, besides the activations' own, that weights and caches can have.
+    `quantized_dtypes` are those, besides the activations' own, that weights and caches can have.
     """
 
     name: str
-    narrow_types: tuple[torch.dtype, ...]
+    quantized_dtypes: tuple[torch.dtype, ...]
     add_rmsnorm: Callable[[Tensor, Tensor, Tensor, float], Tensor]
-    narrow: Callable[[Tensor], Weight]
+    quantize: Callable[[Tensor], Weight]
     linear: Callable[[Rows, Weight, Gated | None], Tensor]
     swiglu: Callable[[Rows, Weight, Weight, Gated | None], Tensor]
     rotate_and_cache: Callable[[Tensor, Projection, Rotation, Tensor, Tensor, Tensor, Paged], None]
     attend: Callable[[Tensor, Tensor, Paged, Apart | None], Tensor]
     predict: Callable[[Rows, Weight, int, Tensor | None], Predicted]
     choose: Callable[[Predicted, Tensor, Noise, Tensor, int, int], Choices]
-    moved: Callable[[Predicted, Before, int], Tensor]
+    kl_divergence: Callable[[Predicted, PreviousPredictions, int], Tensor]
     commit: Callable[[Tensor, Tensor, Choices, Policy, int, Tensor], None]
 
 
@@ -62,45 +62,45 @@ def reference_operations() -> Operations:
         "reference",
         (torch.float8_e4m3fn, torch.int8),
         add_rmsnorm,
-        narrow,
+        quantize,
         linear,
         swiglu,
         rotate_and_cache,
         attend,
         predict,
         choose,
-        moved,
+        kl_divergence,
         commit,
     )
 
 
 def triton_operations(
-    narrow: tuple[torch.dtype, ...] = (torch.float8_e4m3fn, torch.int8), submit: Submit = run
+    quantize: tuple[torch.dtype, ...] = (torch.float8_e4m3fn, torch.int8), submit: Submit = run
 ) -> Operations:
     """The kernels. Raises ImportError without Triton. `submit` takes every launch."""
     from mercury_kernels.attention import kernel as attention
     from mercury_kernels.choose import kernel as choice
     from mercury_kernels.commit import kernel as commitment
     from mercury_kernels.head import kernel as head
+    from mercury_kernels.kl_divergence import kernel as divergence
     from mercury_kernels.linear import kernel as product
-    from mercury_kernels.moved import kernel as movement
-    from mercury_kernels.narrow import kernel as narrowing
     from mercury_kernels.norm import kernel as norm
+    from mercury_kernels.quantize import kernel as quantization
     from mercury_kernels.rope import kernel as rope
     from mercury_kernels.swiglu import kernel as gated
 
     return Operations(
         "triton",
-        narrow,
+        quantize,
         partial(norm.add_rmsnorm, submit=submit),
-        partial(narrowing.narrow, submit=submit),
+        partial(quantization.quantize, submit=submit),
         partial(product.linear, submit=submit),
         partial(gated.swiglu, submit=submit),
         partial(rope.rotate_and_cache, submit=submit),
         partial(attention.attend, submit=submit),
         partial(head.predict, submit=submit),
         partial(choice.choose, submit=submit),
-        partial(movement.moved, submit=submit),
+        partial(divergence.kl_divergence, submit=submit),
         partial(commitment.commit, submit=submit),
     )
 
@@ -110,7 +110,7 @@ class Decision:
     """`kernels` or the reference, the narrow types that go with it, and `why`, for the log."""
 
     kernels: bool
-    narrow: tuple[torch.dtype, ...]
+    quantized_dtypes: tuple[torch.dtype, ...]
     why: str
 
 
@@ -134,6 +134,8 @@ def select(device: torch.device) -> Operations:
     """Decide for a device of this machine, log it, and load what was chosen."""
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
     decision = decide(device.type, capability, find_spec("triton") is not None)
-    chosen = triton_operations(decision.narrow) if decision.kernels else reference_operations()
+    chosen = (
+        triton_operations(decision.quantized_dtypes) if decision.kernels else reference_operations()
+    )
     log.info("operations on %s: %s (%s)", device, chosen.name, decision.why)
     return chosen

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mercury_kernels.check import TensorMismatch, require
-from mercury_kernels.weights import narrowed
+from mercury_kernels.weights import quantized
 
 PAGE = 64
 """Positions of one page, and keys of one tile of the attention kernel."""
@@ -50,9 +50,9 @@ class Paged:
         _keep(self.keys, self.key_scale, at, keys)
         _keep(self.values, self.value_scale, at, values)
 
-    def require(self, batch: int, head_width: int, like: Tensor) -> None:
+    def require(self, batch: int, head_dim: int, like: Tensor) -> None:
         """Raise TensorMismatch unless this is a cache for `batch` sequences of such heads."""
-        require("cache.keys", self.keys, [None, PAGE, None, head_width], CACHED, like)
+        require("cache.keys", self.keys, [None, PAGE, None, head_dim], CACHED, like)
         require("cache.values", self.values, self.keys.shape, [self.keys.dtype], like)
         require("cache.table", self.table, [batch, None], [torch.int32], like)
         if self.table.shape[1] == 0:
@@ -75,7 +75,7 @@ def _meant(
 
 
 def _keep(held: Tensor, scale: Tensor | None, at: tuple[Tensor, Tensor], rows: Tensor) -> None:
-    kept = narrowed(rows.reshape(-1, rows.shape[-1]), held.dtype)
+    kept = quantized(rows.reshape(-1, rows.shape[-1]), held.dtype)
     held[at] = kept.values.view(rows.shape)
     if scale is not None and kept.scale is not None:
         scale[at] = kept.scale.view(rows.shape[:-1]).to(scale.dtype)

@@ -14,7 +14,7 @@ from mercury_kernels.dispatch import Operations
 from mercury_kernels.head.reference import Predicted
 from mercury_kernels.paged import Pages
 from mercury_kernels.replay import Capture, finish
-from mercury_kernels.step import Bucket, Inputs, Network, Rules, State, denoise, expect
+from mercury_kernels.step import Bucket, Inputs, Network, State, TokenConstraints, denoise, expect
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Denoising:
         engine: Engine,
         bucket: Bucket,
         pages: Pages,
-        rules: Rules,
+        rules: TokenConstraints,
         steps: int,
         kind: Captured = "threshold",
     ) -> None:

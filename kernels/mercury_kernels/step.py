@@ -21,7 +21,7 @@ from mercury_kernels.choose.reference import Noise
 from mercury_kernels.commit.reference import Policy
 from mercury_kernels.dispatch import Operations
 from mercury_kernels.head.reference import Predicted
-from mercury_kernels.moved.reference import Before
+from mercury_kernels.kl_divergence.reference import PreviousPredictions
 from mercury_kernels.paged import PAGE, Paged, Pages
 from mercury_kernels.rope.reference import Projection, Rotation
 from mercury_kernels.weights import Rows, Weight
@@ -58,7 +58,8 @@ class Network:
 
     `vocabulary` as in `predict`. `mask_id` is the id that adapters act at, None without adapters;
     with them the tokens of a block see no masks, and stay the autoregressive network's. A step of
-    `narrow_from` rows or more narrows its activations before each product: weights must be fp8.
+    `quantize_activations_from` rows or more quantizes its activations before each product: the
+    weights must be fp8.
     """
 
     embedding: Tensor
@@ -66,29 +67,29 @@ class Network:
     norm: Tensor
     head: Weight
     rotation: Rotation
-    heads: int
-    kv_heads: int
-    head_width: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
     eps: float
     vocabulary: Tensor | None = None
     mask_id: int | None = None
-    narrow_from: int | None = None
+    quantize_activations_from: int | None = None
 
     def empty_pages(self, count: int, dtype: torch.dtype) -> Pages:
         """Room for keys and values in all layers, of the activations' type or fp8."""
-        heads = (self.kv_heads, self.head_width)
+        heads = (self.num_kv_heads, self.head_dim)
         return Pages.empty(len(self.layers), count, heads, dtype, self.embedding)
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What the weights' format asks of every step; see `mercury_model.config.InfillFormat`.
+class TokenConstraints:
+    """What the weights' format asks of every step; see `mercury_model.spec.card.InfillFormat`.
 
     `forbidden` [F] int32: ids that are never chosen. `top`: candidates a position has.
     """
 
     mask_id: int
-    end_id: int
+    eos_id: int
     shift: int
     forbidden: Tensor
     top: int = 16
@@ -192,7 +193,7 @@ class State:
     noise: Noise
     policy: Policy
     left: Tensor
-    before: Before | None = None
+    before: PreviousPredictions | None = None
 
     @classmethod
     def empty(cls, network: Network, bucket: Bucket, pages: Pages) -> "State":
@@ -225,7 +226,7 @@ class State:
         bound = self.policy.bound
         policy = replace(self.policy, kind="klass", nats=torch.full_like(bound, 0.01))
         shape = (*self.inputs.ids.shape, top)
-        return replace(self, policy=policy, before=Before.nothing(shape, bound.device))
+        return replace(self, policy=policy, before=PreviousPredictions.nothing(shape, bound.device))
 
 
 def hidden_states(network: Network, state: State, do: Operations) -> Rows:
@@ -238,17 +239,19 @@ def hidden_states(network: Network, state: State, do: Operations) -> Rows:
     residual = embedding(ids, network.embedding)
     width = residual.shape[1]
     parts = torch.empty(0, rows, width, dtype=torch.float32, device=residual.device)
-    narrows = network.narrow_from is not None and rows >= network.narrow_from
+    narrows = (
+        network.quantize_activations_from is not None and rows >= network.quantize_activations_from
+    )
 
     def taken(x: Tensor) -> Rows:
-        return do.narrow(x) if narrows else x
+        return do.quantize(x) if narrows else x
 
     mask_id = network.mask_id
     apart = None if mask_id is None else Apart(given.ids, mask_id, given.start)
     for layer, cache in zip(network.layers, state.caches, strict=True):
         gated = _gated(layer.adapters, ids, mask_id)
         x = do.add_rmsnorm(parts, residual, layer.attention_norm, network.eps)
-        q = x.new_empty(batch, block, network.heads, network.head_width)
+        q = x.new_empty(batch, block, network.num_heads, network.head_dim)
         projected = do.linear(taken(x), layer.qkv, gated["qkv"])
         do.rotate_and_cache(
             projected, layer.after, network.rotation, given.start, given.visible, q, cache
@@ -280,11 +283,11 @@ def expect(network: Network, state: State, top: int, do: Operations) -> Predicte
     return do.predict(hidden_states(network, state, do), network.head, top, network.vocabulary)
 
 
-def denoise(network: Network, state: State, rules: Rules, do: Operations) -> None:
+def denoise(network: Network, state: State, rules: TokenConstraints, do: Operations) -> None:
     """One step: run every block, settle what the policy chooses, count what is left."""
     predicted = expect(network, state, rules.top, do)
     ids, committed = state.inputs.ids, state.inputs.committed
-    choices = do.choose(predicted, ids, state.noise, rules.forbidden, rules.end_id, rules.shift)
+    choices = do.choose(predicted, ids, state.noise, rules.forbidden, rules.eos_id, rules.shift)
     if state.before is not None:
-        choices = replace(choices, moved=do.moved(predicted, state.before, rules.shift))
+        choices = replace(choices, moved=do.kl_divergence(predicted, state.before, rules.shift))
     do.commit(ids, committed, choices, state.policy, rules.mask_id, state.left)

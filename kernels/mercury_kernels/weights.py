@@ -37,7 +37,7 @@ class Weight:
         return values if self.scale is None else values * self.scale.to(dtype)[:, None]
 
 
-def narrowed(matrix: Tensor, dtype: torch.dtype) -> Weight:
+def quantized(matrix: Tensor, dtype: torch.dtype) -> Weight:
     """`matrix` [N, K] stored as `dtype`; one of LARGEST is scaled by its rows' largest values."""
     if dtype not in LARGEST:
         return Weight(matrix.to(dtype))

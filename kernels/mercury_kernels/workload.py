@@ -9,18 +9,18 @@ from itertools import product
 
 import torch
 
-from mercury_kernels.architecture import ARCHITECTURES, Architecture, narrow_from
+from mercury_kernels.architecture import ARCHITECTURES, Architecture, quantize_activations_from
 from mercury_kernels.attention.cases import AttentionCase
 from mercury_kernels.case import Case, Source
 from mercury_kernels.catalogue import CACHES, WEIGHTS, Operation
 from mercury_kernels.choose.cases import ChooseCase
 from mercury_kernels.commit.cases import KINDS, CommitCase
 from mercury_kernels.head.cases import HeadCase
+from mercury_kernels.kl_divergence.cases import KlDivergenceCase
 from mercury_kernels.linear.cases import LinearCase
-from mercury_kernels.moved.cases import MovedCase
-from mercury_kernels.narrow.cases import NarrowCase
 from mercury_kernels.norm.cases import NormCase
 from mercury_kernels.paged import PAGE
+from mercury_kernels.quantize.cases import QuantizeCase
 from mercury_kernels.rope.cases import Before, RopeCase
 from mercury_kernels.step import CANVASES, PAGES, SIZES
 from mercury_kernels.swiglu.cases import SwigluCase
@@ -36,7 +36,7 @@ CANDIDATES = 16
 
 def multiplies_in_fp8(architecture: Architecture, rows: int) -> bool:
     """Whether products in fp8 ship for a step of so many rows."""
-    least = narrow_from(architecture.width, architecture.gated_rank)
+    least = quantize_activations_from(architecture.hidden_size, architecture.gated_rank)
     return least is not None and rows >= least
 
 
@@ -71,34 +71,34 @@ class Part:
 def parts(work: Workload) -> list[Part]:
     """Everything that one denoise step runs."""
     a, rows, source = work.architecture, work.rows, work.source
-    heads = (a.heads, a.kv_heads)
-    qkv = LinearCase(rows, a.qkv_width, a.width)
-    output = LinearCase(rows, a.width, a.heads * a.head_width)
-    down = LinearCase(rows, a.width, a.mlp_width)
+    heads = (a.num_heads, a.num_kv_heads)
+    qkv = LinearCase(rows, a.qkv_width, a.hidden_size)
+    output = LinearCase(rows, a.hidden_size, a.num_heads * a.head_dim)
+    down = LinearCase(rows, a.hidden_size, a.intermediate_size)
     starts = (work.context,) * work.batch
     attention = attention_of(work)
     before: Before = "bias" if a.qkv_bias else "nothing"
-    rope = RopeCase(starts, work.block, heads, a.head_width, qkv.splits(source), before)
+    rope = RopeCase(starts, work.block, heads, a.head_dim, qkv.splits(source), before)
     found = [
-        Part("norm", NormCase(rows, a.width, 0), 1),
-        Part("norm", NormCase(rows, a.width, output.splits(source)), a.layers),
-        Part("norm", NormCase(rows, a.width, down.splits(source)), a.layers),
-        Part("rope", rope, a.layers),
-        Part("attention", attention, a.layers, 2 if attention.splits() > 1 else 1),
-        Part("head", HeadCase(rows, a.vocabulary, a.width, CANDIDATES), 1, 2),
+        Part("norm", NormCase(rows, a.hidden_size, 0), 1),
+        Part("norm", NormCase(rows, a.hidden_size, output.splits(source)), a.num_layers),
+        Part("norm", NormCase(rows, a.hidden_size, down.splits(source)), a.num_layers),
+        Part("rope", rope, a.num_layers),
+        Part("attention", attention, a.num_layers, 2 if attention.splits() > 1 else 1),
+        Part("head", HeadCase(rows, a.vocabulary, a.hidden_size, CANDIDATES), 1, 2),
         Part("choose", ChooseCase((0.0,) * work.batch, work.block, CANDIDATES), 1),
         Part("commit", CommitCase((1.0,) * work.batch, work.block, "threshold", 0.9), 1),
     ]
-    for rank, layers in ((0, a.layers - a.gated_layers), (a.gated_rank, a.gated_layers)):
+    for rank, layers in ((0, a.num_layers - a.gated_layers), (a.gated_rank, a.gated_layers)):
         products = [
             Part("linear", replace(case, rank=rank), layers) for case in (qkv, output, down)
         ]
-        gated = SwigluCase(rows, a.mlp_width, a.width, rank)
+        gated = SwigluCase(rows, a.intermediate_size, a.hidden_size, rank)
         found += [*products, Part("swiglu", gated, layers)] if layers else []
     if source.row_dtype is not None:
-        widths = (a.width, 2 * a.layers + 1), (a.heads * a.head_width, a.layers)
-        for width, count in (*widths, (a.mlp_width, a.layers)):
-            found.append(Part("narrow", NarrowCase(rows, width), count))
+        widths = (a.hidden_size, 2 * a.num_layers + 1), (a.num_heads * a.head_dim, a.num_layers)
+        for width, count in (*widths, (a.intermediate_size, a.num_layers)):
+            found.append(Part("quantize", QuantizeCase(rows, width), count))
     return found
 
 
@@ -108,8 +108,8 @@ def attention_of(work: Workload) -> AttentionCase:
     return AttentionCase(
         (work.context,) * work.batch,
         work.block,
-        (a.heads, a.kv_heads),
-        a.head_width,
+        (a.num_heads, a.num_kv_heads),
+        a.head_dim,
         sees="apart" if a.gated_rank else "block",
     )
 
@@ -147,8 +147,8 @@ def _cases(folder: str, source: Source, sizes: Sizes) -> Iterator[Case]:
             yield from (part.case for part in parts(work) if part.operation == folder)
             if folder == "attention":
                 yield from _other_splits(work)
-        if folder == "moved":
-            yield MovedCase((True,) * batch, block, CANDIDATES)
+        if folder == "kl_divergence":
+            yield KlDivergenceCase((True,) * batch, block, CANDIDATES)
         if folder == "commit":
             opened = (1.0,) * batch
             yield from (CommitCase(opened, block, *kind) for kind in KINDS)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from mercury_lsp.errors import ServerGone
+from mercury_model import children
 
 _KEPT_BYTES = 4_000
 _SHUTDOWN_SECONDS = 10.0
@@ -52,7 +53,7 @@ class Client:
     async def start(cls, command: Sequence[str], settings: Mapping[str, Any]) -> Self:
         """Start `command` and initialise it. Raises ServerGone if it will not."""
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=children.environment()
         )
         client = cls(process, settings)
         try:

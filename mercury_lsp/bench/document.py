@@ -8,7 +8,7 @@ from typing import Any
 
 from mercury_lsp import machine
 from mercury_lsp.bench.harness import GapRun
-from mercury_lsp.bench.report import Run
+from mercury_lsp.bench.report import TraceReport
 from mercury_lsp.bench.starts import STAGES, StartRun
 from mercury_lsp.bench.trace import Trace
 
@@ -35,7 +35,9 @@ def setting(settings: Mapping[str, Any]) -> Setting:
     )
 
 
-def of_trace(where: Setting, traces: Sequence[Trace], speed: float, runs: Sequence[Run]) -> str:
+def of_trace(
+    where: Setting, traces: Sequence[Trace], speed: float, runs: Sequence[TraceReport]
+) -> str:
     """The report of replayed traces, as JSON; what is said of the trace is so of the first."""
     trace = traces[0]
     derived = ("tokens_per_step", "saved_share", "cpu_ms_per_key")

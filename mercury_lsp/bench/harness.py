@@ -1,7 +1,6 @@
 """Starts real servers over stdio, plays a trace or gaps into them and collects the figures."""
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,11 +12,12 @@ from mercury_lsp.bench.editor import INVOKED, Editor
 from mercury_lsp.bench.gaps import Case, judge, source_text
 from mercury_lsp.bench.record import METHOD, Record, Statistics
 from mercury_lsp.bench.replay import Pace, Played, play
-from mercury_lsp.bench.report import Process, Run, sum_up
+from mercury_lsp.bench.report import Process, TraceReport, sum_up
 from mercury_lsp.bench.trace import Trace
 from mercury_lsp.errors import ServerGone
+from mercury_model import children
 
-SERVER = (sys.executable, "-m", "mercury_lsp", "--stdio")
+SERVER = (*children.interpreter(), "-m", "mercury_lsp", "--stdio")
 READY_SECONDS = 120.0
 """How long weights may take to load."""
 
@@ -56,7 +56,7 @@ class Server:
         self.seen = statistics.next
         return statistics
 
-    def run(self) -> Run:
+    def run(self) -> TraceReport:
         """The figures."""
         identity = (self.mode, self.ready.model or "", self.ready.runtime or "")
         process = Process(self.start_ms, self.cpu_seconds, self.peak_memory_bytes)
@@ -129,7 +129,7 @@ async def replay(
     pace: Callable[[], Pace],
     progress: Progress,
     command: Sequence[str] = SERVER,
-) -> tuple[Run, ...]:
+) -> tuple[TraceReport, ...]:
     """Play the traces once for each mode, session by session in turn, so that all fare alike.
 
     Several are typed at once, each into documents of its own, and beside a session of one file

@@ -6,13 +6,13 @@ from typing import Any
 
 from mercury_lsp import figure
 from mercury_lsp.bench.document import Setting
-from mercury_lsp.bench.report import STAGES, Run
+from mercury_lsp.bench.report import STAGES, TraceReport
 
 _LINES = ("#3b6fb6", "#d1772f", "#5a9a68")
 _STAGE_COLOURS = ("#8c8c8c", "#b7a7d1", "#7db3c9", "#3b6fb6", "#9fc08a", "#d8c38a")
 
 
-def save(path: Path, where: Setting, runs: Sequence[Run], deadline_ms: int) -> None:
+def save(path: Path, where: Setting, runs: Sequence[TraceReport], deadline_ms: int) -> None:
     """Write a PNG. Raises SettingsError without matplotlib, or where nothing can be written."""
     picture = figure.blank(11, 4.6, dpi=150)
     left, right = picture.subplots(1, 2, width_ratios=(3, 2))
@@ -26,7 +26,7 @@ def save(path: Path, where: Setting, runs: Sequence[Run], deadline_ms: int) -> N
     figure.save(picture, path)
 
 
-def _latencies(axes: Any, runs: Sequence[Run], deadline_ms: int) -> None:
+def _latencies(axes: Any, runs: Sequence[TraceReport], deadline_ms: int) -> None:
     """The share of model calls that took at most so long."""
     for run, colour in zip(runs, _LINES, strict=False):
         shares = [100 * n / (len(run.curve) - 1) for n in range(len(run.curve))]
@@ -54,7 +54,7 @@ def _latencies(axes: Any, runs: Sequence[Run], deadline_ms: int) -> None:
     axes.legend(loc="center right", fontsize=8, framealpha=0.9)
 
 
-def _stages(axes: Any, runs: Sequence[Run]) -> None:
+def _stages(axes: Any, runs: Sequence[TraceReport]) -> None:
     """Mean milliseconds of a model call, stage by stage."""
     names = [run.mode for run in runs]
     left = [0.0] * len(runs)

@@ -76,7 +76,7 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TraceReport:
     """One mode over the trace.
 
     `stages` split model calls, `call` is their whole time in the server, `request` that of every
@@ -124,7 +124,7 @@ def sum_up(
     played: Sequence[Played],
     records: Sequence[Record],
     process: Process,
-) -> Run:
+) -> TraceReport:
     """Figures of one run; `identity` is mode, model and runtime.
 
     Records are matched to what the client saw by the request's number; the others (of a warm-up,
@@ -136,7 +136,7 @@ def sum_up(
     trips = {record.request: asked[int(record.request)] for record in records}
     firsts = [record for record in records if trips[record.request].first]
     mode, model, runtime = identity
-    return Run(
+    return TraceReport(
         mode=mode,
         model=model,
         runtime=runtime,

@@ -11,7 +11,7 @@ from rich.text import Text
 from mercury_lsp.bench.document import Setting
 from mercury_lsp.bench.gaps import KINDS, source_text
 from mercury_lsp.bench.harness import Filled, GapRun
-from mercury_lsp.bench.report import Run, Spread
+from mercury_lsp.bench.report import Spread, TraceReport
 from mercury_lsp.bench.starts import STAGES, StartRun
 from mercury_lsp.bench.trace import Trace
 
@@ -19,14 +19,14 @@ _MEGABYTE = 1 << 20
 
 _PERCENTILES = ("mean", "p50", "p90", "p95", "p99")
 
-_WHOLES: tuple[tuple[str, Callable[[Run], Spread]], ...] = (
+_WHOLES: tuple[tuple[str, Callable[[TraceReport], Spread]], ...] = (
     ("model call, in the server", lambda run: run.call),
     ("any request, in the server", lambda run: run.request),
     ("first request in a document", lambda run: run.first),
     ("round trip until shown", lambda run: run.shown),
 )
 
-_FIGURES: tuple[tuple[str, Callable[[Run], str]], ...] = (
+_FIGURES: tuple[tuple[str, Callable[[TraceReport], str]], ...] = (
     ("keys pressed", lambda run: f"{run.keys:,}"),
     ("requests", lambda run: f"{run.counts.requests:,}"),
     ("  cache hits", lambda run: _of(run.counts.cached, run.counts.requests)),
@@ -45,7 +45,7 @@ _FIGURES: tuple[tuple[str, Callable[[Run], str]], ...] = (
 
 
 def of_trace(
-    where: Setting, traces: Sequence[Trace], speed: float, runs: Sequence[Run]
+    where: Setting, traces: Sequence[Trace], speed: float, runs: Sequence[TraceReport]
 ) -> RenderableType:
     """The report of replayed traces."""
     trace, others = traces[0], len(traces) - 1
@@ -99,14 +99,14 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _counts(runs: Sequence[Run]) -> Table:
+def _counts(runs: Sequence[TraceReport]) -> Table:
     table = _table("", *(run.mode for run in runs))
     for name, figure in _FIGURES:
         table.add_row(name, *(figure(run) for run in runs))
     return table
 
 
-def _times(runs: Sequence[Run]) -> Table:
+def _times(runs: Sequence[TraceReport]) -> Table:
     table = _table("milliseconds", "", *_PERCENTILES)
     table.columns[1].justify = "left"
     for stage in runs[0].stages:
@@ -117,7 +117,9 @@ def _times(runs: Sequence[Run]) -> Table:
     return table
 
 
-def _add_spreads(table: Table, name: str, runs: Sequence[Run], spreads: Sequence[Spread]) -> None:
+def _add_spreads(
+    table: Table, name: str, runs: Sequence[TraceReport], spreads: Sequence[Spread]
+) -> None:
     """A row for each run; the mode is named where there are several."""
     for number, (run, spread) in enumerate(zip(runs, spreads, strict=True)):
         figures = [_ms(getattr(spread, p)) if spread.count else "-" for p in _PERCENTILES]

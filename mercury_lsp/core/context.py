@@ -10,7 +10,7 @@ from itertools import pairwise
 from mercury_lsp.core.brackets import Scan, indentation, opened
 from mercury_lsp.core.lexis import lexis
 from mercury_lsp.core.similar import DOCUMENT_CHARS, DOCUMENTS, similar
-from mercury_lsp.core.types import Context, Gap, Request, Trigger
+from mercury_lsp.core.types import Context, GapKind, Request, Trigger
 
 SYNTAX_BEFORE = 10_000
 """How much text before the cursor is looked at for syntax, in characters."""
@@ -185,16 +185,16 @@ def _boundary(text: str, low: int, high: int, otherwise: int) -> int:
     return min(((len(line[1]), line.start()) for line in found), default=(0, otherwise))[1]
 
 
-def _gap(before: Scan, after: str) -> Gap:
+def _gap(before: Scan, after: str) -> GapKind:
     if before.quote >= 0:
-        return Gap.COMMENT if before.lexis.is_comment(before.quote) else Gap.STRING
+        return GapKind.COMMENT if before.lexis.is_comment(before.quote) else GapKind.STRING
     line_is_blank = not before.line.strip()
     nothing_follows = not after.partition("\n")[0].strip()
     if nothing_follows and _is_in_empty_block(before, after):
-        return Gap.BLOCK
+        return GapKind.BLOCK
     if _is_in_call(before):
-        return Gap.ARGUMENTS
-    return Gap.WHOLE_LINE if line_is_blank and nothing_follows else Gap.REST_OF_LINE
+        return GapKind.ARGUMENTS
+    return GapKind.WHOLE_LINE if line_is_blank and nothing_follows else GapKind.REST_OF_LINE
 
 
 def _is_in_empty_block(before: Scan, after: str) -> bool:

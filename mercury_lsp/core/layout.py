@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 from mercury_lsp.core.brackets import Scan, indentation
-from mercury_lsp.core.types import Context, Gap
+from mercury_lsp.core.types import Context, GapKind
 
 TAB_WIDTH = 8
 """Columns of a tab, where tabs and spaces must be compared at all."""
@@ -16,15 +16,15 @@ def align(text: str, context: Context, before: Scan) -> str:
     """`text` indented as it must be after `before`; empty if it belongs to an outer block."""
     rest = (context.after or context.suffix).partition("\n")[0].strip()
     blank = not before.line.strip()
-    if blank and not rest and context.gap not in (Gap.STRING, Gap.COMMENT):
+    if blank and not rest and context.gap not in (GapKind.STRING, GapKind.COMMENT):
         return _on_blank_line(text, context, before)
-    header = before.header() if context.gap is Gap.BLOCK else None
+    header = before.header() if context.gap is GapKind.BLOCK else None
     fresh = _BLANK_LINES.match(text)
     if fresh and header is not None:
         body = text[fresh.end() :]
         body = _restyle(body, context.indent, before)
         return "\n" + _shift(body, before.statement(header) + context.indent)
-    if before.line[-1:].isspace() and re.match(r" \S", text) and context.gap is not Gap.STRING:
+    if before.line[-1:].isspace() and re.match(r" \S", text) and context.gap is not GapKind.STRING:
         text = text[1:]  # the space that follows a word stands there already
     head, newline, others = text.partition("\n")
     return head + newline + _restyle(others, context.indent, before)
@@ -53,13 +53,13 @@ def _wanted(text: str, context: Context, before: Scan) -> str:
     outer = above if header is None else before.statement(header)
     inner = above if header is None else outer + context.indent
     if line:
-        if context.gap is Gap.BLOCK and _columns(line) <= _columns(outer):
+        if context.gap is GapKind.BLOCK and _columns(line) <= _columns(outer):
             return inner
         free = before.stack and _columns(level) - _columns(line) > 1
         return level if free or level in (above, below, inner) else line
     if before.stack or not before.lexis.indented:
         return level
-    if context.gap is Gap.BLOCK:
+    if context.gap is GapKind.BLOCK:
         return inner
     opens = text.partition("\n")[0].rstrip().endswith((":", "("))
     return max(level, "" if opens else min(above, below, key=_columns), key=_columns)

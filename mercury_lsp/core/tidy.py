@@ -13,7 +13,7 @@ from mercury_lsp.core import syntax
 from mercury_lsp.core.brackets import Scan, balance, close_blocks, closing, onward, opened
 from mercury_lsp.core.chance import of_first, of_whole
 from mercury_lsp.core.layout import align, dedent
-from mercury_lsp.core.types import Completion, Context, Draft, Gap
+from mercury_lsp.core.types import Completion, Context, Draft, GapKind
 
 DRAFT_CHARS = 8_192
 """How much of a draft is looked at, in characters."""
@@ -58,7 +58,7 @@ class _Place:
 
     @property
     def single_line(self) -> bool:
-        return bool(self.rest) or self.context.gap in (Gap.STRING, Gap.COMMENT)
+        return bool(self.rest) or self.context.gap in (GapKind.STRING, GapKind.COMMENT)
 
 
 def trim(draft: Draft, context: Context) -> Completion | None:
@@ -81,7 +81,7 @@ def trim(draft: Draft, context: Context) -> Completion | None:
     return None
 
 
-def settled(draft: Draft, context: Context) -> bool:
+def is_final(draft: Draft, context: Context) -> bool:
     """Whether the gap ends within `draft`, so that more text cannot change what `trim` says."""
     if "\n" not in draft.text:
         return False
@@ -138,7 +138,7 @@ def _end_of_gap(text: str, place: _Place) -> int | None:
         end = text.find("\n")
         return end if end >= 0 else None
     part, before = onward(place.before, text), place.before
-    if place.context.gap is not Gap.BLOCK:
+    if place.context.gap is not GapKind.BLOCK:
         return next((offset for offset, at in part.ends if at <= before.line_depth), None)
     if before.stack and before.stack[-1].character == "{":
         return next((offset for offset, at in part.ends if at < len(before.stack)), None)
@@ -153,7 +153,11 @@ def _whole(text: str, end: int | None, place: _Place) -> Iterator[_Proposal]:
     elif place.single_line:
         yield gap, 0
     else:
-        if end is not None and not place.before.lexis.indented and place.context.gap is Gap.BLOCK:
+        if (
+            end is not None
+            and not place.before.lexis.indented
+            and place.context.gap is GapKind.BLOCK
+        ):
             last = _LAST_LINE.match(text, end)
             if last:
                 yield _without_following(text[: last.end()], place), 0
@@ -180,7 +184,7 @@ def _before_rest(text: str, place: _Place) -> Iterator[_Proposal]:
 def _partial(text: str, place: _Place) -> Iterator[_Proposal]:
     """Where a draft that breaks off may be cut: at its last whole line, or its last whole words."""
     yield from ((text[:n], 0) for n in islice(_overlaps(text, place), 1))
-    if place.context.gap in (Gap.STRING, Gap.COMMENT):
+    if place.context.gap in (GapKind.STRING, GapKind.COMMENT):
         yield text[: max(text.rfind(" "), 0)], 0
         return
     part, depth = onward(place.before, text), len(place.before.stack)

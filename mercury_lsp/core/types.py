@@ -17,7 +17,7 @@ class Trigger(Enum):
     INVOKED = "invoked"
 
 
-class Gap(StrEnum):
+class GapKind(StrEnum):
     """What a person would write at the cursor; it decides where a completion ends."""
 
     REST_OF_LINE = "rest of line"
@@ -88,7 +88,7 @@ class Context:
     language: str
     prefix: str
     suffix: str
-    gap: Gap
+    gap: GapKind
     indent: str
     snippets: tuple[Snippet, ...] = ()
     newline: str = "\n"

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os.path import commonprefix
 
-from mercury_model.train.data import Source
-from mercury_model.train.gaps import Kind, draw_hole
+from mercury_model.training.data import Source
+from mercury_model.training.gaps import SpanKind, draw_span
 
-SINGLE_LINE = frozenset({Kind.REST_OF_LINE, Kind.WHOLE_LINE})
+SINGLE_LINE = frozenset({SpanKind.REST_OF_LINE, SpanKind.WHOLE_LINE})
 """Kinds that end with their line, as the server cuts them."""
 
 MAX_TOKENS_CHARS = 160
@@ -25,7 +25,7 @@ class Case:
     language: str
     package: str
     path: str
-    kind: Kind
+    kind: SpanKind
     before: str
     truth: str
     after: str
@@ -73,7 +73,7 @@ def _near(source: Source, pool: Sequence[Source], count: int) -> tuple[str, ...]
 
 
 def _case(source: Source, draw_from: random.Random) -> Case | None:
-    hole = draw_hole(source.text, 1, draw_from)
+    hole = draw_span(source.text, 1, draw_from)
     if hole is None:
         return None
     cursor = hole.cursors[0]

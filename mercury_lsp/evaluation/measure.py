@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mercury_lsp.backend import Drafts, limits
+from mercury_lsp.backend.infill import DraftConverter, limits
 from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.evaluation import scores
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
 from mercury_lsp.evaluation.offers import DISTRACTIONS, Offer, offer
-from mercury_model.infill import Draft, Gap, Infiller, Sampling
-from mercury_model.models import LoadedModel
+from mercury_model.decoding.infiller import Infiller
+from mercury_model.decoding.output import PartialOutput
+from mercury_model.decoding.params import SamplingParams
+from mercury_model.decoding.prompt import FimPrompt
+from mercury_model.load import LoadedModel
 
 MAX_TOKENS = 60
 
@@ -39,7 +42,7 @@ class Outcome:
 def fill(
     model: LoadedModel,
     cases: Sequence[Case],
-    samplings: Mapping[str, Sampling],
+    samplings: Mapping[str, SamplingParams],
     clock: Callable[[], float],
 ) -> Iterator[dict[str, Outcome]]:
     """Each case in turn with each of the samplings, so that what disturbs one disturbs all.
@@ -49,7 +52,7 @@ def fill(
     infiller = Infiller(model.card, model.tokenizer, model.runtime)
     for case in cases:
         others = tuple(text[:DOCUMENT_CHARS] for text in case.others)
-        gap = Gap(case.before, case.after, elsewhere=others)
+        gap = FimPrompt(case.before, case.after, elsewhere=others)
         stop = ("\n",) if case.kind in SINGLE_LINE else ()
         outcomes = {}
         for name, sampling in samplings.items():
@@ -62,9 +65,11 @@ def fill(
         yield outcomes
 
 
-def _outcome(case: Case, drafts: Sequence[Draft], seconds: float, model: LoadedModel) -> Outcome:
+def _outcome(
+    case: Case, drafts: Sequence[PartialOutput], seconds: float, model: LoadedModel
+) -> Outcome:
     last = drafts[-1]
-    seen = [*map(Drafts(model.tokenizer.decode, model.card.calibration), drafts)]
+    seen = [*map(DraftConverter(model.tokenizer.decode, model.card.calibration), drafts)]
     return Outcome(
         exact=scores.exact(last.text, case.truth),
         similarity=round(scores.similarity(last.text, case.truth), 4),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mercury_lsp.config import Config
-from mercury_lsp.core import engine
+from mercury_lsp.core import pipeline
 from mercury_lsp.core.budget import Budget
 from mercury_lsp.core.cache import CompletionCache
 from mercury_lsp.core.context import Limits
@@ -35,12 +35,12 @@ def offer(case: Case, drafts: Sequence[Draft], limits: Limits, distraction: floa
         yield from drafts
 
     document = Document("file:///case", case.language, case.before + case.after)
-    found = engine.complete(
+    found = pipeline.complete(
         Request(document, len(case.before)),
         infill,
         CompletionCache(0),
         Budget(1, lambda: 0),
-        engine.Rules(limits, Config().min_confidence, distraction),
+        pipeline.CompletionPolicy(limits, Config().min_confidence, distraction),
     )
     if found is None:
         return None

@@ -17,14 +17,14 @@ from mercury_lsp.lsp.protocol import Server
 from mercury_lsp.lsp.requests import Items, Requests
 from mercury_lsp.lsp.session import Session
 from mercury_lsp.lsp.settings import Settings
-from mercury_lsp.lsp.weights import Shelf, Weights
+from mercury_lsp.lsp.weights import ModelStore, Weights
 from mercury_lsp.lsp.worker import Worker
 
 
 class Mercury:
     """What the handlers share: one editor's documents, settings and model."""
 
-    def __init__(self, config: Config, shelf: Shelf, clock: Callable[[], int]) -> None:
+    def __init__(self, config: Config, shelf: ModelStore, clock: Callable[[], int]) -> None:
         self.server = Server()
         self.settings = Settings(self.server, config)
         self.documents = Documents()
@@ -45,7 +45,7 @@ class Mercury:
 
 def make_server(
     config: Config,
-    shelf: Shelf,
+    shelf: ModelStore,
     *,
     client_process_id: int | None = None,
     clock: Callable[[], int] = time.monotonic_ns,

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mercury_lsp.backend import Backend, limits
+from mercury_lsp.backend.infill import Backend, limits
 from mercury_lsp.config import Config
-from mercury_lsp.core import engine
+from mercury_lsp.core import pipeline
 from mercury_lsp.core.budget import Budget
 from mercury_lsp.core.cache import CompletionCache
 from mercury_lsp.core.context import Limits
 from mercury_lsp.core.types import Completion, Context, Draft, Request, Trigger
 from mercury_lsp.lsp.statistics import Timing
-from mercury_model import infill
-from mercury_model.errors import ModelError, WeightsAltered, WeightsMissing
-from mercury_model.models import LoadedModel
+from mercury_model.decoding.output import PartialOutput
+from mercury_model.errors import ModelError, WeightsCorrupted, WeightsMissing
+from mercury_model.load import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Session:
             self._let_go()
             try:
                 self._take(self._load(config.model, config.threads), config)
-            except (WeightsMissing, WeightsAltered) as error:
+            except (WeightsMissing, WeightsCorrupted) as error:
                 return Status(State.MISSING, str(error))
             except ModelError as error:
                 return Status(State.ERROR, str(error))
@@ -127,7 +127,7 @@ class Session:
         if self._loaded is None:
             return True
         budget = Budget(_FOREVER_NS, self._clock, stopped)
-        return engine.prefill(request, self._loaded.backend.prefill, budget, self._rules())
+        return pipeline.prefill(request, self._loaded.backend.prefill, budget, self._rules())
 
     def look_ahead(
         self, request: Request, offered: Completion, stopped: Callable[[], bool]
@@ -137,8 +137,8 @@ class Session:
         It is in the cache of completions by then.
         """
         if self._loaded is not None:
-            engine.complete(
-                engine.ahead(request, offered),
+            pipeline.complete(
+                pipeline.ahead(request, offered),
                 self._loaded.backend.infill,
                 self._loaded.cache,
                 Budget(_FOREVER_NS, self._clock, stopped),
@@ -150,10 +150,10 @@ class Session:
         self, loaded: _Loaded, request: Request, timing: Timing, stopped: Callable[[], bool]
     ) -> list[Completion]:
         budget = Budget(timing.deadline_ns, self._clock, stopped)
-        infill, cache, rules = self._infill, loaded.cache, self._rules()
+        infiller, cache, rules = self._infill, loaded.cache, self._rules()
         if request.trigger is Trigger.INVOKED:
-            return engine.alternatives(request, infill, cache, budget, rules, timing.mark)
-        found = engine.complete(request, infill, cache, budget, rules, timing.mark)
+            return pipeline.alternatives(request, infiller, cache, budget, rules, timing.mark)
+        found = pipeline.complete(request, infiller, cache, budget, rules, timing.mark)
         return [] if found is None else [found]
 
     def _infill(self, context: Context, *, rank: int = 0) -> Iterator[Draft]:
@@ -162,10 +162,10 @@ class Session:
         self._timing.draft_begins()
         return self._loaded.backend.infill(context, rank=rank)
 
-    def _rules(self) -> engine.Rules:
+    def _rules(self) -> pipeline.CompletionPolicy:
         assert self._loaded is not None
         config = self.config
-        return engine.Rules(
+        return pipeline.CompletionPolicy(
             self._loaded.limits,
             config.min_confidence,
             config.distraction,
@@ -181,12 +181,12 @@ class Session:
     def _let_go(self) -> None:
         self.model = self._loaded = self._loaded_for = None
 
-    def _saw(self, draft: infill.Draft) -> None:
+    def _saw(self, draft: PartialOutput) -> None:
         if self._timing is not None:
             self._timing.saw(
                 prefill=draft.prefill,
                 steps=draft.steps,
-                tokens=sum(draft.settled),
+                tokens=sum(draft.committed),
                 finished=draft.finished,
             )
 

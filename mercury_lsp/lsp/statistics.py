@@ -14,7 +14,7 @@ from typing import Any
 from mercury_lsp import __version__
 
 METHOD = "mercury/statistics"
-KEPT = 20_000
+MAX_RECORDS = 20_000
 """How many requests are remembered."""
 
 _MEASURED = (
@@ -89,7 +89,7 @@ class Timing:
 class Statistics:
     """The last requests, in the order of their arrival."""
 
-    _records: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT))
+    _records: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MAX_RECORDS))
     _next: int = 0
 
     def add(

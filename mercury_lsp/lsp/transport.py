@@ -13,7 +13,7 @@ from mercury_lsp.errors import SettingsError
 from mercury_lsp.lsp import wire
 from mercury_lsp.lsp.faults import describe
 from mercury_lsp.lsp.server import Mercury, make_server
-from mercury_lsp.lsp.weights import shelf
+from mercury_lsp.lsp.weights import model_store
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ async def converse(
 
 def _make(config: Config | None, client_process_id: int | None) -> Mercury:
     where = surroundings()
-    models = shelf(where.cache_dir, offline=where.offline)
+    models = model_store(where.cache_dir, offline=where.offline)
     return make_server(config or Config(), models, client_process_id=client_process_id)
 
 

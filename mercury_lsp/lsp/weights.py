@@ -21,7 +21,7 @@ from mercury_lsp.lsp.protocol import Server
 from mercury_lsp.lsp.session import Load, Session, State, Status
 from mercury_lsp.lsp.worker import Superseded, Worker
 from mercury_model.errors import ModelError, PullFailed
-from mercury_model.sources import Progress
+from mercury_model.weights.sources import Progress
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ LOOK_AGAIN_NS = 3_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class ModelStore:
     """Where models are kept; an argument, so that tests bring their own.
 
     `stamp` is None while a model's weights are not here, and another value whenever they change.
@@ -42,19 +42,19 @@ class Shelf:
     pull: Callable[[str, Progress], object]
 
 
-def shelf(cache_dir: Path, *, offline: bool) -> Shelf:
+def model_store(cache_dir: Path, *, offline: bool) -> ModelStore:
     """The models of the cache folder. What is heavy is imported when it is needed."""
 
     def load(name: str, threads: int) -> Any:
-        from mercury_model import models
+        from mercury_model.load import load
 
-        return models.load(name, cache_dir=cache_dir, threads=threads)
+        return load(name, cache_dir=cache_dir, threads=threads)
 
     def stamp(name: str) -> object:
-        from mercury_model import models
+        from mercury_model.weights import registry
 
         try:
-            base = models.find(name).base
+            base = registry.find(name).base
             if base is None:
                 return name
             there = (cache_dir / base.file).stat()
@@ -63,11 +63,11 @@ def shelf(cache_dir: Path, *, offline: bool) -> Shelf:
         return there.st_mtime_ns, there.st_size
 
     def pull(name: str, progress: Progress) -> object:
-        from mercury_model import models
+        from mercury_model.weights import registry
 
-        return models.pull(name, cache_dir=cache_dir, offline=offline, progress=progress)
+        return registry.pull(name, cache_dir=cache_dir, offline=offline, progress=progress)
 
-    return Shelf(load, stamp, pull)
+    return ModelStore(load, stamp, pull)
 
 
 class Weights:
@@ -78,7 +78,7 @@ class Weights:
         server: Server,
         worker: Worker,
         session: Session,
-        shelf: Shelf,
+        model_store: ModelStore,
         clock: Callable[[], int],
         arrived: Callable[[], None],
     ) -> None:
@@ -86,7 +86,7 @@ class Weights:
         self._server = server
         self._worker = worker
         self._session = session
-        self._shelf = shelf
+        self._shelf = model_store
         self._clock = clock
         self._arrived = arrived
         self._taken_over: Config | None = None

@@ -27,7 +27,7 @@ class Superseded(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class _Ticket:
+class _Job:
     """A job that somebody waits for."""
 
     key: Hashable
@@ -37,7 +37,7 @@ class _Ticket:
 
 
 @dataclass(slots=True, eq=False)
-class _Errand:
+class _IdleJob:
     """A job that nobody waits for; `dropped` once nobody wants it any more."""
 
     key: Hashable
@@ -50,9 +50,9 @@ class Worker:
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._waiting: deque[_Ticket] = deque()
-        self._idle: OrderedDict[Hashable, _Errand] = OrderedDict()
-        self._running: _Ticket | _Errand | None = None
+        self._waiting: deque[_Job] = deque()
+        self._idle: OrderedDict[Hashable, _IdleJob] = OrderedDict()
+        self._running: _Job | _IdleJob | None = None
         self._closed = False
         # A daemon, since a job may be deep in a library when the process is told to end.
         self._thread: Final = threading.Thread(target=self._run, name="model", daemon=True)
@@ -64,7 +64,7 @@ class Worker:
         Raises Superseded when a later call did that to this one, and what `job` raises. Cancelling
         the call stops the job at its next step.
         """
-        ticket = _Ticket(key, job)
+        ticket = _Job(key, job)
         with self._condition:
             if self._closed:
                 raise Superseded
@@ -85,7 +85,7 @@ class Worker:
         with self._condition:
             self._drop(key)
             if not self._closed:
-                self._idle[key] = _Errand(key, job)
+                self._idle[key] = _IdleJob(key, job)
                 self._condition.notify()
 
     def forget(self, key: Hashable) -> None:
@@ -108,8 +108,8 @@ class Worker:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def _tickets(self) -> list[_Ticket]:
-        running = [self._running] if isinstance(self._running, _Ticket) else []
+    def _tickets(self) -> list[_Job]:
+        running = [self._running] if isinstance(self._running, _Job) else []
         return [*self._waiting, *running]
 
     def _supersede(self, key: Hashable) -> None:
@@ -121,19 +121,19 @@ class Worker:
 
     def _drop(self, key: Hashable) -> None:
         self._idle.pop(key, None)
-        if isinstance(self._running, _Errand) and self._running.key == key:
+        if isinstance(self._running, _IdleJob) and self._running.key == key:
             self._running.dropped = True
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
-            if isinstance(work, _Ticket):
+            if isinstance(work, _Job):
                 self._do(work)
             else:
                 self._do_errand(work)
             # What the last job held on to, a whole document perhaps, must not wait for the next.
             del work
 
-    def _next(self) -> _Ticket | _Errand | None:
+    def _next(self) -> _Job | _IdleJob | None:
         with self._condition:
             self._running = None
             self._condition.wait_for(lambda: self._waiting or self._idle or self._closed)
@@ -145,7 +145,7 @@ class Worker:
                 self._running = self._idle.popitem()[1]
             return self._running
 
-    def _do(self, ticket: _Ticket) -> None:
+    def _do(self, ticket: _Job) -> None:
         if ticket.stop.is_set():
             return
         result: Any
@@ -156,7 +156,7 @@ class Worker:
         with self._condition:
             _resolve(ticket, result)
 
-    def _do_errand(self, errand: _Errand) -> None:
+    def _do_errand(self, errand: _IdleJob) -> None:
         def stopped() -> bool:
             return bool(self._waiting) or self._closed or errand.dropped
 
@@ -170,7 +170,7 @@ class Worker:
                 self._idle.setdefault(errand.key, errand)
 
 
-def _resolve(ticket: _Ticket, result: Any) -> None:
+def _resolve(ticket: _Job, result: Any) -> None:
     """Answer whoever still waits."""
     if ticket.future.done() or not ticket.future.set_running_or_notify_cancel():
         return

@@ -1,18 +1,18 @@
 """What can go wrong with weights and runtimes.
 
-Remedied
+ErrorWithRemedy
 └── ModelError
     ├── WeightsMissing       nothing to load, and nothing was asked of the network
-    ├── WeightsAltered       a hash that does not match: truncated, damaged or tampered with
-    ├── WeightsUnknown       a format or architecture that no family here describes
+    ├── WeightsCorrupted     a hash that does not match: truncated, damaged or tampered with
+    ├── WeightsUnsupported   a format or architecture that no family here describes
     ├── PullFailed           every source was tried; the message names each and what it said
     ├── RuntimeUnavailable   the chosen runtime cannot run on this machine
-    ├── MemoryShort          no configuration of a network, or no context, fits into what is free
+    ├── InsufficientMemory   no configuration of a network, or no context, fits into what is free
     └── Overloaded           more is asked at once than is held
 """
 
 
-class Remedied(Exception):
+class ErrorWithRemedy(Exception):
     """An error that knows what would mend it.
 
     `what` says what is wrong, `remedy` what the user can do; `str()` is both.
@@ -27,7 +27,7 @@ class Remedied(Exception):
         return f"{self.what} {self.remedy}"
 
 
-class ModelError(Remedied):
+class ModelError(ErrorWithRemedy):
     """Anything wrong with weights or runtimes."""
 
 
@@ -35,11 +35,11 @@ class WeightsMissing(ModelError):
     """There is nothing to load, and nothing was asked of the network."""
 
 
-class WeightsAltered(ModelError):
+class WeightsCorrupted(ModelError):
     """A file whose hash does not match what was published."""
 
 
-class WeightsUnknown(ModelError):
+class WeightsUnsupported(ModelError):
     """A format or architecture that no family here describes."""
 
 
@@ -51,7 +51,7 @@ class RuntimeUnavailable(ModelError):
     """The chosen runtime cannot run on this machine."""
 
 
-class MemoryShort(ModelError):
+class InsufficientMemory(ModelError):
     """No configuration of a network fits into what is free, or no context into what is allowed."""
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mercury_lsp.bench import gaps
 from mercury_lsp.bench.gaps import KINDS, Case, cases, draw, judge, source_text
 from mercury_lsp.bench.sources import data, sources
-from mercury_model.train import manifest
+from mercury_model.training import manifest
 
 TEXT = "def f(x):\n    return x + 1\n\ndef g():\n    pass\n"
 REST = Case("f.py", "rest of line", TEXT.index("x + 1"), TEXT.index("\n\ndef"))

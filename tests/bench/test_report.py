@@ -18,7 +18,7 @@ from mercury_lsp.bench.gaps import SEED, cases
 from mercury_lsp.bench.harness import Filled, GapRun
 from mercury_lsp.bench.record import Record, Statistics
 from mercury_lsp.bench.replay import Asked, Played
-from mercury_lsp.bench.report import STAGES, Process, Run, Spread, sum_up
+from mercury_lsp.bench.report import STAGES, Process, Spread, TraceReport, sum_up
 from mercury_lsp.bench.sources import sources
 from mercury_lsp.bench.trace import type_out
 from mercury_lsp.errors import ServerGone, SettingsError
@@ -63,11 +63,11 @@ HERE = Setting(
 )
 
 
-def run_of(*records: Record, mode: str = "diffusion") -> Run:
+def run_of(*records: Record, mode: str = "diffusion") -> TraceReport:
     return sum_up((mode, "tiny", "torch"), [PLAYED], records, PROCESS)
 
 
-def everything() -> Run:
+def everything() -> TraceReport:
     return run_of(CALL, CACHED, LATE, MISSED, STRAY)
 
 

@@ -7,14 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mercury_lsp.bench.sources import Package, Source, sources
-from mercury_lsp.bench.trace import (
-    FASTEST_KEYS,
-    SEED,
-    SLOWEST_KEYS,
-    Session,
-    keystrokes,
-    type_out,
-)
+from mercury_lsp.bench.trace import FASTEST_KEYS, SEED, SLOWEST_KEYS, Session, keystrokes, type_out
 
 PACKAGE = Package("p", "1", "MIT", "someone", "licences/p.txt", "p.whl", "0" * 64)
 

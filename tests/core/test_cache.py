@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mercury_lsp.core.cache import TYPED_CHARS, CompletionCache
-from mercury_lsp.core.types import Completion, Context, Gap, Snippet
+from mercury_lsp.core.types import Completion, Context, GapKind, Snippet
 
 WORDS = st.text("ab(\n ", max_size=20)
 FEW = st.text("ab", max_size=3)  # so that contexts meet
-CONTEXT = Context("python", "x = ", "\n", Gap.REST_OF_LINE, "    ")
+CONTEXT = Context("python", "x = ", "\n", GapKind.REST_OF_LINE, "    ")
 
 
 def filled(context: Context = CONTEXT, text: str = "foo(bar)", **more: object) -> CompletionCache:

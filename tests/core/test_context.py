@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_lsp.core.context import (
-    SYNTAX_AFTER,
-    SYNTAX_BEFORE,
-    Limits,
-    extract,
-    worth_asking,
-)
-from mercury_lsp.core.types import Context, Document, Gap, Request, Selected, Trigger
+from mercury_lsp.core.context import SYNTAX_AFTER, SYNTAX_BEFORE, Limits, extract, worth_asking
+from mercury_lsp.core.types import Context, Document, GapKind, Request, Selected, Trigger
 
 LIMITS = Limits(1_000, 400)
 LANGUAGES = ("python", "javascript", "shellscript", "plaintext")
@@ -33,52 +27,52 @@ def context(marked: str, language: str = "python") -> Context:
 @pytest.mark.parametrize(
     ("marked", "gap", "language"),
     [
-        ("x = ‸\n", Gap.REST_OF_LINE, "python"),
-        ("x = ‸ + y\n", Gap.REST_OF_LINE, "python"),
-        ("", Gap.WHOLE_LINE, "python"),
-        ("x = 1\n‸\ny = 2\n", Gap.WHOLE_LINE, "python"),
-        ("def f():\n    x = 1\n    ‸\n", Gap.WHOLE_LINE, "python"),
-        ("def f():\n    ‸\n", Gap.BLOCK, "python"),
-        ("def f():‸\n", Gap.BLOCK, "python"),
-        ("def f():\n‸\n\ndef g(): ...\n", Gap.BLOCK, "python"),
-        ("def f():\n    '''Say.'''\n    ‸\n", Gap.BLOCK, "python"),
-        ("def f():\n    # say\n    ‸\n", Gap.BLOCK, "python"),
-        ("def f():  # say\n    ‸\n", Gap.BLOCK, "python"),
-        ("def f():\n    ‸\n    return 1\n", Gap.WHOLE_LINE, "python"),
-        ("def f():\n    '''Say.'''\n\n‸\n", Gap.WHOLE_LINE, "python"),
-        ("x = {'a': ‸\n", Gap.REST_OF_LINE, "python"),
-        ("x = {'a':\n  ‸\n", Gap.WHOLE_LINE, "python"),
-        ("print(‸)\n", Gap.ARGUMENTS, "python"),
-        ("print(\n    ‸\n)\n", Gap.ARGUMENTS, "python"),
-        ("print(a, ‸\n", Gap.ARGUMENTS, "python"),
-        ("x = (‸\n", Gap.REST_OF_LINE, "python"),
-        ("x[‸]\n", Gap.REST_OF_LINE, "python"),
-        ("f(x)[0](‸)\n", Gap.ARGUMENTS, "python"),
-        ("x = '‸'\n", Gap.STRING, "python"),
-        ('x = f"a {‸}"\n', Gap.STRING, "python"),
-        ('"""\nWhat ‸\n"""\n', Gap.STRING, "python"),
-        ("x = 'it\\'s ‸\n", Gap.STRING, "python"),
-        ("x = 'a'‸\n", Gap.REST_OF_LINE, "python"),
-        ("# say ‸\nx = 1\n", Gap.COMMENT, "python"),
-        ("x = 1  # ‸\n", Gap.COMMENT, "python"),
-        ("# say\n‸x = 1\n", Gap.REST_OF_LINE, "python"),
-        ("// ‸\n", Gap.COMMENT, "javascript"),
-        ("/* a\n ‸ */\n", Gap.COMMENT, "javascript"),
-        ("const s = `a ‸`\n", Gap.STRING, "javascript"),
-        ("const r = /['\"]/; f(‸)\n", Gap.ARGUMENTS, "javascript"),
-        ("if (‸) {}\n", Gap.REST_OF_LINE, "javascript"),
-        ("if(‸) {}\n", Gap.REST_OF_LINE, "javascript"),
-        ("function f() {\n  ‸\n}\n", Gap.BLOCK, "javascript"),
-        ("fn f<'a>(x: &'a str) {\n    ‸\n}\n", Gap.BLOCK, "rust"),
-        ("vec!(‸)\n", Gap.ARGUMENTS, "rust"),
-        ("if true; then\n  ‸\nfi\n", Gap.BLOCK, "shellscript"),
-        ("echo $# ‸\n", Gap.REST_OF_LINE, "shellscript"),
-        ("echo '# ‸\n", Gap.STRING, "shellscript"),
-        ("cat <<EOF\ndon't\nEOF\n‸\n", Gap.WHOLE_LINE, "shellscript"),
-        ("don't ‸\n", Gap.REST_OF_LINE, "plaintext"),
+        ("x = ‸\n", GapKind.REST_OF_LINE, "python"),
+        ("x = ‸ + y\n", GapKind.REST_OF_LINE, "python"),
+        ("", GapKind.WHOLE_LINE, "python"),
+        ("x = 1\n‸\ny = 2\n", GapKind.WHOLE_LINE, "python"),
+        ("def f():\n    x = 1\n    ‸\n", GapKind.WHOLE_LINE, "python"),
+        ("def f():\n    ‸\n", GapKind.BLOCK, "python"),
+        ("def f():‸\n", GapKind.BLOCK, "python"),
+        ("def f():\n‸\n\ndef g(): ...\n", GapKind.BLOCK, "python"),
+        ("def f():\n    '''Say.'''\n    ‸\n", GapKind.BLOCK, "python"),
+        ("def f():\n    # say\n    ‸\n", GapKind.BLOCK, "python"),
+        ("def f():  # say\n    ‸\n", GapKind.BLOCK, "python"),
+        ("def f():\n    ‸\n    return 1\n", GapKind.WHOLE_LINE, "python"),
+        ("def f():\n    '''Say.'''\n\n‸\n", GapKind.WHOLE_LINE, "python"),
+        ("x = {'a': ‸\n", GapKind.REST_OF_LINE, "python"),
+        ("x = {'a':\n  ‸\n", GapKind.WHOLE_LINE, "python"),
+        ("print(‸)\n", GapKind.ARGUMENTS, "python"),
+        ("print(\n    ‸\n)\n", GapKind.ARGUMENTS, "python"),
+        ("print(a, ‸\n", GapKind.ARGUMENTS, "python"),
+        ("x = (‸\n", GapKind.REST_OF_LINE, "python"),
+        ("x[‸]\n", GapKind.REST_OF_LINE, "python"),
+        ("f(x)[0](‸)\n", GapKind.ARGUMENTS, "python"),
+        ("x = '‸'\n", GapKind.STRING, "python"),
+        ('x = f"a {‸}"\n', GapKind.STRING, "python"),
+        ('"""\nWhat ‸\n"""\n', GapKind.STRING, "python"),
+        ("x = 'it\\'s ‸\n", GapKind.STRING, "python"),
+        ("x = 'a'‸\n", GapKind.REST_OF_LINE, "python"),
+        ("# say ‸\nx = 1\n", GapKind.COMMENT, "python"),
+        ("x = 1  # ‸\n", GapKind.COMMENT, "python"),
+        ("# say\n‸x = 1\n", GapKind.REST_OF_LINE, "python"),
+        ("// ‸\n", GapKind.COMMENT, "javascript"),
+        ("/* a\n ‸ */\n", GapKind.COMMENT, "javascript"),
+        ("const s = `a ‸`\n", GapKind.STRING, "javascript"),
+        ("const r = /['\"]/; f(‸)\n", GapKind.ARGUMENTS, "javascript"),
+        ("if (‸) {}\n", GapKind.REST_OF_LINE, "javascript"),
+        ("if(‸) {}\n", GapKind.REST_OF_LINE, "javascript"),
+        ("function f() {\n  ‸\n}\n", GapKind.BLOCK, "javascript"),
+        ("fn f<'a>(x: &'a str) {\n    ‸\n}\n", GapKind.BLOCK, "rust"),
+        ("vec!(‸)\n", GapKind.ARGUMENTS, "rust"),
+        ("if true; then\n  ‸\nfi\n", GapKind.BLOCK, "shellscript"),
+        ("echo $# ‸\n", GapKind.REST_OF_LINE, "shellscript"),
+        ("echo '# ‸\n", GapKind.STRING, "shellscript"),
+        ("cat <<EOF\ndon't\nEOF\n‸\n", GapKind.WHOLE_LINE, "shellscript"),
+        ("don't ‸\n", GapKind.REST_OF_LINE, "plaintext"),
     ],
 )
-def test_the_kind_of_gap_is_told_in_broken_code(marked: str, gap: Gap, language: str) -> None:
+def test_the_kind_of_gap_is_told_in_broken_code(marked: str, gap: GapKind, language: str) -> None:
     assert context(marked or "‸", language).gap is gap
 
 
@@ -166,7 +160,7 @@ def test_a_window_inside_of_a_class_knows_what_encloses_it() -> None:
 def test_a_window_does_not_begin_inside_of_a_long_docstring() -> None:
     prose = '    """\n' + "    It's (a) [story.\n" * 400 + '    """\n'
     text = f"def f():\n{prose}    x = 1\n\n\ndef g(y):\n    return "
-    assert context(text + "‸").gap is Gap.REST_OF_LINE
+    assert context(text + "‸").gap is GapKind.REST_OF_LINE
 
 
 @pytest.mark.parametrize("language", ["python", "javascript", "plaintext"])

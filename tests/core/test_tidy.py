@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mercury_lsp.core import syntax
 from mercury_lsp.core.context import Limits, extract
-from mercury_lsp.core.tidy import beginning, settled, trim
+from mercury_lsp.core.tidy import beginning, is_final, trim
 from mercury_lsp.core.types import Completion, Context, Document, Draft, Request, Selected
 
 LIMITS = Limits(4_000, 2_000)
@@ -86,7 +86,7 @@ def test_windows_line_endings_are_kept() -> None:
 def test_a_draft_is_settled_once_its_gap_has_ended(
     document: str, draft: str, expected: bool
 ) -> None:
-    assert settled(Draft(draft, 0.9, finished=False), context_of(document)) is expected
+    assert is_final(Draft(draft, 0.9, finished=False), context_of(document)) is expected
 
 
 WORDS = """( ) [ ] { } ' " \"\"\" ` # // /* */ : ; , . = == + \\ -> => < > @ $ ${ r" é 😀 \u0301 \0

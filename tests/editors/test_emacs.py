@@ -13,7 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "editors" / "README.md"
-SERVER = '"mercury-lsp" "--stdio"'
+SERVER = "exec mercury-lsp --stdio"
 
 pytestmark = [pytest.mark.editors, pytest.mark.mini]
 
@@ -40,10 +40,9 @@ def test_the_documented_configuration_shows_ghost_text_and_accepts_it(
 ) -> None:
     (snippet,) = re.findall(r"```elisp\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
     assert SERVER in snippet
-    own = shlex.join([sys.executable, "-m", "mercury_lsp", "--stdio"])
+    own = shlex.join([sys.executable, "-I", "-m", "mercury_lsp", "--stdio"])
     configuration = tmp_path / "configuration.el"
-    words = " ".join(json.dumps(word) for word in shlex.split(own))
-    configuration.write_text(snippet.replace(SERVER, words), "utf-8")
+    configuration.write_text(snippet.replace(SERVER, f"exec {own}"), "utf-8")
     before = circle.read_text("utf-8")
 
     done = subprocess.run(

@@ -3,13 +3,25 @@
 The server is a stand-in that does as it is told, unless the real one can be made to do it.
 """
 
+import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
 from editors.conftest import SERVER, STANDIN, Open
 from editors.nvim import COMPLETION, Neovim
+from hostile import PATHS, Hostile
 
 pytestmark = pytest.mark.editors
+
+README = Path(__file__).parents[2] / "README.md"
+SCRIPT = str(Path(sys.executable).with_name("mercury-lsp"))
+"""The program as it is installed, which heeds the environment."""
+
+HEEDED = "vim.g.loaded_python3_provider = 0; vim.env.PYTHONPATH = {}\n"
+"""Set in Neovim, since what starts it may be Python, too. Neovim itself would look for a Python
+of its own, which heeds the variable as well."""
 
 TELL = """
 local client = vim.lsp.get_clients()[1]
@@ -326,3 +338,38 @@ async def test_a_statusline_says_what_the_server_does(edit_with: Open, script: P
     await nvim.until(lambda frame: "<mercury: off>" in frame.text)
     await nvim.keys(":Mercury toggle<CR>")
     await nvim.until(lambda frame: "<mercury>" in frame.text)
+
+
+@pytest.mark.parametrize("value", PATHS)
+async def test_files_of_the_folder_do_not_run_in_the_server_nor_in_its_doctor(
+    edit_with: Open, tmp_path: Path, value: str
+) -> None:
+    folder = Hostile.make(tmp_path)
+    path = folder.path / "script.py"
+    path.write_text("total =\n", encoding="utf-8")
+    settings = {"model": "tiny"}
+    extra = HEEDED.format(json.dumps(folder.python_path(value)))
+    nvim = await edit_with(path, SCRIPT, "--stdio", settings=settings, extra=extra)
+    await ready(nvim)
+    await nvim.keys(":checkhealth mercury<CR>")
+    await nvim.until(lambda frame: "server: " in frame.text)
+    assert folder.ran() == set()
+
+
+async def test_files_of_the_folder_do_not_run_in_the_server_of_the_configuration_without_the_plugin(
+    edit_with: Open, tmp_path: Path
+) -> None:
+    """The README's, as far as Neovim 0.11 understands it."""
+    (snippet,) = re.findall(
+        r"^vim.lsp.config\(.*?^\}\)\n^vim.lsp.enable.*?$", README.read_text("utf-8"), re.M | re.S
+    )
+    folder = Hostile.make(tmp_path)
+    path = folder.path / "script.py"
+    path.write_text("total =\n", encoding="utf-8")
+    own = snippet.replace('"mercury-lsp"', json.dumps(SCRIPT))
+    nvim = await edit_with(path, "mercury-lsp-away", extra=HEEDED.format('"."') + own)
+    await dismissed(nvim, "was not found")  # the plugin's server
+    if not await nvim.lua("return vim.lsp.config ~= nil"):
+        pytest.skip("Neovim 0.11 or later is needed")
+    await nvim.until_told(lambda told: ("attached", []) in told)
+    assert folder.ran() == set()

@@ -16,7 +16,7 @@ HINT = "run editors/vscode/install-test-editor"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SERVER = """#!/bin/sh
 export PYTHONPATH='{path}'
-exec '{python}' -c 'from mercury_lsp.cli import main; main()' "$@"
+exec '{python}' -c 'from mercury_lsp.cli.main import main; main()' "$@"
 """
 
 

@@ -5,13 +5,13 @@ from fakes import LetterTokenizer, ScriptedRuntime, card, spell
 
 from mercury_lsp.evaluation import measure, report
 from mercury_lsp.evaluation.cases import Case, draw
-from mercury_model.infill import Mode, Sampling
-from mercury_model.models import LoadedModel
-from mercury_model.train.data import Source
-from mercury_model.train.gaps import Kind
+from mercury_model.decoding.params import Mode, SamplingParams
+from mercury_model.load import LoadedModel
+from mercury_model.training.data import Source
+from mercury_model.training.gaps import SpanKind
 
 
-def case(truth: str, kind: Kind = Kind.REST_OF_LINE) -> Case:
+def case(truth: str, kind: SpanKind = SpanKind.REST_OF_LINE) -> Case:
     return Case("python", "p", "p.py", kind, "a = (", truth, ")\n")
 
 
@@ -21,7 +21,7 @@ def model(text: str) -> LoadedModel:
 
 
 def filled(text: str, cases: list[Case], mode: Mode = "verified") -> list[measure.Outcome]:
-    ticks, samplings = count(), {"": Sampling(mode=mode)}
+    ticks, samplings = count(), {"": SamplingParams(mode=mode)}
     outcomes = measure.fill(model(text), cases, samplings, lambda: next(ticks))
     return [by_name[""] for by_name in outcomes]
 
@@ -37,18 +37,20 @@ def test_a_right_completion_is_exact_and_parses(mode: Mode) -> None:
 
 
 def test_a_line_is_cut_where_it_ends_and_a_block_is_not() -> None:
-    line, block = filled("b\nc", [case("b"), case("b\nc", Kind.BLOCK)])
+    line, block = filled("b\nc", [case("b"), case("b\nc", SpanKind.BLOCK)])
     assert (line.text, line.ended, line.exact) == ("b", False, True)
     assert (block.text, block.ended, block.exact) == ("b\nc", True, True)
 
 
 def test_what_does_not_parse_with_the_truth_says_nothing() -> None:
-    (outcome,) = filled("b", [Case("python", "p", "p.py", Kind.REST_OF_LINE, "a = ((", "b", "\n")])
+    (outcome,) = filled(
+        "b", [Case("python", "p", "p.py", SpanKind.REST_OF_LINE, "a = ((", "b", "\n")]
+    )
     assert outcome.parses is None
 
 
 def test_a_report_compares_each_setting_with_autoregressive_decoding() -> None:
-    cases = [case("b, c"), case("d"), case("b, c", Kind.BLOCK)]
+    cases = [case("b, c"), case("d"), case("b, c", SpanKind.BLOCK)]
     runs = {
         "autoregressive": filled("b, c", cases, "autoregressive"),
         "verified": filled("b, c", cases),
@@ -64,7 +66,7 @@ def test_a_report_compares_each_setting_with_autoregressive_decoding() -> None:
 
 
 def test_each_kind_of_gap_says_how_far_its_confidence_is_off() -> None:
-    cases = [case("b, c"), case("d", Kind.BLOCK)]
+    cases = [case("b, c"), case("d", SpanKind.BLOCK)]
     right, wrong = filled("b, c", cases)
     kinds = report.document(cases, {"": [right, wrong]})["settings"][""]["by_kind"]
     off = {kind: values["expected_calibration_error"] for kind, values in kinds.items()}
@@ -86,7 +88,7 @@ def test_a_report_tells_what_an_editor_would_be_offered() -> None:
 
 def test_the_same_case_is_filled_with_each_setting_before_the_next() -> None:
     ticks = count()
-    samplings = {"a": Sampling(mode="autoregressive"), "b": Sampling(mode="verified")}
+    samplings = {"a": SamplingParams(mode="autoregressive"), "b": SamplingParams(mode="verified")}
     loaded = model("b, c")
     outcomes = measure.fill(loaded, [case("b"), case("c")], samplings, lambda: next(ticks))
     first = next(outcomes)

@@ -6,7 +6,7 @@ from mercury_lsp.core.context import Limits
 from mercury_lsp.core.types import Draft
 from mercury_lsp.evaluation.cases import Case
 from mercury_lsp.evaluation.offers import Offer, offer
-from mercury_model.train.gaps import Kind
+from mercury_model.training.gaps import SpanKind
 
 LIMITS = Limits(1_000, 400)
 SURE = Draft("load(path)", 0.8, finished=True, chances=((4, 0.9), (10, 0.8)))
@@ -15,7 +15,7 @@ UNLIKELY = Draft("load(path)", 0.05, finished=True, chances=((4, 0.06), (10, 0.0
 
 
 def offered(draft: Draft, truth: str, distraction: float = 2.5) -> Offer | None:
-    case = Case("python", "p", "p.py", Kind.REST_OF_LINE, "x = ", truth, "\n")
+    case = Case("python", "p", "p.py", SpanKind.REST_OF_LINE, "x = ", truth, "\n")
     return offer(case, [draft], LIMITS, distraction)
 
 

@@ -3,28 +3,31 @@ import pytest
 from mercury_lsp.errors import SettingsError
 from mercury_lsp.evaluation.settings import sampling
 from mercury_model import noise
-from mercury_model.infill import Sampling
-from mercury_model.unmask import EntropyBound, Klass, Paced, Remask, Threshold, TopK
+from mercury_model.decoding.params import SamplingParams
+from mercury_model.decoding.unmasking import EntropyBound, Klass, Remask, Scheduled, Threshold, TopK
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("autoregressive", Sampling(mode="autoregressive")),
-        ("verified", Sampling(mode="verified")),
-        ("0.25", Sampling(quality_speed_tradeoff=0.25)),
-        ("threshold:0.9", Sampling(policy=Threshold(0.9))),
-        ("entropy:0.5", Sampling(policy=EntropyBound(0.5))),
-        ("klass:0.6", Sampling(policy=Klass(0.6))),
-        ("top:2", Sampling(policy=TopK(2))),
-        ("top:2,remask:0.5", Sampling(policy=TopK(2), remask=Remask(0.5))),
-        ("verified,alone", Sampling(mode="verified", repeats=False)),
-        ("top:2,remask:0.5,alone", Sampling(policy=TopK(2), remask=Remask(0.5), repeats=False)),
-        ("linear:4", Sampling(policy=Paced(4, noise.Linear()))),
-        ("cosine:4", Sampling(policy=Paced(4, noise.Cosine()))),
+        ("autoregressive", SamplingParams(mode="autoregressive")),
+        ("verified", SamplingParams(mode="verified")),
+        ("0.25", SamplingParams(quality_speed_tradeoff=0.25)),
+        ("threshold:0.9", SamplingParams(policy=Threshold(0.9))),
+        ("entropy:0.5", SamplingParams(policy=EntropyBound(0.5))),
+        ("klass:0.6", SamplingParams(policy=Klass(0.6))),
+        ("top:2", SamplingParams(policy=TopK(2))),
+        ("top:2,remask:0.5", SamplingParams(policy=TopK(2), remask=Remask(0.5))),
+        ("verified,alone", SamplingParams(mode="verified", repeats=False)),
+        (
+            "top:2,remask:0.5,alone",
+            SamplingParams(policy=TopK(2), remask=Remask(0.5), repeats=False),
+        ),
+        ("linear:4", SamplingParams(policy=Scheduled(4, noise.Linear()))),
+        ("cosine:4", SamplingParams(policy=Scheduled(4, noise.Cosine()))),
     ],
 )
-def test_a_setting_is_named_in_a_word(name: str, expected: Sampling) -> None:
+def test_a_setting_is_named_in_a_word(name: str, expected: SamplingParams) -> None:
     assert sampling(name) == expected
 
 

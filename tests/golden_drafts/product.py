@@ -17,18 +17,23 @@ from fakes import FakeClock
 from golden_drafts.cases import Case, Session, neighbour
 
 from mercury_lsp import machine
-from mercury_lsp.backend import Backend, limits
+from mercury_lsp.backend.infill import Backend, limits
 from mercury_lsp.config import Config
-from mercury_lsp.core import engine
+from mercury_lsp.core import pipeline
 from mercury_lsp.core.budget import Budget
 from mercury_lsp.core.cache import CompletionCache
 from mercury_lsp.core.types import Completion, Document, Request, Trigger
-from mercury_model import batch, models, noise, unmask
-from mercury_model.config import CacheTrust
-from mercury_model.infill import Draft, Gap, Infiller, Sampling
-from mercury_model.models import LoadedModel
-from mercury_model.runtime.torch import TorchRuntime, denoiser
-from mercury_model.tokenizer import Tokenizer
+from mercury_model import noise, serving
+from mercury_model.decoding import unmasking
+from mercury_model.decoding.infiller import Infiller
+from mercury_model.decoding.output import PartialOutput
+from mercury_model.decoding.params import SamplingParams
+from mercury_model.decoding.prompt import FimPrompt
+from mercury_model.load import LoadedModel, load
+from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.spec.card import CacheTrust
+from mercury_model.spec.tokenizer import Tokenizer
+from mercury_model.weights import registry
 
 THREADS = 1
 TRUST = CacheTrust(always=-4.46, length=1.1, agreed=2.73, sure=-3.2)
@@ -38,18 +43,18 @@ FILE_ID, FILE_TOKENS = 5, 96
 
 @cache
 def tiny_in_double_precision(threads: int = THREADS) -> LoadedModel:
-    card = models.card("tiny")
-    weights = models.merged(models.find("tiny"), Path("nowhere"))
-    network = denoiser(card.architecture, weights, card.infill.mask_id)
+    card = registry.card("tiny")
+    weights = registry.merged(registry.find("tiny"), Path("nowhere"))
+    network = load_denoiser(card.architecture, weights, card.infill.mask_id)
     runtime = TorchRuntime(network, dtype=torch.float64, threads=threads)
     return LoadedModel(
-        card, Tokenizer(models.BUNDLED / "tiny-tokenizer.json", card.infill), runtime
+        card, Tokenizer(registry.BUNDLED / "tiny-tokenizer.json", card.infill), runtime
     )
 
 
 @cache
 def on_onnx(name: str, cache_dir: Path, threads: int = THREADS) -> LoadedModel:
-    return models.load(name, cache_dir=cache_dir, threads=threads, runtime="onnx")
+    return load(name, cache_dir=cache_dir, threads=threads, runtime="onnx")
 
 
 def made_on(model: LoadedModel) -> dict[str, str]:
@@ -87,14 +92,14 @@ def complete(model: LoadedModel, session: Session, index: int) -> list[dict[str,
     """
     mode = ("verified", "diffusion", "autoregressive")[index % 3]
     config = Config(mode=mode, max_tokens=32)
-    clock, seen = FakeClock(), list[Draft]()
+    clock, seen = FakeClock(), list[PartialOutput]()
 
-    def watch(draft: Draft) -> None:
+    def watch(draft: PartialOutput) -> None:
         seen.append(draft)
         clock.advance(10.0 if index % 4 == 3 else 0.0)
 
     backend, cache = Backend(model, config, watch), CompletionCache(config.cache_entries)
-    rules = engine.Rules(limits(model.card))
+    rules = pipeline.CompletionPolicy(limits(model.card))
     if index % 2:
         rules = replace(rules, min_confidence=config.min_confidence, distraction=1.0)
     found = []
@@ -107,9 +112,9 @@ def complete(model: LoadedModel, session: Session, index: int) -> list[dict[str,
         budget = Budget(clock() + 60_000_000, clock)
         arguments = (request, backend.infill, cache, budget, rules)
         if key == 3:
-            offered = engine.alternatives(*arguments)
+            offered = pipeline.alternatives(*arguments)
         else:
-            one = engine.complete(*arguments)
+            one = pipeline.complete(*arguments)
             offered = [] if one is None else [one]
         found.append({"completions": [_completion(one) for one in offered], "drafts": len(seen)})
     return found
@@ -121,14 +126,14 @@ def serve(model: LoadedModel, cases: Sequence[Case]) -> list[list[Any]]:
     Two come with each pass; one is cancelled, one runs out of time, one is in a hurry.
     """
     clock = FakeClock()
-    one = batch.Engine(model.card, model.tokenizer, model.runtime, batch.Limits(), clock)
-    waiting, jobs, news = list(enumerate(cases)), list[batch.Job](), list[list[Any]]()
+    one = serving.Engine(model.card, model.tokenizer, model.runtime, serving.EngineLimits(), clock)
+    waiting, jobs, news = list(enumerate(cases)), list[serving.InfillSequence](), list[list[Any]]()
     while waiting or one.busy:
         for index, case in waiting[:2]:
-            order = batch.Order(
+            order = serving.InfillRequest(
                 _gap(case),
                 _sampling(case, None),
-                batch.Priority(index % 3),
+                serving.Priority(index % 3),
                 within_ms=150.0 if index == 4 else None,
                 client=index % 2,
             )
@@ -143,11 +148,11 @@ def serve(model: LoadedModel, cases: Sequence[Case]) -> list[list[Any]]:
     return news
 
 
-def plain(draft: Draft) -> dict[str, Any]:
+def plain(draft: PartialOutput) -> dict[str, Any]:
     """A draft of the model as plain values."""
     return {
         "ids": list(draft.ids),
-        "settled": "".join(".x"[settled] for settled in draft.settled),
+        "settled": "".join(".x"[settled] for settled in draft.committed),
         "confidences": [float(chance) for chance in draft.confidences],
         "text": draft.text,
         "finished": draft.finished,
@@ -172,14 +177,14 @@ def _with_card(model: LoadedModel, card: str) -> LoadedModel:
         return replace(model, card=replace(model.card, cache_trust=TRUST))
     if card == "files":
         infill = replace(model.card.infill, file_id=FILE_ID, file_tokens=FILE_TOKENS)
-        tokenizer = Tokenizer(models.BUNDLED / "tiny-tokenizer.json", infill)
+        tokenizer = Tokenizer(registry.BUNDLED / "tiny-tokenizer.json", infill)
         return replace(model, card=replace(model.card, infill=infill), tokenizer=tokenizer)
     assert card == "plain"
     return model
 
 
-def _gap(case: Case) -> Gap:
-    return Gap(
+def _gap(case: Case) -> FimPrompt:
+    return FimPrompt(
         case.prefix,
         case.suffix,
         others=tuple((name, neighbour(name)) for name in case.others),
@@ -188,14 +193,14 @@ def _gap(case: Case) -> Gap:
     )
 
 
-def _sampling(case: Case, mode: str | None) -> Sampling:
+def _sampling(case: Case, mode: str | None) -> SamplingParams:
     settings = dict(case.sampling)
     if mode is not None:
         settings["mode"] = mode
     if "policy" in settings:
         name, *values = settings["policy"]
         values = [noise.SCHEDULES[v] if isinstance(v, str) else v for v in values]
-        settings["policy"] = getattr(unmask, name)(*values)
+        settings["policy"] = getattr(unmasking, name)(*values)
     if "remask" in settings:
-        settings["remask"] = unmask.Remask(settings["remask"])
-    return Sampling(**settings)
+        settings["remask"] = unmasking.Remask(settings["remask"])
+    return SamplingParams(**settings)

@@ -41,7 +41,7 @@ def interpreter() -> None:
 
     if isinstance(tl.sum, triton.runtime.jit.JITFunction):
         pytest.fail("triton was imported before TRITON_INTERPRET=1 was set")
-    narrowed = {
+    quantized = {
         "bf16": (torch.bfloat16, np.uint16),
         "fp8e4nv": (torch.float8_e4m3fn, np.uint8),
     }
@@ -58,7 +58,7 @@ def interpreter() -> None:
 
     def rounding(otherwise: Callable[..., Any]) -> Callable[..., Any]:
         def narrow(self: Any, value: Any, to: Any, *rest: Any) -> Any:
-            kind = narrowed.get(to.scalar.name)
+            kind = quantized.get(to.scalar.name)
             exact = value.dtype.scalar == tl.float32 or value.dtype.scalar.is_int()
             if kind is None or not exact:
                 return otherwise(self, value, to, *rest)

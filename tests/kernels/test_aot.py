@@ -1,7 +1,8 @@
 """What the compiler makes of the shipped configurations for sm_90, without a GPU.
 
 In a process of its own: within the interpreter nothing compiles. `limits.json` is written by
-`python kernels/aot.py --write tests/kernels/limits.json`; look at what changed before keeping it.
+`python kernels/tools/aot.py --write tests/kernels/limits.json`; look at what changed before
+keeping it.
 """
 
 import json
@@ -21,12 +22,12 @@ MAY_GROW = ("registers", "shared")
 
 
 def compiled(tmp: pathlib.Path, *options: str) -> dict[str, Any]:
-    """What `kernels/aot.py` reports."""
+    """What `kernels/tools/aot.py` reports."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp)
     environment["TRITON_DEFAULT_FP_FUSION"] = "1"
     environment["PYTHONPATH"] = str(ROOT / "kernels")
-    command = [sys.executable, str(ROOT / "kernels" / "aot.py"), *options]
+    command = [sys.executable, str(ROOT / "kernels" / "tools" / "aot.py"), *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     report: dict[str, Any] = json.loads(done.stdout)

@@ -10,8 +10,8 @@ from mercury_kernels.check import TensorMismatch
 from mercury_kernels.choose import cases
 from mercury_kernels.choose.reference import Noise, choose, gumbel
 from mercury_kernels.head.reference import Predicted
-from mercury_model.choose import Chooser
-from mercury_model.runtime import Predictions
+from mercury_model.decoding.sampler import Sampler
+from mercury_model.runtime.protocol import Predictions
 
 
 def noise(temperature: float, seed: int = 5, start: int = 0, rank: int = 0) -> Noise:
@@ -28,7 +28,7 @@ def test_without_noise_it_chooses_what_the_host_chooses(rank: int) -> None:
     given = cases.ChooseCase((0.0,), 25, 16).inputs(Source())
     predicted = given["predicted"]
     got = choose(**{**given, "noise": noise(0.0, rank=rank)})
-    host = Chooser(cases.FORBIDDEN, given["end_id"], 64, rank)
+    host = Sampler(cases.FORBIDDEN, given["eos_id"], 64, rank)
     probs = (predicted.logits - predicted.lse[:, None]).exp().numpy()
     ids = predicted.ids.numpy().astype(np.int64)
     want = host.choose(Predictions(ids, probs, predicted.entropy.numpy()), 0)
@@ -44,7 +44,7 @@ def test_a_row_with_nothing_but_forbidden_candidates_ends_the_middle(interpreter
     given["predicted"].ids[0] = torch.tensor(cases.FORBIDDEN)
     for function in (kernel, choose):
         got = function(**given)
-        assert (got.tokens[0, 0].item(), got.confidence[0, 0].item()) == (given["end_id"], 0.0)
+        assert (got.tokens[0, 0].item(), got.confidence[0, 0].item()) == (given["eos_id"], 0.0)
 
 
 def test_the_seed_decides_and_neither_batch_nor_step_does() -> None:
@@ -56,7 +56,7 @@ def test_the_seed_decides_and_neither_batch_nor_step_does() -> None:
         given["ids"][1:],
         Noise(*(getattr(given["noise"], n)[1:] for n in ("seeds", "start", "temperature", "rank"))),
         given["forbidden"],
-        given["end_id"],
+        given["eos_id"],
         0,
     )
     assert alone.tokens[0].tolist() == together[1].tolist()

@@ -12,7 +12,8 @@ from mercury_kernels.check import TensorMismatch
 from mercury_kernels.choose.reference import Choices
 from mercury_kernels.commit import cases
 from mercury_kernels.commit.reference import Policy, commit
-from mercury_model import noise, unmask
+from mercury_model import noise
+from mercury_model.decoding import unmasking
 
 MASK = cases.MASK
 
@@ -29,17 +30,17 @@ BLOCKS = st.lists(
 
 def state(
     block: list[tuple[bool, int, int, int, float]],
-) -> tuple[torch.Tensor, torch.Tensor, Choices, unmask.View]:
+) -> tuple[torch.Tensor, torch.Tensor, Choices, unmasking.BlockView]:
     """One block on the device, with what it was settled with, and as the host's policies see it."""
     opened, *figures = (np.array(column) for column in zip(*block, strict=True))
-    sure, entropy, settled, moved = (
+    sure, entropy, committed, moved = (
         torch.tensor(f / 64, dtype=torch.float32)[None] for f in figures
     )
     ids = torch.where(torch.tensor(opened), MASK, 10).int()[None]
     tokens = torch.arange(20, 20 + len(block), dtype=torch.int32)[None]
-    seen = (each[0].numpy().copy() for each in (sure, entropy, moved, settled))
-    view = unmask.View(opened.astype(np.bool_), *seen)
-    return ids, settled, Choices(tokens, sure, entropy, moved), view
+    seen = (each[0].numpy().copy() for each in (sure, entropy, moved, committed))
+    view = unmasking.BlockView(opened.astype(np.bool_), *seen)
+    return ids, committed, Choices(tokens, sure, entropy, moved), view
 
 
 def count() -> torch.Tensor:
@@ -52,46 +53,46 @@ def bound(value: float) -> torch.Tensor:
 
 @given(BLOCKS, st.integers(0, 70))
 def test_a_threshold_commits_what_the_host_commits(block: Any, sixtyfourths: int) -> None:
-    ids, settled, choices, view = state(block)
+    ids, committed, choices, view = state(block)
     policy = Policy("threshold", bound(sixtyfourths / 64), bound(0))
-    commit(ids, settled, choices, policy, MASK, count())
+    commit(ids, committed, choices, policy, MASK, count())
     chosen = (ids[0] >= 20).numpy()
-    assert (chosen == unmask.Threshold(sixtyfourths / 64)(view)).all()
+    assert (chosen == unmasking.Threshold(sixtyfourths / 64)(view)).all()
 
 
 @given(BLOCKS, st.integers(0, 70), st.integers(0, 70))
 def test_what_is_sure_and_settled_commits_as_on_the_host(
     block: Any, sixtyfourths: int, nats: int
 ) -> None:
-    ids, settled, choices, view = state(block)
+    ids, committed, choices, view = state(block)
     policy = Policy("klass", bound(sixtyfourths / 64), bound(0), bound(nats / 64))
-    commit(ids, settled, choices, policy, MASK, count())
-    chosen = unmask.Klass(sixtyfourths / 64, nats / 64)(view)
+    commit(ids, committed, choices, policy, MASK, count())
+    chosen = unmasking.Klass(sixtyfourths / 64, nats / 64)(view)
     assert ((ids[0] >= 20).numpy() == chosen).all()
 
 
 @given(BLOCKS, st.integers(0, 300))
 def test_an_entropy_bound_commits_what_the_host_commits(block: Any, sixtyfourths: int) -> None:
-    ids, settled, choices, view = state(block)
+    ids, committed, choices, view = state(block)
     policy = Policy("entropy", bound(sixtyfourths / 64), bound(0))
-    commit(ids, settled, choices, policy, MASK, count())
-    assert ((ids[0] >= 20).numpy() == unmask.EntropyBound(sixtyfourths / 64)(view)).all()
+    commit(ids, committed, choices, policy, MASK, count())
+    assert ((ids[0] >= 20).numpy() == unmasking.EntropyBound(sixtyfourths / 64)(view)).all()
 
 
 @given(BLOCKS, st.integers(1, 12), st.sampled_from([noise.Linear(), noise.Cosine()]))
 def test_a_pace_read_off_a_schedule_commits_what_the_host_commits(
     block: Any, steps: int, schedule: noise.Schedule
 ) -> None:
-    ids, settled, choices, view = state(block)
-    pace = unmask.Paced(steps, schedule)
+    ids, committed, choices, view = state(block)
+    pace = unmasking.Scheduled(steps, schedule)
     size = len(block)
     counts = []
     for remaining in range(size + 1):
         opened = np.arange(size) < remaining
         level = np.zeros(size, np.float32)
-        counts.append(int(pace(unmask.View(opened, level, level, level, level)).sum()))
+        counts.append(int(pace(unmasking.BlockView(opened, level, level, level, level)).sum()))
     policy = Policy("count", torch.tensor(counts, dtype=torch.int32), bound(0))
-    commit(ids, settled, choices, policy, MASK, count())
+    commit(ids, committed, choices, policy, MASK, count())
     assert ((ids[0] >= 20).numpy() == pace(view)).all()
 
 
@@ -99,15 +100,15 @@ def test_a_pace_read_off_a_schedule_commits_what_the_host_commits(
 def test_what_was_settled_too_soon_is_opened_again_as_by_the_host(
     block: Any, threshold: int, floor: int
 ) -> None:
-    ids, settled, choices, view = state(block)
+    ids, committed, choices, view = state(block)
     left = count()
     policy = Policy("threshold", bound(threshold / 64), bound(floor / 64))
-    commit(ids, settled, choices, policy, MASK, left)
-    chosen = unmask.Threshold(threshold / 64)(view)
-    reopened = unmask.Remask(floor / 64)(view)
+    commit(ids, committed, choices, policy, MASK, left)
+    chosen = unmasking.Threshold(threshold / 64)(view)
+    reopened = unmasking.Remask(floor / 64)(view)
     assert (ids[0].numpy() == np.where(chosen, choices.tokens[0], MASK))[view.open].all()
     assert (ids[0].numpy() == np.where(reopened, MASK, 10))[~view.open].all()
-    assert (settled[0].numpy() == np.where(chosen, view.confidence, view.committed)).all()
+    assert (committed[0].numpy() == np.where(chosen, view.confidence, view.committed)).all()
     assert left.item() == view.open.sum() - chosen.sum() + reopened.sum()
 
 

@@ -26,7 +26,7 @@ def test_a_device_gets_what_it_can_run(
     device: str, capability: tuple[int, int], triton: bool, kernels: bool, narrow: Any, why: str
 ) -> None:
     decision = decide(device, capability, triton)
-    assert (decision.kernels, set(decision.narrow)) == (kernels, narrow)
+    assert (decision.kernels, set(decision.quantized_dtypes)) == (kernels, narrow)
     import re
 
     assert re.search(why, decision.why)

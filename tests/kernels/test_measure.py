@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
-import torch
-
 import bench
 import end_to_end
+import pytest
 import readme
+import torch
+
 from mercury_kernels.agreement import difference
 from mercury_kernels.architecture import Architecture
 from mercury_kernels.case import Source
@@ -129,7 +129,7 @@ def test_every_operation_ships_cases_each_once(operation: Operation) -> None:
 
 
 def test_the_readme_is_what_the_results_and_limits_make_it() -> None:
-    assert readme.README.read_text() == readme.text(), "run python kernels/readme.py"
+    assert readme.README.read_text() == readme.text(), "run python kernels/tools/readme.py"
 
 
 def test_what_a_gpu_says_is_shown_with_the_share_it_reached_of_the_chip() -> None:
@@ -162,7 +162,7 @@ def test_the_committed_model_is_what_the_roofline_says_now(
 ) -> None:
     path = KERNELS / "results" / f"modelled-{request.node.callspec.id}.json"
     now = json.loads(json.dumps(bench.modelled(chip)))
-    assert json.loads(path.read_text())["steps"] == now, "run python kernels/bench.py"
+    assert json.loads(path.read_text())["steps"] == now, "run python kernels/tools/bench.py"
 
 
 def test_the_runtime_is_asked_whether_it_is_right_and_how_fast_it_is() -> None:

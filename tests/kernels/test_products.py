@@ -13,7 +13,7 @@ from mercury_kernels.linear import cases as linear_cases
 from mercury_kernels.linear.reference import linear
 from mercury_kernels.swiglu import cases as swiglu_cases
 from mercury_kernels.tile import MOST_SPLITS, splits, tile_for
-from mercury_kernels.weights import LARGEST, Weight, narrowed
+from mercury_kernels.weights import LARGEST, Weight, quantized
 
 
 @pytest.mark.parametrize("dtype", list(LARGEST), ids=["fp8", "int8"])
@@ -21,7 +21,7 @@ def test_narrow_weights_keep_each_row_within_half_a_step(dtype: torch.dtype) -> 
     matrix = torch.randn(7, 60, generator=torch.Generator().manual_seed(1))
     matrix[2] *= 1e-3
     matrix[4] = 0
-    error = (narrowed(matrix, dtype).wide(torch.float32) - matrix).abs().amax(1)
+    error = (quantized(matrix, dtype).wide(torch.float32) - matrix).abs().amax(1)
     step = 32 / 448 if dtype == torch.float8_e4m3fn else 1 / 127
     assert (error <= matrix.abs().amax(1) * step / 2 + 1e-12).all()
 
@@ -65,7 +65,7 @@ def gated(rank: int = 3, depth: int = 32, ids: int = 5) -> Gated:
     [
         (_linear, "x", torch.zeros(5, 31)),
         (_linear, "x", torch.zeros(5, 32, dtype=torch.float16)),
-        (_linear, "x", narrowed(torch.ones(5, 32), torch.float8_e4m3fn)),
+        (_linear, "x", quantized(torch.ones(5, 32), torch.float8_e4m3fn)),
         (_linear, "x", Weight(torch.zeros(5, 32, dtype=torch.float8_e4m3fn))),
         (_linear, "x.scale", Weight(torch.zeros(5, 32).to(torch.float8_e4m3fn), torch.ones(4))),
         (_linear, "ids", gated(ids=4)),
@@ -78,7 +78,7 @@ def gated(rank: int = 3, depth: int = 32, ids: int = 5) -> Gated:
         (_linear, "weight", Weight(torch.zeros(16, 32, dtype=torch.int8), torch.ones(15))),
         (_swiglu, "gate", Weight(torch.zeros(16, 31))),
         (_swiglu, "up", Weight(torch.zeros(15, 32))),
-        (_swiglu, "up", narrowed(torch.ones(16, 32), torch.int8)),
+        (_swiglu, "up", quantized(torch.ones(16, 32), torch.int8)),
     ],
 )
 def test_an_argument_that_does_not_fit_is_an_error_that_names_it(

@@ -31,7 +31,7 @@ def test_at_batch_one_a_step_moves_the_weights_and_little_else(architecture: Arc
     moved = cost(Workload(architecture, 1)).bytes
     weights = architecture.matrix_parameters * 2
     # Activations weigh the more, the smaller the model.
-    assert weights < moved < weights * (1.1 if architecture.width > 1000 else 2)
+    assert weights < moved < weights * (1.1 if architecture.hidden_size > 1000 else 2)
 
 
 def test_a_billion_parameters_are_about_what_the_models_are_called() -> None:

@@ -9,18 +9,18 @@ from random_weights import adapted
 from mercury_kernels.dispatch import triton_operations
 from mercury_kernels.passes import Engine
 from mercury_kernels.replay import Eager
-from mercury_model.runtime import KV, Runtime
-from mercury_model.runtime.kept import KEPT, Kept
-from mercury_model.runtime.kernels import KernelRuntime
-from mercury_model.runtime.network import DTYPES, placed
+from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
+from mercury_model.runtime.cuda.runtime import CudaRuntime
+from mercury_model.runtime.cuda.weights import DTYPES, load_weights
+from mercury_model.runtime.protocol import KVCache, Runtime
 from mercury_model.runtime.torch import TorchRuntime
-from mercury_model.runtime.torch import denoiser as loaded
+from mercury_model.runtime.torch import load_denoiser as loaded
 
 
-def both() -> tuple[KernelRuntime, TorchRuntime]:
+def both() -> tuple[CudaRuntime, TorchRuntime]:
     """The runtimes on the kernels and in torch, over the same random weights."""
     engine = Engine(network(denoiser(), positions=256), triton_operations(), Eager)
-    ours = KernelRuntime(engine, CONFIG, MASK)
+    ours = CudaRuntime(engine, CONFIG, MASK)
     return ours, TorchRuntime(denoiser(), dtype=torch.float32)
 
 
@@ -36,7 +36,7 @@ def canvas(length: int) -> list[int]:
 def test_a_canvas_is_predicted_as_by_torch_whatever_its_length(
     interpreter: None, poisoned: None, length: int
 ) -> None:
-    found, expected = (each.denoise(each.new_kv(), canvas(length)) for each in both())
+    found, expected = (each.denoise(each.new_kv_cache(), canvas(length)) for each in both())
     np.testing.assert_allclose(found.probs, expected.probs, atol=2e-5)
     np.testing.assert_allclose(found.entropy, expected.entropy, atol=2e-4)
     distinct = expected.probs[:, 0] > expected.probs[:, 1] + 1e-4
@@ -51,14 +51,14 @@ def test_part_of_a_canvas_is_renewed_as_by_torch_and_the_rest_is_kept(
     whole = canvas(30)
     found = []
     for runtime in both():
-        kv = runtime.new_kv()
+        kv = runtime.new_kv_cache()
         runtime.renew(kv, whole)
         changed = runtime.renew(kv, [7, 8, 9, *whole[13:17]], 10)
         found.append(np.concatenate([changed.probs, runtime.renew(kv, whole[25:], 25).probs]))
     np.testing.assert_allclose(*found, atol=2e-5)
 
 
-OFF = {Kept("bf16", "bf16"): 0.01, Kept("int8", "bf16"): 0.02}
+OFF = {KernelDtypes("bf16", "bf16"): 0.01, KernelDtypes("int8", "bf16"): 0.02}
 """How far chances may be off, 0.04 unless given."""
 
 
@@ -68,18 +68,18 @@ OFF = {Kept("bf16", "bf16"): 0.01, Kept("int8", "bf16"): 0.02}
         pytest.param(
             kept,
             id=f"{kept.weights}-{kept.contexts}",
-            marks=() if kept == Kept("int8", "fp8") else pytest.mark.slow,
+            marks=() if kept == KernelDtypes("int8", "fp8") else pytest.mark.slow,
         )
-        for kept in KEPT
+        for kept in KERNEL_DTYPES
     ],
 )
 def test_what_is_expected_after_a_context_is_near_fp32_however_both_are_kept(
-    interpreter: None, poisoned: None, kept: Kept
+    interpreter: None, poisoned: None, kept: KernelDtypes
 ) -> None:
     weights = adapted(CONFIG, "qkv")
-    net = placed(CONFIG, weights, torch.device("cpu"), MASK, 128, DTYPES[kept.weights])
+    net = load_weights(CONFIG, weights, torch.device("cpu"), MASK, 128, DTYPES[kept.weights])
     engine = Engine(net, triton_operations(), Eager)
-    ours = KernelRuntime(engine, CONFIG, MASK, DTYPES[kept.contexts])
+    ours = CudaRuntime(engine, CONFIG, MASK, DTYPES[kept.contexts])
     theirs = TorchRuntime(loaded(CONFIG, weights, MASK), dtype=torch.float32)
     mine, its = (
         runtime.denoise(context(runtime), [30, *[MASK] * 6, 31]) for runtime in (ours, theirs)
@@ -91,8 +91,8 @@ def test_what_is_expected_after_a_context_is_near_fp32_however_both_are_kept(
     np.testing.assert_array_equal(mine.ids[distinct, 0], its.ids[distinct, 0])
 
 
-def context(runtime: Runtime) -> KV:
+def context(runtime: Runtime) -> KVCache:
     """Sixteen tokens, read at once."""
-    kv = runtime.new_kv()
+    kv = runtime.new_kv_cache()
     runtime.extend(kv, range(10, 26))
     return kv

@@ -27,8 +27,8 @@ from mercury_kernels.architecture import ARCHITECTURES, FP8_ROWS, Architecture
 from mercury_kernels.case import Case, Source
 from mercury_kernels.catalogue import OPERATIONS, Operation
 from mercury_kernels.dispatch import reference_operations, triton_operations
+from mercury_kernels.kl_divergence.reference import NO_PREDICTION
 from mercury_kernels.launch import Launch
-from mercury_kernels.moved.reference import NOTHING
 from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import rotation
 from mercury_kernels.rope.reference import Projection
@@ -38,23 +38,15 @@ from mercury_kernels.step import (
     Bucket,
     LayerWeights,
     Network,
-    Rules,
     State,
+    TokenConstraints,
     denoise,
     expect,
     hidden_states,
     smallest_bucket,
 )
-from mercury_kernels.weights import Weight, narrowed
-from mercury_kernels.workload import (
-    FP8,
-    NARROW,
-    PLAIN,
-    Workload,
-    multiplies_in_fp8,
-    parts,
-    shipped,
-)
+from mercury_kernels.weights import Weight, quantized
+from mercury_kernels.workload import FP8, NARROW, PLAIN, Workload, multiplies_in_fp8, parts, shipped
 
 
 def masked_state(net: Network, sequences: int = 2, contexts: torch.dtype = torch.float32) -> State:
@@ -128,7 +120,7 @@ def test_a_step_of_fp8_products_is_one_of_the_reference_and_near_the_plain_one(
     adapted = network(denoiser(), torch.float8_e4m3fn)
     layers = tuple(replace(layer, adapters=None) for layer in adapted.layers)
     plain = replace(adapted, layers=layers, mask_id=None)
-    net = replace(plain, narrow_from=12)
+    net = replace(plain, quantize_activations_from=12)
     runs = ((plain, reference_operations()), (net, reference_operations()))
     found = []
     for each, do in (*runs, (net, triton_operations())):
@@ -137,7 +129,7 @@ def test_a_step_of_fp8_products_is_one_of_the_reference_and_near_the_plain_one(
     without, reference, kernels = found
     assert torch.allclose(kernels, reference, atol=2e-2)
     assert 1e-3 < (reference - without).abs().max() < 0.3
-    fewer = replace(plain, narrow_from=13)
+    fewer = replace(plain, quantize_activations_from=13)
     assert torch.equal(
         expect(fewer, masked_state(fewer), 4, reference_operations()).logits, without
     )
@@ -175,7 +167,7 @@ def test_a_block_that_begins_while_another_goes_on_settles_as_alone(sequences: i
         if step == 2:
             state.inputs.ids[1] = expected[0][1]
             state.inputs.visible[1] = BUCKET.block
-            state.before.ids[1] = NOTHING
+            state.before.ids[1] = NO_PREDICTION
         denoise(net, state, RULES, do)
         assert torch.equal(state.inputs.ids[0], expected[step][0])
         if step >= 2:
@@ -239,7 +231,7 @@ def test_a_step_on_a_gpu_waits_for_nothing_and_always_launches_the_same(interpre
     assert asking[0] == asking[1]
     assert [launch[0] for launch in asking[0]] == [
         *(launch[0] for launch in rounds[0][:-1]),
-        *("moved_position", "commit_block"),
+        *("kl_divergence_position", "commit_block"),
     ]
 
 
@@ -268,35 +260,35 @@ def shape_of(a: Architecture, weights: torch.dtype) -> Network:
         return torch.empty(*shape, dtype=torch.bfloat16, device="meta")
 
     def weight(rows: int, columns: int) -> Weight:
-        return narrowed(empty(rows, columns), weights)
+        return quantized(empty(rows, columns), weights)
 
     layer = LayerWeights(
-        attention_norm=empty(a.width),
-        qkv=weight(a.qkv_width, a.width),
+        attention_norm=empty(a.hidden_size),
+        qkv=weight(a.qkv_width, a.hidden_size),
         after=Projection(bias=empty(a.qkv_width) if a.qkv_bias else None),
-        output=weight(a.width, a.heads * a.head_width),
-        mlp_norm=empty(a.width),
-        gate=weight(a.mlp_width, a.width),
-        up=weight(a.mlp_width, a.width),
-        down=weight(a.width, a.mlp_width),
+        output=weight(a.hidden_size, a.num_heads * a.head_dim),
+        mlp_norm=empty(a.hidden_size),
+        gate=weight(a.intermediate_size, a.hidden_size),
+        up=weight(a.intermediate_size, a.hidden_size),
+        down=weight(a.hidden_size, a.intermediate_size),
     )
-    rank, mixed = a.gated_rank, a.heads * a.head_width
+    rank, mixed = a.gated_rank, a.num_heads * a.head_dim
     adapters = Adapters(
-        qkv=Adapter(empty(rank, a.width), empty(a.qkv_width, rank)),
-        output=Adapter(empty(rank, mixed), empty(a.width, rank)),
-        gate_up=Adapter(empty(rank, a.width), empty(2 * a.mlp_width, rank)),
-        down=Adapter(empty(rank, a.mlp_width), empty(a.width, rank)),
+        qkv=Adapter(empty(rank, a.hidden_size), empty(a.qkv_width, rank)),
+        output=Adapter(empty(rank, mixed), empty(a.hidden_size, rank)),
+        gate_up=Adapter(empty(rank, a.hidden_size), empty(2 * a.intermediate_size, rank)),
+        down=Adapter(empty(rank, a.intermediate_size), empty(a.hidden_size, rank)),
     )
-    plain = a.layers - a.gated_layers
+    plain = a.num_layers - a.gated_layers
     return Network(
-        embedding=empty(a.vocabulary, a.width),
+        embedding=empty(a.vocabulary, a.hidden_size),
         layers=(layer,) * plain + (replace(layer, adapters=adapters),) * a.gated_layers,
-        norm=empty(a.width),
-        head=weight(a.vocabulary, a.width),
-        rotation=rotation(4096, a.head_width, Source("meta")),
-        heads=a.heads,
-        kv_heads=a.kv_heads,
-        head_width=a.head_width,
+        norm=empty(a.hidden_size),
+        head=weight(a.vocabulary, a.hidden_size),
+        rotation=rotation(4096, a.head_dim, Source("meta")),
+        num_heads=a.num_heads,
+        num_kv_heads=a.num_kv_heads,
+        head_dim=a.head_dim,
         eps=1e-6,
         mask_id=0 if rank else None,
     )
@@ -307,7 +299,7 @@ def specialised(launch: Launch) -> tuple[Any, ...]:
     arguments = [
         (name, value.dtype if isinstance(value, torch.Tensor) else value)
         for name, value in launch.arguments.items()
-        if name not in ("mask_id", "end_id", "shift", "eps", "rows", "forbidden_count", "pages")
+        if name not in ("mask_id", "eos_id", "shift", "eps", "rows", "forbidden_count", "pages")
     ]
     return launch.name, launch.grid, tuple(arguments), launch.warps, launch.stages
 
@@ -332,7 +324,9 @@ SHIPPED = [
 def test_what_ships_and_is_modelled_is_what_a_step_launches(
     interpreter: None, architecture: Architecture, source: Source, batch: int, block: int
 ) -> None:
-    architecture = replace(architecture, layers=2, gated_layers=min(1, architecture.gated_layers))
+    architecture = replace(
+        architecture, num_layers=2, gated_layers=min(1, architecture.gated_layers)
+    )
     work = Workload(architecture, batch, block, source=source)
     expected: Counter[Any] = Counter()
     for part in parts(work):
@@ -342,11 +336,11 @@ def test_what_ships_and_is_modelled_is_what_a_step_launches(
         expected.update({specialised(launch): part.count for launch in launches})
     net = shape_of(architecture, work.source.weights)
     if source is FP8:
-        net = replace(net, narrow_from=FP8_ROWS)
+        net = replace(net, quantize_activations_from=FP8_ROWS)
     pages = -(-(work.context + block) // PAGE)
     held = net.empty_pages(batch * pages, torch.bfloat16)
     state = State.empty(net, Bucket(batch, block, pages), held)
-    rules = Rules(0, 1, 0, torch.empty(3, dtype=torch.int32, device="meta"))
+    rules = TokenConstraints(0, 1, 0, torch.empty(3, dtype=torch.int32, device="meta"))
     launched: list[Launch] = []
     denoise(net, state, rules, triton_operations(submit=launched.append))
     assert Counter(map(specialised, launched)) == expected
@@ -359,19 +353,19 @@ def test_what_ships_for_policies_that_ask_what_moved_is_what_a_step_launches(
     shipping = {
         specialised(launch)
         for operation in OPERATIONS
-        if operation.folder in ("moved", "commit")
+        if operation.folder in ("kl_divergence", "commit")
         for case, source in shipped(operation, "meta", [(batch, block)])
         for launch in recorded(operation, case, source)
     }
-    net = shape_of(replace(ARCHITECTURES[0], layers=0, gated_layers=0), torch.bfloat16)
+    net = shape_of(replace(ARCHITECTURES[0], num_layers=0, gated_layers=0), torch.bfloat16)
     pages = -(-block // PAGE)
     state = State.empty(
         net, Bucket(batch, block, pages), net.empty_pages(batch * pages, torch.bfloat16)
     )
-    rules = Rules(0, 1, 0, torch.empty(3, dtype=torch.int32, device="meta"))
+    rules = TokenConstraints(0, 1, 0, torch.empty(3, dtype=torch.int32, device="meta"))
     launched: list[Launch] = []
     denoise(net, state.klass(rules.top), rules, triton_operations(submit=launched.append))
-    assert [launch.name for launch in launched[-2:]] == ["moved_position", "commit_block"]
+    assert [launch.name for launch in launched[-2:]] == ["kl_divergence_position", "commit_block"]
     assert set(map(specialised, launched[-2:])) <= shipping
 
 

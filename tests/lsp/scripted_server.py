@@ -25,11 +25,11 @@ from fakes import FORMAT, LetterTokenizer, ScriptedRuntime, card, spell
 from mercury_lsp.config import Config
 from mercury_lsp.lsp.server import make_server
 from mercury_lsp.lsp.transport import over_stdio
-from mercury_lsp.lsp.weights import Shelf
-from mercury_model.config import CacheTrust
-from mercury_model.errors import WeightsAltered, WeightsMissing
-from mercury_model.models import LoadedModel
-from mercury_model.sources import Progress
+from mercury_lsp.lsp.weights import ModelStore
+from mercury_model.errors import WeightsCorrupted, WeightsMissing
+from mercury_model.load import LoadedModel
+from mercury_model.spec.card import CacheTrust
+from mercury_model.weights.sources import Progress
 
 
 class Failing(ScriptedRuntime):
@@ -54,7 +54,7 @@ class Turnstile(list[tuple[str, tuple[int, ...]]]):
             self._gate.read(1)
 
 
-def shelf(scenario: dict[str, Any]) -> Shelf:
+def shelf(scenario: dict[str, Any]) -> ModelStore:
     weights = Path(scenario["missing"]) if "missing" in scenario else None
 
     def altered() -> bool:
@@ -69,7 +69,7 @@ def shelf(scenario: dict[str, Any]) -> Shelf:
         if scenario.get("broken"):
             raise OSError(28, "No space left on device")
         if altered():
-            raise WeightsAltered("The weights were altered.", "Delete them.")
+            raise WeightsCorrupted("The weights were altered.", "Delete them.")
         text, end = scenario.get("writes", "abc"), not scenario.get("endless")
         infill = FORMAT if end else replace(FORMAT, middle_tokens=1_000_000)
         kind = Failing if scenario.get("fails") else ScriptedRuntime
@@ -86,7 +86,7 @@ def shelf(scenario: dict[str, Any]) -> Shelf:
         progress(1, 2)
         weights.touch()
 
-    return Shelf(load, stamp, pull)
+    return ModelStore(load, stamp, pull)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pytest
 from fakes import FORMAT
 from lsp.wire import SCRIPTED, Wire, serving
 
-from mercury_model.runtime import CHUNK_TOKENS
+from mercury_model.runtime.limits import CHUNK_TOKENS
 
 AUTOMATIC = 2
 CANCELLED = -32800

@@ -3,10 +3,9 @@
 import json
 from types import ModuleType
 
-import pytest
-
 import ablate
 import profile_step
+import pytest
 import runtime_table
 from on_mini import RESULTS
 

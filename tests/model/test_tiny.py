@@ -8,40 +8,44 @@ import numpy as np
 import pytest
 import torch
 
-from mercury_model import models, tensors
-from mercury_model.config import ModelCard
-from mercury_model.infill import Draft, Gap, Infiller, Mode, Sampling
-from mercury_model.models import BUNDLED, LoadedModel
-from mercury_model.runtime.torch import TorchRuntime, denoiser
-from mercury_model.tokenizer import Tokenizer
-from mercury_model.train.tiny.corpus import COPYLEFT, PERMISSIVE, installed
-from mercury_model.train.tiny.likelihood import causal_log_probs, denoised_log_probs
-from mercury_model.train.tiny.trigram import Trigram
-from mercury_model.transformer import Denoiser
+from mercury_model.decoding.infiller import Infiller
+from mercury_model.decoding.output import PartialOutput
+from mercury_model.decoding.params import Mode, SamplingParams
+from mercury_model.decoding.prompt import FimPrompt
+from mercury_model.load import LoadedModel, load
+from mercury_model.network.denoiser import Denoiser
+from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.spec.card import ModelCard
+from mercury_model.spec.tokenizer import Tokenizer
+from mercury_model.training.tiny.corpus import COPYLEFT, PERMISSIVE, installed
+from mercury_model.training.tiny.likelihood import causal_log_probs, denoised_log_probs
+from mercury_model.training.tiny.trigram import Trigram
+from mercury_model.weights import registry, tensor_file
+from mercury_model.weights.registry import BUNDLED
 
 SOURCES = Path(__file__).parents[2] / "mercury_lsp" / "bench" / "data" / "sources"
 FILES = [BUNDLED / name for name in ("tiny.safetensors", "tiny-tokenizer.json", "tiny.json")]
 MODES: tuple[Mode, ...] = ("diffusion", "autoregressive", "verified")
 GAPS = [
-    Gap("def mean(values):\n    return ", "\n"),
-    Gap("class Point:\n    def __init__(self, x, y):\n        self.x = x\n        ", "\n\n"),
-    Gap("import os\n\nfor name in os.listdir(", "):\n    print(name)\n"),
-    Gap("", ""),
-    Gap("x = '\U0001f600", "'\n"),
+    FimPrompt("def mean(values):\n    return ", "\n"),
+    FimPrompt("class Point:\n    def __init__(self, x, y):\n        self.x = x\n        ", "\n\n"),
+    FimPrompt("import os\n\nfor name in os.listdir(", "):\n    print(name)\n"),
+    FimPrompt("", ""),
+    FimPrompt("x = '\U0001f600", "'\n"),
 ]
 
 
 @pytest.fixture(scope="module")
 def network() -> Denoiser:
-    card = models.card("tiny")
-    weights = models.merged(models.find("tiny"), Path("nowhere"))
-    return denoiser(card.architecture, weights, card.infill.mask_id).eval()
+    card = registry.card("tiny")
+    weights = registry.merged(registry.find("tiny"), Path("nowhere"))
+    return load_denoiser(card.architecture, weights, card.infill.mask_id).eval()
 
 
 @pytest.fixture(scope="module")
 def tiny(network: Denoiser) -> LoadedModel:
     """In fp32, so that the shape of a call changes next to nothing."""
-    card = models.card("tiny")
+    card = registry.card("tiny")
     tokenizer = Tokenizer(BUNDLED / "tiny-tokenizer.json", card.infill)
     return LoadedModel(card, tokenizer, TorchRuntime(network, dtype=torch.float32))
 
@@ -51,12 +55,12 @@ def infiller(tiny: LoadedModel) -> Infiller:
     return Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
 
 
-def fill(infiller: Infiller, gap: Gap, sampling: Sampling) -> list[Draft]:
+def fill(infiller: Infiller, gap: FimPrompt, sampling: SamplingParams) -> list[PartialOutput]:
     return list(infiller.drafts(gap, sampling))
 
 
 def header() -> dict[str, str]:
-    return tensors.read(FILES[0]).metadata
+    return tensor_file.read(FILES[0]).metadata
 
 
 def test_tiny_takes_no_more_than_four_megabytes() -> None:
@@ -64,14 +68,14 @@ def test_tiny_takes_no_more_than_four_megabytes() -> None:
 
 
 def test_tiny_loads_without_anything_being_pulled(tmp_path: Path) -> None:
-    assert models.is_available("tiny", tmp_path)
-    loaded = models.load("tiny", cache_dir=tmp_path)
+    assert registry.is_available("tiny", tmp_path)
+    loaded = load("tiny", cache_dir=tmp_path)
     assert loaded.card.infill.languages == ("python",)
-    assert models.find("tiny").download_bytes == 0
+    assert registry.find("tiny").download_bytes == 0
 
 
 def test_the_card_beside_the_weights_is_the_one_in_their_header() -> None:
-    assert ModelCard.from_json(json.loads(header()["card"])) == models.card("tiny")
+    assert ModelCard.from_json(json.loads(header()["card"])) == registry.card("tiny")
 
 
 def test_tiny_learnt_from_permissively_licensed_code_alone() -> None:
@@ -124,7 +128,7 @@ def test_the_recorded_trigram_is_what_the_corpus_gives(tiny: LoadedModel) -> Non
 def test_the_same_seed_gives_the_same_drafts(
     infiller: Infiller, mode: Mode, temperature: float
 ) -> None:
-    sampling = Sampling(mode=mode, temperature=temperature, seed=3, max_tokens=20)
+    sampling = SamplingParams(mode=mode, temperature=temperature, seed=3, max_tokens=20)
     for gap in GAPS:
         list(infiller.prefill(gap))
         first = fill(infiller, gap, sampling)
@@ -134,7 +138,7 @@ def test_the_same_seed_gives_the_same_drafts(
 
 
 def test_stopping_after_n_steps_equals_the_first_n_drafts(tiny: LoadedModel) -> None:
-    sampling = Sampling(max_tokens=16)
+    sampling = SamplingParams(max_tokens=16)
     whole = fill(Infiller(tiny.card, tiny.tokenizer, tiny.runtime), GAPS[1], sampling)
     for count in range(len(whole)):
         fresh = Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
@@ -143,7 +147,7 @@ def test_stopping_after_n_steps_equals_the_first_n_drafts(tiny: LoadedModel) -> 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_verified_text_is_the_autoregressive_text(infiller: Infiller, temperature: float) -> None:
-    sampling = Sampling(temperature=temperature, seed=5, max_tokens=24)
+    sampling = SamplingParams(temperature=temperature, seed=5, max_tokens=24)
     for gap in GAPS:
         *_, exact = fill(infiller, gap, replace(sampling, mode="autoregressive"))
         *_, verified = fill(infiller, gap, replace(sampling, mode="verified"))
@@ -154,12 +158,12 @@ def test_text_typed_on_is_filled_as_from_a_fresh_start(tiny: LoadedModel) -> Non
     typed = "def area(radius):\n    return math.pi * radius"
     kept = Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
     for end in range(len(typed) - 12, len(typed) + 1, 3):
-        gap = Gap(typed[:end], "\n\nprint(area(2))\n")
+        gap = FimPrompt(typed[:end], "\n\nprint(area(2))\n")
         fresh = Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
-        sampling = Sampling(max_tokens=16)
+        sampling = SamplingParams(max_tokens=16)
         assert fill(kept, gap, sampling)[-1].ids == fill(fresh, gap, sampling)[-1].ids
 
 
 def test_each_rank_begins_with_another_token(infiller: Infiller) -> None:
-    firsts = [fill(infiller, GAPS[0], Sampling(rank=rank))[-1].ids[:1] for rank in range(3)]
+    firsts = [fill(infiller, GAPS[0], SamplingParams(rank=rank))[-1].ids[:1] for rank in range(3)]
     assert len(set(firsts)) == 3

@@ -10,21 +10,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mercury_model.config import InfillFormat, ModelConfig
-from mercury_model.train.filters import Seen
-from mercury_model.train.tiny.batch import Batch, Example, collate, examples
-from mercury_model.train.tiny.corpus import distribution
-from mercury_model.train.tiny.fit import Rates, fit, losses, start
-from mercury_model.train.tiny.likelihood import causal_log_probs, denoised_log_probs
-from mercury_model.train.tiny.trigram import Trigram
-from mercury_model.transformer import Denoiser, causal
+from mercury_model.network.denoiser import Denoiser, causal_mask
+from mercury_model.spec.fim_format import FimFormat
+from mercury_model.spec.model_config import ModelConfig
+from mercury_model.training.filters import Seen
+from mercury_model.training.tiny.batch import Batch, Example, collate, examples
+from mercury_model.training.tiny.corpus import distribution
+from mercury_model.training.tiny.fit import LearningRates, fit, init_weights, losses
+from mercury_model.training.tiny.likelihood import causal_log_probs, denoised_log_probs
+from mercury_model.training.tiny.trigram import Trigram
 
 END, SUFFIX, PREFIX, MIDDLE, MASK = range(5)
-FORMAT = InfillFormat(
+FORMAT = FimFormat(
     suffix_id=SUFFIX,
     prefix_id=PREFIX,
     middle_id=MIDDLE,
-    end_id=END,
+    eos_id=END,
     mask_id=MASK,
     block_length=5,
     prefix_tokens=12,
@@ -50,7 +51,7 @@ streams = st.builds(
 @pytest.fixture(scope="module")
 def network() -> Denoiser:
     made = Denoiser(CONFIG)
-    start(made, torch.Generator().manual_seed(0))
+    init_weights(made, torch.Generator().manual_seed(0))
     return made.eval()
 
 
@@ -157,8 +158,8 @@ def batches(seed: int) -> Iterator[Batch]:
 
 def trained(clock: Callable[[], float], seconds: float) -> Denoiser:
     made = Denoiser(CONFIG)
-    start(made, torch.Generator().manual_seed(0))
-    for _ in fit(made, batches(1), seconds, clock, Rates()):
+    init_weights(made, torch.Generator().manual_seed(0))
+    for _ in fit(made, batches(1), seconds, clock, LearningRates()):
         pass
     return made
 
@@ -200,7 +201,7 @@ def test_a_causal_likelihood_is_the_networks_own(network: Denoiser) -> None:
     ids = [7, 9, 11]
     rows = torch.tensor([[SUFFIX, PREFIX, *ids]])
     with torch.no_grad():
-        logits = network.logits(network(rows, torch.arange(5)[None], causal(5)))[0]
+        logits = network.logits(network(rows, torch.arange(5)[None], causal_mask(5)))[0]
     expected = logits.log_softmax(-1)[torch.arange(1, 4), torch.tensor(ids)]
     assert causal_log_probs(network, ids, FORMAT) == pytest.approx(expected.numpy(), abs=1e-5)
 
@@ -209,7 +210,7 @@ def test_a_denoised_likelihood_is_that_of_the_first_mask_of_a_block(network: Den
     ids = [7, 9, 11]
     block = [9, MASK, MASK, MASK, MASK]
     rows = torch.tensor([[SUFFIX, PREFIX, 7, *block]])
-    seen = causal(8)
+    seen = causal_mask(8)
     seen[..., 3:, 3:] = True
     with torch.no_grad():
         logits = network.logits(network(rows, torch.arange(8)[None], seen))[0]

@@ -4,7 +4,7 @@ import { homedir } from "node:os";
 import * as vscode from "vscode";
 import { Dismissed } from "./dismissed";
 import { Readiness } from "./readiness";
-import { findServer, offerRemedy, onDidSelectPython } from "./server";
+import { findServer, offerRemedy, onDidSelectPython, withoutPython } from "./server";
 import { change, settings } from "./settings";
 import { Status } from "./status";
 import { Supervisor } from "./supervisor";
@@ -22,6 +22,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   const dismissed = new Dismissed();
   const usage = new Usage();
   const server = new Supervisor(
+    context.globalStorageUri.fsPath,
     log,
     (state, message) => {
       status.become(state, message);
@@ -108,7 +109,10 @@ async function download(): Promise<void> {
     vscode.TaskScope.Workspace,
     `download ${model}`,
     "Mercury",
-    new vscode.ProcessExecution(command, ["models", "pull", "--", model], { cwd: homedir() }),
+    new vscode.ProcessExecution(command, ["models", "pull", "--", model], {
+      cwd: homedir(),
+      env: withoutPython(),
+    }),
   );
   task.presentationOptions = { clear: true, panel: vscode.TaskPanelKind.Dedicated };
   await vscode.tasks.executeTask(task);

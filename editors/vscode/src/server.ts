@@ -71,6 +71,13 @@ export async function offerUpdate(version: string | undefined, oldest: string): 
   }
 }
 
+/** Python's variables, each emptied, which is as good as unset: PYTHONPATH may name the workspace. */
+export function withoutPython(): Record<string, string> {
+  const found = Object.keys(process.env).filter((name) => /^PYTHON/i.test(name));
+  const dangerous = ["PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE"];
+  return Object.fromEntries([...dangerous, ...found].map((name) => [name, ""]));
+}
+
 function inTerminal(command: string): void {
   const terminal = vscode.window.createTerminal("Mercury");
   terminal.show();

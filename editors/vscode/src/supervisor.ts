@@ -1,5 +1,6 @@
 // The server's life: found, started, started again when it crashes, stopped.
 
+import { mkdir } from "node:fs/promises";
 import * as vscode from "vscode";
 import {
   CloseAction,
@@ -10,7 +11,7 @@ import {
   type Middleware,
   type StaticFeature,
 } from "vscode-languageclient/node";
-import { findServer, offerRemedy, offerUpdate } from "./server";
+import { findServer, offerRemedy, offerUpdate, withoutPython } from "./server";
 import { configuration, forServer } from "./settings";
 import type { State } from "./status";
 
@@ -34,8 +35,12 @@ export class Supervisor {
   /** How often it was stopped: who waited meanwhile has nothing to start any more. */
   private stops = 0;
 
-  /** `report` is told what the server is doing; `provide` has the last word on its suggestions. */
+  /**
+   * The server is started in `folder`, which is not the workspace: files of that must not run.
+   * `report` is told what the server is doing; `provide` has the last word on its suggestions.
+   */
   constructor(
+    private readonly folder: string,
     private readonly log: vscode.LogOutputChannel,
     private readonly report: (state: State, message?: string) => void,
     private readonly provide: Middleware["provideInlineCompletionItems"],
@@ -45,6 +50,7 @@ export class Supervisor {
     this.report("loading", "starting the server");
     const { stops } = this;
     const command = await findServer();
+    await mkdir(this.folder, { recursive: true });
     if (stops !== this.stops) {
       return;
     }
@@ -55,7 +61,8 @@ export class Supervisor {
       return;
     }
     this.log.info(`starting ${command}`);
-    const executable = { command, args: ["--stdio"] };
+    const started = { cwd: this.folder, env: withoutPython() };
+    const executable = { command, args: ["--stdio"], options: started };
     const options = this.options(() => {
       if (client === this.client) {
         this.closed();

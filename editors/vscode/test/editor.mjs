@@ -33,6 +33,7 @@ const QUIET = {
 const PATH = process.env.PATH.split(delimiter)
   .filter((folder) => !existsSync(join(folder, "mercury-lsp")))
   .join(delimiter);
+const NO_XDG = { XDG_CONFIG_HOME: "", XDG_DATA_HOME: "" };
 const BROWSER = [
   "--no-sandbox",
   "--disable-gpu",
@@ -44,8 +45,11 @@ const BROWSER = [
 export class Editor {
   #windows = [];
 
-  /** Install the extension into a new editor and start it; `beside` is the folder of another one. */
-  static async start({ beside } = {}) {
+  /**
+   * Install the extension into a new editor and start it, with more variables in its environment;
+   * `beside` is the folder of another extension.
+   */
+  static async start({ beside, environment = {} } = {}) {
     const paths = {};
     for (const [name, variable] of Object.entries(NEEDED)) {
       paths[name] = process.env[variable];
@@ -54,6 +58,7 @@ export class Editor {
       }
     }
     const editor = new Editor();
+    editor.environment = environment;
     editor.home = await mkdtemp(join(tmpdir(), "mercury-vscode-"));
     editor.settingsFile = join(editor.home, "data", "User", "settings.json");
     await mkdir(dirname(editor.settingsFile), { recursive: true });
@@ -72,17 +77,19 @@ export class Editor {
   /**
    * A window on a new folder with one file of this text. `command` is the server, by default a
    * stand-in of a `version`; `settings` are the folder's, and may name another one; `user` are the
-   * person's own, and `machine` those of where the files are.
+   * person's own, and `machine` those of where the files are. `files` are there, too, by name.
    */
   async open(text, options = {}) {
     const { name = "script.py", command, version, size } = options;
-    const { settings = {}, user = {}, machine = {} } = options;
+    const { settings = {}, user = {}, machine = {}, files = {} } = options;
     const folder = await mkdtemp(join(this.home, "folder-"));
     const path = join(folder, name);
     const wire = await Wire.make(await mkdtemp(join(this.home, "wire-")), command, version);
     await this.#configure(user, machine);
     await mkdir(join(folder, ".vscode"));
-    await writeFile(path, text);
+    for (const [file, content] of Object.entries({ ...files, [name]: text })) {
+      await writeFile(join(folder, file), content);
+    }
     await writeFile(
       join(folder, ".vscode", "settings.json"),
       JSON.stringify({ "mercury.server.path": wire.program, ...settings }),
@@ -142,7 +149,7 @@ export class Editor {
     places.push("--extensions-dir", join(this.home, "extensions"));
     return spawn(program, [...places, ...args], {
       detached: true,
-      env: { ...process.env, PATH, HOME: this.home, XDG_CONFIG_HOME: "", XDG_DATA_HOME: "" },
+      env: { ...process.env, PATH, ...NO_XDG, HOME: this.home, ...this.environment },
       stdio: ["ignore", "pipe", "pipe"],
     });
   }

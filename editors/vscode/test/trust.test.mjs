@@ -3,8 +3,9 @@
 // The window is a remote one: its editor is in the browser, and the extension is where the files are.
 
 import assert from "node:assert/strict";
-import { mkdtemp, symlink, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { existsSync } from "node:fs";
+import { chmod, mkdtemp, symlink, writeFile } from "node:fs/promises";
+import { delimiter, dirname, join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Editor } from "./editor.mjs";
@@ -18,7 +19,12 @@ const UNTRUSTED = {
 };
 
 let editor;
-before(async () => (editor = await Editor.start({ beside: PYTHON })));
+/** What `export PYTHONPATH=$PYTHONPATH:/x` gives, and more names of the folder that one stands in. */
+const PYTHONPATH = ["", "/x", "."].join(delimiter);
+
+before(async () => {
+  editor = await Editor.start({ beside: PYTHON, environment: { PYTHONPATH } });
+});
 afterEach(() => editor.closeWindows());
 after(() => editor?.stop());
 
@@ -59,6 +65,27 @@ test("the server that a folder names is started once the folder is trusted, not 
   await own.until("the end of the other one", ({ lives }) => lives.every(({ ended }) => ended));
   await window.wire.until("one is left", ({ lives }) => lives.filter(({ ended }) => !ended).length === 1);
   own.close();
+});
+
+test("files of a folder do not run in the server, which is written in Python", async () => {
+  const own = await server();
+  const program = join(dirname(own.program), "in-python");
+  await writeFile(
+    program,
+    `#!/usr/bin/env python3\nimport os, queue, sys\nos.execv("${own.program}", sys.argv)\n`,
+  );
+  await chmod(program, 0o755);
+  const ran = join(dirname(own.program), "ran");
+  const files = ["sitecustomize.py", "usercustomize.py", "queue.py"];
+  const machine = { "mercury.server.path": program };
+  const window = await editor.open(SCRIPT, {
+    machine,
+    user: UNTRUSTED,
+    files: Object.fromEntries(files.map((name) => [name, `open("${ran}", "a").write("${name}\\n")\n`])),
+  });
+  await begin(window, own);
+  own.close(); // first: what listens still would keep a failed test from ending
+  assert.ok(!existsSync(ran), "a file of the folder ran");
 });
 
 test("the Python environment of a folder is looked into once the folder is trusted", async () => {

@@ -23,10 +23,10 @@ from mercury_kernels.tile import context_splits, precision, query_rows
 COMBINED_ROWS = 4
 
 
-@triton.jit(do_not_specialize=["tokens", "kv_heads", "group", "pages", "mask_id"])
+@triton.jit(do_not_specialize=["tokens", "num_kv_heads", "group", "pages", "mask_id"])
 def attend_split(
     q, visible, ids, start, keys, key_scale, values, value_scale, table, out, lse, scale,
-    tokens, kv_heads, group, pages, mask_id,
+    tokens, num_kv_heads, group, pages, mask_id,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, PAGE: tl.constexpr, SPLITS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -34,12 +34,12 @@ def attend_split(
 
     `out` [SPLITS, B, T, H_q, D]; `lse` [SPLITS, B, T, H_q]. Scores are in units of log 2.
     """
-    sequence, kv_head = tl.program_id(0) // kv_heads, tl.program_id(0) % kv_heads
+    sequence, kv_head = tl.program_id(0) // num_kv_heads, tl.program_id(0) % num_kv_heads
     split = tl.program_id(2)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     inside = row < tokens * group
     token = sequence.to(tl.int64) * tokens + row // group
-    head = token * (kv_heads * group) + kv_head * group + row % group
+    head = token * (num_kv_heads * group) + kv_head * group + row % group
     d = tl.arange(0, WIDTH)
     sees = tl.load(visible + token, mask=inside, other=0)
     if ids is not None:
@@ -58,7 +58,7 @@ def attend_split(
         page = tl.load(table + sequence.to(tl.int64) * pages + tile).to(tl.int64)
         key = tile * PAGE + j
         held = key < count
-        slot = (page * PAGE + j) * kv_heads + kv_head
+        slot = (page * PAGE + j) * num_kv_heads + kv_head
         at = slot * WIDTH
         k = tl.load(keys + at[None, :] + d[:, None], mask=held[None, :], other=0.0)
         v = tl.load(values + at[:, None] + d[None, :], mask=held[:, None], other=0.0)
@@ -133,17 +133,17 @@ def attend(
     batch, tokens, heads, width = q.shape
     require("visible", visible, [batch, tokens], [torch.int32], q)
     cache.require(batch, width, q)
-    kv_heads, pages = cache.keys.shape[2], cache.table.shape[1]
-    if heads % kv_heads:
-        raise TensorMismatch(f"q has {heads} heads; a multiple of {kv_heads} is needed")
+    num_kv_heads, pages = cache.keys.shape[2], cache.table.shape[1]
+    if heads % num_kv_heads:
+        raise TensorMismatch(f"q has {heads} heads; a multiple of {num_kv_heads} is needed")
     if width < 16 or width & (width - 1):
         raise TensorMismatch(f"q has heads of {width}; a power of two from 16 is needed")
     if apart is not None:
         apart.require(q)
-    group = heads // kv_heads
+    group = heads // num_kv_heads
     rows = query_rows(tokens * group)
     tiles = triton.cdiv(tokens * group, rows)
-    splits = context_splits(batch * kv_heads * tiles, pages)
+    splits = context_splits(batch * num_kv_heads * tiles, pages)
     out = torch.empty_like(q)
     parts, lse = out, out
     if splits > 1:
@@ -163,7 +163,7 @@ def attend(
         "lse": lse,
         "scale": math.log2(math.e) / math.sqrt(width),
         "tokens": tokens,
-        "kv_heads": kv_heads,
+        "num_kv_heads": num_kv_heads,
         "group": group,
         "pages": pages,
         "mask_id": 0 if apart is None else apart.mask_id,
@@ -173,7 +173,7 @@ def attend(
         "SPLITS": splits,
         "PRECISION": precision(q),
     }
-    submit(Launch(attend_split, (batch * kv_heads, tiles, splits), arguments, rows // 16, 2))
+    submit(Launch(attend_split, (batch * num_kv_heads, tiles, splits), arguments, rows // 16, 2))
     if splits > 1:
         results = batch * tokens * heads
         arguments = {

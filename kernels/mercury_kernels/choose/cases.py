@@ -57,7 +57,7 @@ class ChooseCase:
             "ids": ids.int().to(source.device),
             "noise": noise,
             "forbidden": source.numbers(FORBIDDEN),
-            "end_id": 2,
+            "eos_id": 2,
             "shift": self.shift,
         }
 

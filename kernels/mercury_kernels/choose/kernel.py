@@ -13,10 +13,10 @@ from mercury_kernels.head.reference import Predicted
 from mercury_kernels.launch import Launch, Submit, run
 
 
-@triton.jit(do_not_specialize=["length", "end_id", "shift", "forbidden_count"])
+@triton.jit(do_not_specialize=["length", "eos_id", "shift", "forbidden_count"])
 def choose_token(
     candidates, logits, lse, entropies, ids, seeds, start, temperature, rank, forbidden,
-    tokens, confidence, entropy, length, end_id, shift, forbidden_count,
+    tokens, confidence, entropy, length, eos_id, shift, forbidden_count,
     TOP: tl.constexpr, WIDTH: tl.constexpr, BANNED: tl.constexpr,
 ):  # fmt: skip
     """token = argmax_k (logit_k / temperature + gumbel(seed, position, k)) over allowed k < TOP."""
@@ -54,7 +54,7 @@ def choose_token(
         picked = allowed & (order == passed)
         chosen = tl.sum(tl.where(picked, token, 0), 0)
         sure = tl.sum(tl.where(picked, chance, 0.0), 0)
-        tl.store(tokens + place, tl.where(count > 0, chosen, end_id))
+        tl.store(tokens + place, tl.where(count > 0, chosen, eos_id))
         tl.store(confidence + place, sure)
         tl.store(entropy + place, tl.load(entropies + row))
 
@@ -64,7 +64,7 @@ def choose(
     ids: Tensor,
     noise: Noise,
     forbidden: Tensor,
-    end_id: int,
+    eos_id: int,
     shift: int,
     submit: Submit = run,
 ) -> Choices:
@@ -104,7 +104,7 @@ def choose(
         "confidence": out.confidence,
         "entropy": out.entropy,
         "length": length,
-        "end_id": end_id,
+        "eos_id": eos_id,
         "shift": shift,
         "forbidden_count": forbidden.shape[0],
         "TOP": top,

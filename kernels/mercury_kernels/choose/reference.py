@@ -1,4 +1,4 @@
-"""What `choose` means, in plain torch. `mercury_model.choose` is the same on the host.
+"""What `choose` means, in plain torch. `mercury_model.decoding.sampler` is the same on the host.
 
 The noise of a position depends on the seed, the position and the candidate's rank alone: not on
 the batch, the step or the device. It is Philox (Salmon et al. 2011), not the host's generator.
@@ -43,13 +43,13 @@ class Choices:
 
 
 def choose(
-    predicted: Predicted, ids: Tensor, noise: Noise, forbidden: Tensor, end_id: int, shift: int
+    predicted: Predicted, ids: Tensor, noise: Noise, forbidden: Tensor, eos_id: int, shift: int
 ) -> Choices:
     """token[b, t] = argmax_k (logit_k / temperature + gumbel(seed, start + t, k)), k allowed.
 
     `predicted` has B·T rows, row t of a block for position t + `shift`; the first `shift`
     positions keep their tokens, with confidence 1. `ids` [B, T] int32 is the block as it stands;
-    `forbidden` [F] int32 ids are never chosen. Where all candidates are forbidden, `end_id` is
+    `forbidden` [F] int32 ids are never chosen. Where all candidates are forbidden, `eos_id` is
     chosen with confidence 0.
     """
     batch, length = ids.shape
@@ -72,7 +72,7 @@ def choose(
 
     out = Choices(ids.clone(), *(lse.new_ones(ids.shape) for _ in range(2)))
     chosen, sure = (values.gather(-1, picked)[..., 0] for values in (ends, probabilities))
-    out.tokens[:, shift:] = chosen.masked_fill(nothing, end_id)
+    out.tokens[:, shift:] = chosen.masked_fill(nothing, eos_id)
     out.confidence[:, shift:] = sure.masked_fill(nothing, 0.0)
     out.entropy[:, shift:] = predicted.entropy.view(batch, length)[:, : length - shift]
     out.entropy[:, :shift] = 0.0

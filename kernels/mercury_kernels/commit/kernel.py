@@ -49,8 +49,8 @@ def commit_block(
         chosen = opened & (sure >= tl.load(bound + sequence))
     elif KIND == "klass":
         change = tl.load(moved + at + t, mask=inside, other=0.0)
-        settled = change < tl.load(nats + sequence)
-        chosen = opened & settled & (sure >= tl.load(bound + sequence))
+        converged = change < tl.load(nats + sequence)
+        chosen = opened & converged & (sure >= tl.load(bound + sequence))
     elif KIND == "entropy":
         unsure = tl.load(entropy + at + t, mask=inside, other=0.0)
         # The leftmost comes before all: entropies are not negative.

@@ -1,4 +1,4 @@
-"""What `commit` means, in plain torch. `mercury_model.unmask` is the same on the host."""
+"""The reference of `commit`; `mercury_model.decoding.unmasking` is its counterpart on the host."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -65,8 +65,8 @@ def _chosen(b: int, opened: Tensor, choices: Choices, policy: Policy) -> Tensor:
     elif policy.kind == "klass":
         assert choices.moved is not None
         assert policy.nats is not None
-        settled = choices.moved[b] < policy.nats[b]
-        picked = order[(settled & (choices.confidence[b] >= policy.bound[b]))[order]]
+        converged = choices.moved[b] < policy.nats[b]
+        picked = order[(converged & (choices.confidence[b] >= policy.bound[b]))[order]]
     elif policy.kind == "entropy":
         entropy = choices.entropy[b][order]
         lost = entropy.cumsum(0) - (entropy.cummax(0)[0] if len(order) else entropy)

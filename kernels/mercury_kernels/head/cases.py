@@ -7,7 +7,7 @@ import torch
 
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.linear.cases import taken
-from mercury_kernels.weights import narrowed
+from mercury_kernels.weights import quantized
 
 TOLERANCE: Tolerance = {torch.float32: 1e-5, torch.bfloat16: 1e-5, torch.int32: 2e-3}
 """Sums are fp32 over bf16 products that are exact in it, so types do not differ. Among 150,000
@@ -43,7 +43,7 @@ class HeadCase:
             names = source.numbers([self.every * row for row in range(self.vocabulary)])
         return {
             "x": taken(x, source),
-            "weight": narrowed(matrix, source.weights),
+            "weight": quantized(matrix, source.weights),
             "top": self.top,
             "vocabulary": names,
         }

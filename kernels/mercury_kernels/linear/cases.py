@@ -9,7 +9,7 @@ from torch import Tensor
 from mercury_kernels.adapter import Adapter, Gated
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.tile import splits, tile_for
-from mercury_kernels.weights import Rows, narrowed
+from mercury_kernels.weights import Rows, quantized
 
 TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 2e-6}
 
@@ -27,7 +27,7 @@ MASK = 9
 
 def taken(x: Tensor, source: Source) -> Rows:
     """Activations as the products of this source take them."""
-    return x if source.row_dtype is None else narrowed(x, source.row_dtype)
+    return x if source.row_dtype is None else quantized(x, source.row_dtype)
 
 
 def gates(tokens: int, shape: tuple[int, int], rank: int, source: Source) -> Gated | None:
@@ -78,7 +78,7 @@ class LinearCase:
         x = source.normal(generator, self.tokens, self.depth)
         matrix = source.normal(generator, self.features, self.depth, scale=self.depth**-0.5)
         gated = gates(self.tokens, (self.features, self.depth), self.rank, source)
-        return {"x": taken(x, source), "weight": narrowed(matrix, source.weights), "gated": gated}
+        return {"x": taken(x, source), "weight": quantized(matrix, source.weights), "gated": gated}
 
     def cost(self, source: Source) -> Cost:
         """Weights and activations read once, the partial sums written in fp32."""

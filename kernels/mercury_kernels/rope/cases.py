@@ -9,7 +9,7 @@ from torch import Tensor
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.paged import PAGE, Paged
 from mercury_kernels.rope.reference import Projection, Rotation
-from mercury_kernels.weights import narrowed
+from mercury_kernels.weights import quantized
 
 Before = Literal["nothing", "bias", "norm"]
 
@@ -37,7 +37,7 @@ def scattered(
     size = (batch * pages, PAGE, *shape)
     kept = source.cache_dtype or source.dtype
     rows = (source.normal(generator, *size).view(-1, shape[1]) for _ in range(2))
-    keys, values = (narrowed(each, kept) for each in rows)
+    keys, values = (quantized(each, kept) for each in rows)
     scales = [None if x.scale is None else x.scale.view(size[:-1]) for x in (keys, values)]
     table = order.to(torch.int32).to(source.device)
     return Paged(keys.values.view(size), values.values.view(size), table, *scales)
@@ -67,8 +67,8 @@ class RopeCase:
     def inputs(self, source: Source) -> dict[str, Any]:
         """The cache holds just enough pages, unless the last position is meant to fall off."""
         generator = source.generator()
-        batch, (heads, kv_heads) = len(self.starts), self.heads
-        columns = (heads + 2 * kv_heads) * self.width
+        batch, (heads, num_kv_heads) = len(self.starts), self.heads
+        columns = (heads + 2 * num_kv_heads) * self.width
         parts = source.normal(generator, self.splits, batch * self.tokens, columns).float()
 
         def vector(size: int) -> Tensor:
@@ -89,7 +89,7 @@ class RopeCase:
             "start": source.numbers(self.starts),
             "visible": source.numbers(visible),
             "q": source.normal(generator, batch, self.tokens, heads, self.width),
-            "cache": scattered(batch, pages, (kv_heads, self.width), source, generator),
+            "cache": scattered(batch, pages, (num_kv_heads, self.width), source, generator),
         }
 
     def cost(self, source: Source) -> Cost:

@@ -30,11 +30,11 @@ def _keep(held, scale, slot, first, second, HALF: tl.constexpr, LARGEST: tl.cons
     tl.store(at + HALF, second.to(held.dtype.element_ty))
 
 
-@triton.jit(do_not_specialize=["tokens", "heads", "kv_heads", "pages", "rows"])
+@triton.jit(do_not_specialize=["tokens", "heads", "num_kv_heads", "pages", "rows"])
 def rotate_head(
     parts, bias, q_norm, k_norm, eps, cos, sin, start, visible, q,
     keys, key_scale, values, value_scale, table,
-    tokens, heads, kv_heads, pages, rows,
+    tokens, heads, num_kv_heads, pages, rows,
     SPLITS: tl.constexpr, HALF: tl.constexpr, PAGE: tl.constexpr, LARGEST: tl.constexpr,
 ):  # fmt: skip
     """(x₁, x₂) ↦ (x₁ cos − x₂ sin, x₂ cos + x₁ sin) for one head of one token; values pass."""
@@ -42,7 +42,7 @@ def rotate_head(
     sequence = row // tokens
     position = tl.load(start + sequence) + row % tokens
     i = tl.arange(0, HALF)
-    columns = (heads + 2 * kv_heads) * (2 * HALF)
+    columns = (heads + 2 * num_kv_heads) * (2 * HALF)
     at = row.to(tl.int64) * columns + head * (2 * HALF) + i
     first = tl.zeros((HALF,), tl.float32)
     second = tl.zeros((HALF,), tl.float32)
@@ -53,7 +53,7 @@ def rotate_head(
     if bias is not None:
         first += tl.load(bias + head * (2 * HALF) + i).to(tl.float32)
         second += tl.load(bias + head * (2 * HALF) + HALF + i).to(tl.float32)
-    if head < heads + kv_heads:
+    if head < heads + num_kv_heads:
         if q_norm is not None:
             norm = q_norm
             if head >= heads:
@@ -71,11 +71,11 @@ def rotate_head(
         _keep(q, None, row.to(tl.int64) * heads + head, first, second, HALF, LARGEST)
     elif (position < pages * PAGE) & (tl.load(visible + row) > 0):
         page = tl.load(table + sequence.to(tl.int64) * pages + position // PAGE).to(tl.int64)
-        slot = (page * PAGE + position % PAGE) * kv_heads
-        if head < heads + kv_heads:
+        slot = (page * PAGE + position % PAGE) * num_kv_heads
+        if head < heads + num_kv_heads:
             _keep(keys, key_scale, slot + head - heads, first, second, HALF, LARGEST)
         else:
-            slot -= heads + kv_heads
+            slot -= heads + num_kv_heads
             _keep(values, value_scale, slot + head, first, second, HALF, LARGEST)
 
 
@@ -95,8 +95,8 @@ def rotate_and_cache(
     cache.require(batch, width, q)
     if width & (width - 1):
         raise TensorMismatch(f"q has heads of {width}; a power of two is needed")
-    kv_heads = cache.keys.shape[2]
-    columns = (heads + 2 * kv_heads) * width
+    num_kv_heads = cache.keys.shape[2]
+    columns = (heads + 2 * num_kv_heads) * width
     require("parts", parts, [None, batch * tokens, columns], [torch.float32], q)
     require("start", start, [batch], [torch.int32], q)
     require("visible", visible, [batch, tokens], [torch.int32], q)
@@ -126,7 +126,7 @@ def rotate_and_cache(
         "table": cache.table,
         "tokens": tokens,
         "heads": heads,
-        "kv_heads": kv_heads,
+        "num_kv_heads": num_kv_heads,
         "pages": cache.table.shape[1],
         "rows": rotation.cos.shape[0],
         "SPLITS": parts.shape[0],
@@ -134,4 +134,4 @@ def rotate_and_cache(
         "PAGE": PAGE,
         "LARGEST": LARGEST[NARROW],
     }
-    submit(Launch(rotate_head, (batch * tokens, heads + 2 * kv_heads), arguments, warps=1))
+    submit(Launch(rotate_head, (batch * tokens, heads + 2 * num_kv_heads), arguments, warps=1))

@@ -49,9 +49,9 @@ def rotate_and_cache(  # noqa: PLR0913  a projection becomes all of this at once
     if after.bias is not None:
         x = x + after.bias.to(wide)
     x = x.view(batch, tokens, -1, width)
-    kv_heads = (x.shape[2] - heads) // 2
-    queries, keys = x[:, :, :heads], x[:, :, heads : heads + kv_heads]
-    values = x[:, :, heads + kv_heads :]
+    num_kv_heads = (x.shape[2] - heads) // 2
+    queries, keys = x[:, :, :heads], x[:, :, heads : heads + num_kv_heads]
+    values = x[:, :, heads + num_kv_heads :]
     if after.q_norm is not None and after.k_norm is not None:
         queries = _normalised(queries, after.q_norm, after.eps)
         keys = _normalised(keys, after.k_norm, after.eps)

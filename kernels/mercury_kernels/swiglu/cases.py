@@ -7,7 +7,7 @@ import torch
 
 from mercury_kernels.case import Cost, Source, Tolerance
 from mercury_kernels.linear.cases import gates, gates_cost, taken
-from mercury_kernels.weights import narrowed
+from mercury_kernels.weights import quantized
 
 TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
 
@@ -37,8 +37,8 @@ class SwigluCase:
         )
         return {
             "x": taken(x, source),
-            "gate": narrowed(gate, source.weights),
-            "up": narrowed(up, source.weights),
+            "gate": quantized(gate, source.weights),
+            "up": quantized(up, source.weights),
             "gated": gates(self.tokens, (2 * self.features, self.depth), self.rank, source),
         }
 

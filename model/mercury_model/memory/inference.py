@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from mercury_kernels.architecture import narrow_from
+from mercury_kernels.architecture import quantize_activations_from
 from mercury_model.memory.footprint import MB, Footprint
-from mercury_model.memory.shape import Shape
-from mercury_model.runtime import CHUNK_TOKENS, POSITIONS, TOP_K, has_graph, room
-from mercury_model.runtime.kept import KEPT, Kept
+from mercury_model.memory.shape import NetworkShape
+from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
+from mercury_model.runtime.limits import CHUNK_TOKENS, MAX_POSITIONS, TOP_K, kv_capacity
+from mercury_model.runtime.onnx.files import has_graph
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 
@@ -52,7 +53,7 @@ CPU = (
 """Best first: int8 is what the server runs, four times as fast and next to lossless."""
 
 
-def on_cuda(kept: Kept) -> Precision:
+def on_cuda(kept: KernelDtypes) -> Precision:
     """What the kernels keep so, in bytes."""
     matrix, scale = (2, 0) if kept.weights == "bf16" else (1, 4)
     kv, kv_scale = (2, 0) if kept.contexts == "bf16" else (1, 4)
@@ -60,7 +61,7 @@ def on_cuda(kept: Kept) -> Precision:
 
 
 def precisions(
-    shape: Shape, device: Device, rows: int, kept: Collection[Kept] = KEPT
+    shape: NetworkShape, device: Device, rows: int, kept: Collection[KernelDtypes] = KERNEL_DTYPES
 ) -> tuple[Precision, ...]:
     """Those in which a network can run `rows` at a time, best first; on a GPU those of `kept`.
 
@@ -68,7 +69,7 @@ def precisions(
     multiplied in fp8, twice as fast.
     """
     if device == "cuda":
-        least = narrow_from(shape.config.width, shape.gated_rank)
+        least = quantize_activations_from(shape.config.hidden_size, shape.gated_rank)
         fast = least is not None and rows >= least and any(k.weights == "fp8" for k in kept)
         unwanted = "int8" if fast else "fp8"
         return tuple(on_cuda(each) for each in kept if each.weights != unwanted)
@@ -76,7 +77,7 @@ def precisions(
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class InferenceLoad:
     """`batch` sequences of `tokens`, the last `block` of which are denoised, all in one call."""
 
     batch: int
@@ -84,7 +85,7 @@ class Load:
     block: int
 
 
-def weight_bytes(shape: Shape, precision: Precision) -> int:
+def weight_bytes(shape: NetworkShape, precision: Precision) -> int:
     """The network's parameters. A tied head is there twice if matrices are narrower than the rest,
     or if fewer tokens are predicted than read. The rotary tables are in fp32.
 
@@ -93,32 +94,34 @@ def weight_bytes(shape: Shape, precision: Precision) -> int:
     c, p = shape.config, precision
     shapes = c.projections
     layer = sum(rows * (columns * p.matrix + p.scale) for rows, columns in shapes.values())
-    layer += 2 * c.width * p.other
+    layer += 2 * c.hidden_size * p.other
     if c.qkv_bias:
         layer += sum(shapes[part][0] for part in "qkv") * p.other
     if c.qk_norm:
-        layer += 2 * c.head_width * p.other
-    embedding = c.vocab_size * c.width * p.other
+        layer += 2 * c.head_dim * p.other
+    embedding = c.vocab_size * c.hidden_size * p.other
     predicted = _predicted(shape, p)
-    head = predicted * (c.width * p.matrix + p.scale)
-    if c.tied_head and p.matrix == p.other and predicted == c.vocab_size:
+    head = predicted * (c.hidden_size * p.matrix + p.scale)
+    if c.tie_word_embeddings and p.matrix == p.other and predicted == c.vocab_size:
         head = 0
-    total = c.layers * (layer + _gated_bytes(shape, p)) + c.width * p.other + embedding + head
+    total = (
+        c.num_layers * (layer + _gated_bytes(shape, p)) + c.hidden_size * p.other + embedding + head
+    )
     if p.runtime == "onnx":
         total -= embedding
     if p.runtime != "torch":
-        total += POSITIONS * c.head_width * 4
+        total += MAX_POSITIONS * c.head_dim * 4
     return total
 
 
-def first_load_bytes(shape: Shape, precision: Precision) -> int:
+def first_load_bytes(shape: NetworkShape, precision: Precision) -> int:
     """The base, the weights merged from it, and what is made of them for a graph: each in fp32."""
     if not shape.merged or precision.runtime != "onnx":
         return 0
     return 3 * weight_bytes(replace(shape, gated_rank=0), CPU[-1])
 
 
-def _gated_bytes(shape: Shape, p: Precision) -> int:
+def _gated_bytes(shape: NetworkShape, p: Precision) -> int:
     """The adapters at masks, of one layer. Matrices that read the same rows share one inner half,
     but in torch. ONNX Runtime has the outer halves in fp32, the kernels both as the rest.
     """
@@ -132,16 +135,16 @@ def _gated_bytes(shape: Shape, p: Precision) -> int:
     return inner * p.matrix + outer * 4
 
 
-def kv_bytes(shape: Shape, precision: Precision, load: Load) -> int:
+def kv_bytes(shape: NetworkShape, precision: Precision, load: InferenceLoad) -> int:
     """Keys and values of the whole batch, with the room to grow that contexts have."""
     c = shape.config
     cuda = precision.runtime == "kernels"
-    tokens = -(-load.tokens // PAGE) * PAGE if cuda else room(load.tokens)
-    each = 2 * c.layers * c.kv_heads * (c.head_width * precision.kv + precision.kv_scale)
+    tokens = -(-load.tokens // PAGE) * PAGE if cuda else kv_capacity(load.tokens)
+    each = 2 * c.num_layers * c.num_kv_heads * (c.head_dim * precision.kv + precision.kv_scale)
     return load.batch * tokens * each
 
 
-def workspace_bytes(shape: Shape, precision: Precision, load: Load) -> int:
+def workspace_bytes(shape: NetworkShape, precision: Precision, load: InferenceLoad) -> int:
     """The most that one call needs at a time: in a layer's MLP, in its attention, or at the head.
 
     A call reads a chunk of a context and predicts one row, or denoises the whole batch of blocks.
@@ -150,33 +153,33 @@ def workspace_bytes(shape: Shape, precision: Precision, load: Load) -> int:
     chunk = min(CHUNK_TOKENS, load.tokens)
     rows = load.batch * load.block
     most = max(chunk, rows)
-    queries = c.heads * c.head_width
+    queries = c.num_heads * c.head_dim
     wide = 4 if shape.gated_rank else 3
-    mlp = most * (wide * c.mlp_width + 3 * c.width + 2 * queries) * e
+    mlp = most * (wide * c.intermediate_size + 3 * c.hidden_size + 2 * queries) * e
     mask = chunk * load.tokens * (1 + e)
-    attention = most * (3 * c.width + 4 * queries) * e + mask
+    attention = most * (3 * c.hidden_size + 4 * queries) * e + mask
     return max(mlp, attention, _head_bytes(shape, precision, rows))
 
 
-def _predicted(shape: Shape, p: Precision) -> int:
+def _predicted(shape: NetworkShape, p: Precision) -> int:
     """How many rows the head has: but in torch those alone that are ever predicted."""
     if shape.vocabulary and p.runtime != "torch":
         return shape.vocabulary
     return shape.config.vocab_size
 
 
-def _head_bytes(shape: Shape, precision: Precision, rows: int) -> int:
+def _head_bytes(shape: NetworkShape, precision: Precision, rows: int) -> int:
     """Log-probabilities, probabilities and their product, all in fp32; the kernels' head keeps no
     logits, only the likeliest of each tile of the vocabulary.
     """
     c, predicted = shape.config, _predicted(shape, precision)
     if precision.runtime == "kernels":
         tiles = -(-predicted // 128)
-        return rows * (tiles * (TOP_K + 1) * 8 + 2 * c.width * precision.activation)
-    return rows * (3 * predicted * 4 + 2 * c.width * precision.activation)
+        return rows * (tiles * (TOP_K + 1) * 8 + 2 * c.hidden_size * precision.activation)
+    return rows * (3 * predicted * 4 + 2 * c.hidden_size * precision.activation)
 
 
-def footprint(shape: Shape, precision: Precision, load: Load) -> Footprint:
+def footprint(shape: NetworkShape, precision: Precision, load: InferenceLoad) -> Footprint:
     """Everything that a load takes in a precision."""
     return Footprint(
         LIBRARIES[precision.runtime],

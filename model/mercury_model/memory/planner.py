@@ -8,21 +8,21 @@ exactness of weights (see `inference.precisions`), and last the batch. The adapt
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from mercury_model.errors import MemoryShort, WeightsUnknown
+from mercury_model.errors import InsufficientMemory, WeightsUnsupported
+from mercury_model.memory.available import free_memory
 from mercury_model.memory.footprint import Footprint, readable
-from mercury_model.memory.free import free_memory
 from mercury_model.memory.inference import (
     CPU,
     LIBRARIES,
     Device,
-    Load,
+    InferenceLoad,
     Precision,
     first_load_bytes,
     footprint,
     precisions,
 )
-from mercury_model.memory.shape import Shape, find
-from mercury_model.runtime.kept import KEPT, Kept
+from mercury_model.memory.shape import NetworkShape, find
+from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MemoryPlan:
     """`best` of all `considered` (best first) in `free_bytes`; `why` says what it gave up.
 
     `first_load_bytes` are taken once, when the weights are made ready, and not counted elsewhere.
@@ -90,20 +90,20 @@ class MemoryEfficientDiffusion:
 
     def __init__(
         self,
-        model: str | Shape,
+        model: str | NetworkShape,
         free_bytes: int | None = None,
         device: Device = "cpu",
-        kept: Collection[Kept] = KEPT,
+        kept: Collection[KernelDtypes] = KERNEL_DTYPES,
     ) -> None:
         self.shape = find(model) if isinstance(model, str) else model
         self.device: Device = device
         self.free_bytes = free_memory(device) if free_bytes is None else free_bytes
         self._kept = kept
 
-    def optimize_memory_usage(self, batch_size: int, sequence_length: int) -> Plan:
+    def optimize_memory_usage(self, batch_size: int, sequence_length: int) -> MemoryPlan:
         """For filling gaps in `batch_size` sequences at once, `sequence_length` tokens each.
 
-        Raises MemoryShort when nothing fits.
+        Raises InsufficientMemory when nothing fits.
         """
         plan = self._first_that_fits(
             lambda tokens: self._inference(batch_size, tokens), sequence_length
@@ -111,14 +111,14 @@ class MemoryEfficientDiffusion:
         once = first_load_bytes(self.shape, plan.best.precision)
         return replace(plan, first_load_bytes=once)
 
-    def optimize_training_memory(self, batch_size: int, sequence_length: int) -> Plan:
+    def optimize_training_memory(self, batch_size: int, sequence_length: int) -> MemoryPlan:
         """For the adaptation with `batch_size` examples a step of `sequence_length` clean rows.
 
-        Needs torch. Raises MemoryShort when nothing fits, and WeightsUnknown for networks that
-        training does not cover.
+        Needs torch. Raises InsufficientMemory when nothing fits, and WeightsUnsupported for
+        networks that training does not cover.
         """
         if not self.shape.config.can_be_adapted:
-            raise WeightsUnknown(
+            raise WeightsUnsupported(
                 f"{self.shape.name} cannot be adapted: biases, normed heads or its own head.",
                 "Plan for mini or tiny, or without --train.",
             )
@@ -131,7 +131,7 @@ class MemoryEfficientDiffusion:
         for batch in _halvings(batch_size):
             for precision in precisions(self.shape, self.device, batch * longest, self._kept):
                 for block in _halvings(longest):
-                    load = Load(batch, tokens, block)
+                    load = InferenceLoad(batch, tokens, block)
                     needs = footprint(self.shape, precision, load)
                     yield Configuration(precision, batch, tokens, needs, block)
 
@@ -139,8 +139,8 @@ class MemoryEfficientDiffusion:
         import torch
 
         from mercury_model.memory import training
-        from mercury_model.train.adapt import Plan as Settings
-        from mercury_model.train.base import training_dtype
+        from mercury_model.training.adapt import AdapterConfig as Settings
+        from mercury_model.training.base import training_dtype
 
         own = training_dtype(torch.device(self.device))
         bf16, fp32 = (p for p in CPU if p.runtime == "torch")
@@ -149,7 +149,7 @@ class MemoryEfficientDiffusion:
             for precision in (bf16, fp32) if own == torch.bfloat16 else (fp32, bf16):
                 for recompute in (False, True):
                     settings = Settings(examples=examples, recompute=recompute)
-                    work = training.Training(examples, tokens, settings)
+                    work = training.TrainingLoad(examples, tokens, settings)
                     needs = replace(
                         training.footprint(self.shape, precision, work), libraries=libraries
                     )
@@ -157,20 +157,20 @@ class MemoryEfficientDiffusion:
                         precision, examples, tokens, needs, micro_batch=1, recompute=recompute
                     )
 
-    def _first_that_fits(self, candidates: Candidates, tokens: int) -> Plan:
+    def _first_that_fits(self, candidates: Candidates, tokens: int) -> MemoryPlan:
         considered = tuple(candidates(tokens))
         best = self._fitting(considered)
         if best is None:
             raise self._short(considered, candidates, tokens)
         why = _why(best, considered[0])
-        return Plan(self.shape.name, self.device, self.free_bytes, best, considered, why)
+        return MemoryPlan(self.shape.name, self.device, self.free_bytes, best, considered, why)
 
     def _fitting(self, configurations: Iterable[Configuration]) -> Configuration | None:
         return next((c for c in configurations if c.footprint.peak <= self.free_bytes), None)
 
     def _short(
         self, considered: tuple[Configuration, ...], candidates: Candidates, tokens: int
-    ) -> MemoryShort:
+    ) -> InsufficientMemory:
         least = min(c.footprint.peak for c in considered)
         fitting, failing = 0, tokens
         while failing - fitting > 1:
@@ -178,7 +178,7 @@ class MemoryEfficientDiffusion:
             fits = self._fitting(candidates(middle)) is not None
             fitting, failing = (middle, failing) if fits else (fitting, middle)
         fewer = f"or use --tokens {fitting}" if fitting else "or take a smaller model"
-        return MemoryShort(
+        return InsufficientMemory(
             f"{self.shape.name} with {tokens} tokens needs at least {readable(least)}, "
             f"and {readable(self.free_bytes)} are free.",
             f"Close other programs, {fewer}.",

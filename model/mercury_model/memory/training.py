@@ -8,18 +8,18 @@ time, its clean rows first and then its masks; those of a step are laid out toge
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mercury_model.config import ModelConfig
 from mercury_model.memory.footprint import Footprint
 from mercury_model.memory.inference import LIBRARIES, Precision, weight_bytes
-from mercury_model.memory.shape import Shape
-from mercury_model.train.adapt import Plan
-from mercury_model.train.collate import SPAN_ROWS, Blocks
-from mercury_model.train.feed import CURSORS
-from mercury_model.train.network import GROUPS
-from mercury_model.train.objective import HEAD_ROWS
+from mercury_model.memory.shape import NetworkShape
+from mercury_model.spec.model_config import ModelConfig
+from mercury_model.training.adapt import AdapterConfig
+from mercury_model.training.collate import SPAN_ROWS, Blocks
+from mercury_model.training.feed import MAX_CUTS
+from mercury_model.training.network import GROUPS
+from mercury_model.training.objective import HEAD_ROWS
 
 _BLOCKS = Blocks()
-MASK_ROWS = (CURSORS * _BLOCKS.per_branch + _BLOCKS.on_chain) * _BLOCKS.longest
+MASK_ROWS = (MAX_CUTS * _BLOCKS.per_branch + _BLOCKS.on_chain) * _BLOCKS.longest
 """The most masks that an example has."""
 
 
@@ -44,12 +44,12 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class TrainingLoad:
     """`examples` a step, each with at most `tokens` clean rows; ranks and layers as `plan` has."""
 
     examples: int
     tokens: int
-    plan: Plan
+    plan: AdapterConfig
 
     @property
     def streams(self) -> tuple[Stream, Stream]:
@@ -58,11 +58,11 @@ class Training:
         return Stream(self.tokens, 0, self.plan.plain_rank), Stream(MASK_ROWS, self.tokens, both)
 
 
-def footprint(shape: Shape, precision: Precision, training: Training) -> Footprint:
+def footprint(shape: NetworkShape, precision: Precision, training: TrainingLoad) -> Footprint:
     """Everything that a step takes, from the second on: by then the optimiser has its moments."""
     c, plan = shape.config, training.plan
     ranks = plan.plain_rank + plan.gated_rank
-    adapters = 4 * ranks * max(0, c.layers - plan.first_layer) * _adapter_width(c)
+    adapters = 4 * ranks * max(0, c.num_layers - plan.first_layer) * _adapter_width(c)
     laid_out = training.examples * sum(s.scores for s in training.streams) * 4
     kept, workspace = max(
         (_in_work(c, precision.activation, training, stream) for stream in training.streams),
@@ -72,7 +72,7 @@ def footprint(shape: Shape, precision: Precision, training: Training) -> Footpri
         LIBRARIES["torch"],
         MappingProxyType(
             {
-                "weights": weight_bytes(Shape(shape.name, c), precision),
+                "weights": weight_bytes(NetworkShape(shape.name, c), precision),
                 "adapters": adapters,
                 "gradients": adapters,
                 "optimiser": 2 * adapters,
@@ -89,7 +89,7 @@ def _adapter_width(c: ModelConfig) -> int:
     return sum(sizes[g[0]][1] + sum(sizes[part][0] for part in g) for g in GROUPS.values())
 
 
-def _in_work(c: ModelConfig, e: int, training: Training, stream: Stream) -> tuple[int, int]:
+def _in_work(c: ModelConfig, e: int, training: TrainingLoad, stream: Stream) -> tuple[int, int]:
     """What is kept while `stream` is in work, and the most that an operation needs besides.
 
     Keys and values are views of what they were computed with, and keep it all. Those of the clean
@@ -97,17 +97,17 @@ def _in_work(c: ModelConfig, e: int, training: Training, stream: Stream) -> tupl
     and has the rest of one layer at a time.
     """
     plan = training.plan
-    trained = max(0, c.layers - plan.first_layer)
-    heads = 2 * c.heads + 3 * c.kv_heads
-    remembered = c.layers * training.tokens * heads * c.head_width * e
+    trained = max(0, c.num_layers - plan.first_layer)
+    heads = 2 * c.num_heads + 3 * c.num_kv_heads
+    remembered = c.num_layers * training.tokens * heads * c.head_dim * e
     saved = _saved(c, e, stream)
     if plan.recompute:
-        kept, again = trained * stream.rows * c.width * e, saved if trained else 0
+        kept, again = trained * stream.rows * c.hidden_size * e, saved if trained else 0
     else:
-        own = 0 if stream.before else trained * stream.rows * heads * c.head_width * e
+        own = 0 if stream.before else trained * stream.rows * heads * c.head_dim * e
         kept, again = trained * saved - own, 0
-    head = 2 * min(HEAD_ROWS, stream.rows) * c.vocab_size * 4 + 3 * stream.rows * c.width * e
-    backward = again + stream.rows * (4 * c.mlp_width + 3 * c.width) * e
+    head = 2 * min(HEAD_ROWS, stream.rows) * c.vocab_size * 4 + 3 * stream.rows * c.hidden_size * e
+    backward = again + stream.rows * (4 * c.intermediate_size + 3 * c.hidden_size) * e
     return remembered + kept, max(head, backward)
 
 
@@ -115,9 +115,9 @@ def _saved(c: ModelConfig, e: int, stream: Stream) -> int:
     """Of one trained layer: normed rows before and after scaling, projections, turned heads, what
     attention mixed and its probabilities, both halves of the MLP, adapters' inner rows and casts.
     """
-    queries, keys = c.heads * c.head_width, c.kv_heads * c.head_width
-    row = 4 * c.width + (queries + 2 * keys) + (queries + keys) + queries
-    row += 3 * c.mlp_width + 4 * stream.rank
+    queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+    row = 4 * c.hidden_size + (queries + 2 * keys) + (queries + keys) + queries
+    row += 3 * c.intermediate_size + 4 * stream.rank
     joined = 2 * (stream.before + stream.rows) * keys if stream.before else 0
     cast = stream.rank * _adapter_width(c) if stream.before or e < 4 else 0
-    return (stream.rows * row + c.heads * stream.scores + joined + cast) * e
+    return (stream.rows * row + c.num_heads * stream.scores + joined + cast) * e

@@ -12,23 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mercury_model.config import ModelConfig
-from mercury_model.kv import Beside, TorchKV, Within
-from mercury_model.runtime import (
-    KV,
-    POSITIONS,
-    TOP_K,
-    Call,
+from mercury_model.network.denoiser import Denoiser
+from mercury_model.network.kv_cache import BatchedKV, KVSlice, TorchKVCache
+from mercury_model.runtime.limits import MAX_POSITIONS, TOP_K, kv_capacity
+from mercury_model.runtime.protocol import (
+    ForwardCall,
+    KVCache,
     Predictions,
-    apart,
-    check_shared,
-    check_within,
-    room,
-    without_masks,
+    check_batch,
+    check_canvas_rows,
+    count_before_masks,
+    split_predictions,
 )
-from mercury_model.transformer import Denoiser
+from mercury_model.spec.model_config import ModelConfig
 
-LANES = 16
+MAX_BATCH_SIZE = 16
 """How many calls share a pass at most: their scores are one matrix, mostly of what none sees."""
 
 
@@ -60,43 +58,43 @@ class TorchRuntime:
         return f"torch {self._device} {kind}, {torch.get_num_threads()} threads"
 
     @property
-    def lanes(self) -> int:
+    def max_batch_size(self) -> int:
         """How many calls may share a pass."""
-        return LANES
+        return MAX_BATCH_SIZE
 
-    def new_kv(self) -> KV:
+    def new_kv_cache(self) -> KVCache:
         """An empty context."""
-        return TorchKV(self.config, self._dtype, self._device)
+        return TorchKVCache(self.config, self._dtype, self._device)
 
     def kv_bytes(self, tokens: int) -> int:
         """What a context takes that holds so many tokens, in bytes."""
-        return room(tokens) * self.config.kv_bytes_per_token * self._dtype.itemsize // 4
+        return kv_capacity(tokens) * self.config.kv_bytes_per_token * self._dtype.itemsize // 4
 
-    def extend(self, kv: KV, ids: Sequence[int]) -> Predictions:
+    def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
         """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
-        return self.together([Call("extend", kv, ids)])[0]
+        return self.forward_batch([ForwardCall("extend", kv, ids)])[0]
 
-    def verify(self, kv: KV, ids: Sequence[int], first: int = 0) -> Predictions:
+    def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
         """`extend`, predicting what follows each token from row `first` on (R = len(ids) - first).
 
         Masks at the end are predicted as a block's, and do not become part of `kv`.
         """
-        return self.together([Call("verify", kv, ids, first)])[0]
+        return self.forward_batch([ForwardCall("verify", kv, ids, first)])[0]
 
-    def denoise(self, kv: KV, ids: Sequence[int]) -> Predictions:
+    def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
         """Run a block that sees the context and, in both directions, itself.
 
         With gated adapters, tokens in the block see no masks: they are the autoregressive rows.
         """
-        return self.together([Call("denoise", kv, ids)])[0]
+        return self.forward_batch([ForwardCall("denoise", kv, ids)])[0]
 
-    def renew(self, kv: KV, ids: Sequence[int], at: int = 0) -> Predictions:
+    def renew(self, kv: KVCache, ids: Sequence[int], at: int = 0) -> Predictions:
         """See `mercury_model.runtime.CanvasRuntime`.
 
         With gated adapters, tokens among these rows see nothing that stands behind them.
         """
         mine = self._own(kv)
-        more = check_within(mine, ids, at, POSITIONS)
+        more = check_canvas_rows(mine, ids, at, MAX_POSITIONS)
         mine.reserve(more)
         attend = None
         if self._model.mask_rank:
@@ -106,27 +104,31 @@ class TorchRuntime:
                 torch.tensor([list(ids)], device=self._device),
                 torch.arange(at, at + len(ids), device=self._device)[None],
                 attend,
-                Within(mine, at),
+                KVSlice(mine, at),
             )
         mine.advance(more)
         return self._predict(hidden[0])
 
-    def together(self, calls: Sequence[Call]) -> list[Predictions]:
+    def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
         """See `mercury_model.runtime.Runtime`; to within what sums in another order differ by."""
         parts = [
             hidden[call.predicted :]
             for call, hidden in zip(calls, self._hidden(calls), strict=True)
         ]
-        return apart(self._predict(torch.cat(parts)), [len(part) for part in parts])
+        return split_predictions(self._predict(torch.cat(parts)), [len(part) for part in parts])
 
-    def logits(self, kv: KV, ids: Sequence[int]) -> Tensor:
+    def logits(self, kv: KVCache, ids: Sequence[int]) -> Tensor:
         """The causal logits [len(ids), V] in fp32, `kv` extended; for comparing networks."""
         with torch.inference_mode():
-            return self._model.logits(self._hidden([Call("extend", kv, ids)])[0]).float().clone()
+            return (
+                self._model.logits(self._hidden([ForwardCall("extend", kv, ids)])[0])
+                .float()
+                .clone()
+            )
 
-    def _hidden(self, calls: Sequence[Call]) -> tuple[Tensor, ...]:
+    def _hidden(self, calls: Sequence[ForwardCall]) -> tuple[Tensor, ...]:
         """[T, D] for each call, all rows run as one sequence, each blind for those of others."""
-        check_shared(calls, self.lanes, canvas=POSITIONS)
+        check_batch(calls, self.max_batch_size, canvas=MAX_POSITIONS)
         kvs, rows = [self._own(call.kv) for call in calls], [len(call.ids) for call in calls]
         for kv, count in zip(kvs, rows, strict=True):
             kv.reserve(count)
@@ -140,15 +142,15 @@ class TorchRuntime:
                 ids.to(self._device),
                 torch.cat(places)[None].to(self._device),
                 self._attend(calls, kvs),
-                kvs[0] if len(kvs) == 1 else Beside(kvs, rows),
+                kvs[0] if len(kvs) == 1 else BatchedKV(kvs, rows),
             )
         for call, kv in zip(calls, kvs, strict=True):
             if call.kind != "denoise":
-                kv.advance(without_masks(call.ids, self._model.mask_id))
+                kv.advance(count_before_masks(call.ids, self._model.mask_id))
         parts: tuple[Tensor, ...] = torch.split(hidden[0], rows)
         return parts
 
-    def _attend(self, calls: Sequence[Call], kvs: Sequence[TorchKV]) -> Tensor | None:
+    def _attend(self, calls: Sequence[ForwardCall], kvs: Sequence[TorchKVCache]) -> Tensor | None:
         """[1, 1, T, S]: which keys each row sees; None for a block that sees everything."""
         whole = [call.kind == "denoise" and not self._model.mask_rank for call in calls]
         if whole == [True]:
@@ -185,13 +187,13 @@ class TorchRuntime:
             entropy = -(log_probs.exp() * log_probs).sum(-1)
             return Predictions(ids.cpu().numpy(), top.exp().cpu().numpy(), entropy.cpu().numpy())
 
-    def _own(self, kv: KV) -> TorchKV:
-        if not isinstance(kv, TorchKV):
+    def _own(self, kv: KVCache) -> TorchKVCache:
+        if not isinstance(kv, TorchKVCache):
             raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
         return kv
 
 
-def denoiser(
+def load_denoiser(
     config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], mask_id: int = -1
 ) -> Denoiser:
     """The network with the weights of a checkpoint, named as `checkpoint` does. Copies nothing.

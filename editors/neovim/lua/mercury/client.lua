@@ -1,6 +1,7 @@
 --- The server's process: found, started once for all buffers, restarted when it crashes.
 --- Also the few calls whose form differs between Neovim 0.10 and 0.12.
 local config = require("mercury.config")
+local process = require("mercury.process")
 
 local M = {}
 
@@ -200,7 +201,9 @@ function M.start(buf)
   end
   vim.lsp.start({
     name = NAME,
-    cmd = cmd,
+    cmd = process.command(cmd),
+    cmd_cwd = process.cwd,
+    cmd_env = process.env(),
     root_dir = vim.fs.root(buf, { ".git", "pyproject.toml", "package.json" }) or vim.fn.getcwd(),
     capabilities = capabilities,
     init_options = { mercury = settings },

@@ -10,7 +10,15 @@ local function check_server(cmd)
     })
     return
   end
-  local result = vim.system({ path, "doctor", "--json" }, { text = true, timeout = 30000 }):wait()
+  local process = require("mercury.process")
+  local result = vim
+    .system({ path, "doctor", "--json" }, {
+      text = true,
+      timeout = 30000,
+      cwd = process.cwd,
+      env = process.env(),
+    })
+    :wait()
   local ok, report = pcall(vim.json.decode, result.stdout or "")
   if not ok then
     vim.health.error(path .. " doctor failed", { vim.trim(result.stderr or "") })

@@ -1,0 +1,38 @@
+"""Inputs for `narrow`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mercury_kernels.case import Cost, Source, Tolerance
+
+TOLERANCE: Tolerance = {torch.float32: 1e-6, torch.bfloat16: 1e-6, torch.float8_e4m3fn: 7e-2}
+"""A number between two of e4m3 may go either way: a GPU's division is off in the last bit."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeCase:
+    """`tokens` [M] rows of `depth` [K]."""
+
+    tokens: int
+    depth: int
+
+    @property
+    def name(self) -> str:
+        """As in `M256-K3584`."""
+        return f"M{self.tokens}-K{self.depth}"
+
+    def inputs(self, source: Source) -> dict[str, Any]:
+        """Normal numbers; the first row is all zeros."""
+        x = source.normal(source.generator(), self.tokens, self.depth)
+        x[:1] = 0
+        return {"x": x}
+
+    def cost(self, source: Source) -> Cost:
+        """Read once from memory, written once."""
+        elements = self.tokens * self.depth
+        return Cost(elements * (source.dtype.itemsize + 1) + 4 * self.tokens, 2 * elements)
+
+
+TESTS = (QuantizeCase(1, 1), QuantizeCase(3, 63), QuantizeCase(5, 576), QuantizeCase(2, 5000))

@@ -1,0 +1,1 @@
+"""Where the product meets the model: contexts in, drafts out."""

@@ -1,0 +1,1 @@
+"""The commands of `mercury-lsp`, a module each."""

@@ -1,0 +1,188 @@
+"""`mercury-lsp complete`: one completion as an editor would get it, its denoising shown live."""
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mercury_lsp.config import Config, parse, surroundings
+from mercury_lsp.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mercury_lsp.core.types import Completion
+    from mercury_model.decoding.output import PartialOutput
+    from mercury_model.load import LoadedModel
+
+LANGUAGES = {
+    ".py": "python",
+    ".pyi": "python",
+    ".js": "javascript",
+    ".mjs": "javascript",
+    ".jsx": "javascriptreact",
+    ".ts": "typescript",
+    ".tsx": "typescriptreact",
+    ".java": "java",
+    ".c": "c",
+    ".h": "cpp",
+    ".cc": "cpp",
+    ".cpp": "cpp",
+    ".hpp": "cpp",
+    ".php": "php",
+    ".sh": "shellscript",
+    ".bash": "shellscript",
+    ".go": "go",
+    ".rs": "rust",
+}
+"""LSP language ids by the ending of a file's name."""
+
+_DEADLINE_NS = 60_000_000_000
+"""Nobody types meanwhile, so there is time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A cursor in a text; `uri` and `language` as an editor would give them."""
+
+    uri: str
+    language: str
+    text: str
+    offset: int
+
+
+def complete(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE:LINE[:COL]",
+            help="Where the cursor is, counted from 1; at the end of the line if there is no COL.",
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="The model to ask.")] = "mini",
+    language: Annotated[
+        str | None, typer.Option(help="The language, if the file's name does not tell.")
+    ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="diffusion, to watch masks; verified, as editors get it; autoregressive."
+        ),
+    ] = "diffusion",
+    tradeoff: Annotated[
+        float, typer.Option(min=0, max=1, help="0 is one token a step, 1 all tokens at once.")
+    ] = 0.5,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read the file's unsaved text from standard input.")
+    ] = False,
+) -> None:
+    """Complete one place in a file, and watch masks turn into code."""
+    place = find(where, language, sys.stdin.read if stdin else None)
+    config, problems = parse({"model": model, "mode": mode, "qualitySpeedTradeoff": tradeoff})
+    if problems:
+        raise SettingsError(" ".join(problems), "See mercury-lsp complete --help.")
+    completion = show(place, config)
+    if completion is None:
+        typer.echo("Nothing to suggest here.", err=True)
+        raise typer.Exit(1)
+
+
+def find(where: str, language: str | None, unsaved: Callable[[], str] | None = None) -> Place:
+    """The place that FILE:LINE[:COL] names, in the file or in what `unsaved` returns.
+
+    Raises SettingsError for a place that is not there.
+    """
+    named = re.fullmatch(r"(.+?):(\d+)(?::(\d+))?", where)
+    if named is None:
+        raise SettingsError(f"{where} names no place.", "Write it as FILE:LINE or FILE:LINE:COL.")
+    path, line, column = Path(named[1]), int(named[2]), int(named[3]) if named[3] else None
+    text = unsaved() if unsaved else _read(path)
+    known = language or LANGUAGES.get(path.suffix.lower(), "plaintext")
+    return Place(path.resolve().as_uri(), known, text, _offset(text, line, column))
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}.", "Name a file.") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not text in UTF-8.", "Name a source file.") from error
+
+
+def _offset(text: str, line: int, column: int | None) -> int:
+    lines = text.split("\n")
+    if not 1 <= line <= len(lines):
+        raise SettingsError(f"There is no line {line}.", f"Lines are 1 to {len(lines)}.")
+    here = lines[line - 1].removesuffix("\r")
+    column = len(here) + 1 if column is None else column
+    if not 1 <= column <= len(here) + 1:
+        raise SettingsError(f"Line {line} has no column {column}.", f"It has 1 to {len(here) + 1}.")
+    return sum(len(before) + 1 for before in lines[: line - 1]) + column - 1
+
+
+def show(place: Place, config: Config) -> "Completion | None":
+    """Complete `place`: live on a terminal, as nothing but the text to insert elsewhere."""
+    from rich.console import Console
+
+    from mercury_model.load import load
+
+    loaded = load(config.model, cache_dir=surroundings().cache_dir)
+    if place.language not in loaded.card.infill.languages:
+        known = ", ".join(loaded.card.infill.languages)
+        typer.echo(f"{config.model} was taught {known}, not {place.language}.", err=True)
+    console = Console(highlight=False)
+    if console.is_terminal:
+        return _live(place, loaded, config, console)
+    completion = _ask(place, loaded, config, time.monotonic_ns, lambda draft: None)
+    if completion is not None:
+        typer.echo(completion.text)
+    return completion
+
+
+def _live(
+    place: Place, loaded: "LoadedModel", config: Config, console: "Console"
+) -> "Completion | None":
+    from rich.live import Live
+
+    from mercury_lsp.cli.terminal import Page, Screen, Tokens
+
+    page = Page(place.text, place.offset, place.offset)
+    tokens = Tokens(loaded.tokenizer.decode, loaded.card.infill.mask_id)
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        screen = Screen(live, page, tokens, time.monotonic_ns, time.sleep)
+        completion = _ask(place, loaded, config, screen.clock, screen.draft)
+        screen.done(completion)
+    return completion
+
+
+def _ask(
+    place: Place,
+    loaded: "LoadedModel",
+    config: Config,
+    clock: Callable[[], int],
+    watch: "Callable[[PartialOutput], None]",
+) -> "Completion | None":
+    """What an editor would be offered, had it the time."""
+    from mercury_lsp.backend.infill import Backend, limits
+    from mercury_lsp.core import pipeline
+    from mercury_lsp.core.budget import Budget
+    from mercury_lsp.core.cache import CompletionCache
+    from mercury_lsp.core.types import Document, Request, Trigger
+    from mercury_lsp.lsp.neighbours import beside
+
+    document = Document(place.uri, place.language, place.text)
+    others = beside(document) if config.neighbours else ()
+    return pipeline.complete(
+        Request(document, place.offset, Trigger.INVOKED, others=others),
+        Backend(loaded, config, watch).infill,
+        CompletionCache(0),
+        Budget(clock() + _DEADLINE_NS, clock),
+        pipeline.CompletionPolicy(limits(loaded.card)),
+    )

@@ -1,0 +1,265 @@
+"""What is wrong with this installation, and what would mend it. Looks, changes nothing.
+
+The network is never asked.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from mercury_lsp import machine
+from mercury_lsp.config import Surroundings
+from mercury_model import dependencies
+from mercury_model.errors import ErrorWithRemedy
+
+LANGUAGES = (
+    "python",
+    "javascript",
+    "typescript",
+    "typescriptreact",
+    "java",
+    "cpp",
+    "php",
+    "shellscript",
+    "go",
+    "rust",
+)
+"""LSP language ids whose grammars come with the distribution."""
+
+SAFELY = f"{sys.executable} -I -m mercury_lsp --stdio"
+"""The server without any variable of Python's."""
+
+_ENOUGH_MEMORY = 2 << 30
+_ENOUGH_DISK = 1 << 30
+_TRIAL = ("def add(a, b):\n    return ", "\n")
+
+
+class State(StrEnum):
+    """How it stands: a warning leaves the server working, less well."""
+
+    FINE = "fine"
+    WARNING = "warning"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; whatever is not fine has a remedy."""
+
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """All findings."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def broken(self) -> bool:
+        """Whether the server cannot do its work."""
+        return any(finding.state is State.BROKEN for finding in self.findings)
+
+    def to_json(self) -> str:
+        """The findings, for machines."""
+        return json.dumps(
+            {"broken": self.broken, "findings": [asdict(finding) for finding in self.findings]},
+            indent=1,
+        )
+
+
+Look = Callable[[], Iterator[Finding]]
+
+
+def examine(where: Surroundings, model: str) -> Examination:
+    """Look at everything that the server needs to offer completions of `model`."""
+    looks: Sequence[tuple[str, Look]] = (
+        ("python", lambda: _python(where)),
+        ("processor", _processor),
+        ("memory", _memory),
+        ("cache folder", lambda: _cache_folder(where.cache_dir)),
+        ("network", lambda: _network(where)),
+        ("weights", lambda: _weights(where.cache_dir, model)),
+        ("completion", lambda: _completion(where.cache_dir, model)),
+        ("grammars", _grammars),
+        ("versions", _versions),
+    )
+    return Examination(tuple(finding for name, look in looks for finding in _safely(name, look)))
+
+
+def report(examination: Examination) -> None:
+    """Print the findings, and what to do about those that are not fine."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    marks = {State.FINE: ("✓", "green"), State.WARNING: ("!", "yellow"), State.BROKEN: ("✗", "red")}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in examination.findings:
+        mark, style = marks[finding.state]
+        detail = Text(finding.detail)
+        if finding.remedy:
+            detail.append(f"\n→ {finding.remedy}", style="bold" if style != "green" else "dim")
+        table.add_row(Text(mark, style=style), Text(finding.name, style="bold"), detail)
+    console = Console(highlight=False)
+    console.print(table)
+    wrong = sum(finding.state is State.BROKEN for finding in examination.findings)
+    console.print(f"{wrong} wrong." if wrong else "All is well.", style="red" if wrong else "green")
+
+
+def _safely(name: str, look: Look) -> Iterator[Finding]:
+    """What stops a look is what the doctor was called for, so it is a finding, whatever it is."""
+    try:
+        yield from look()
+    except ErrorWithRemedy as error:
+        yield Finding(name, State.BROKEN, error.what, error.remedy)
+    except ImportError as error:
+        yield Finding(name, State.BROKEN, f"{error}.", "Reinstall mercury-lsp.")
+    except Exception as error:
+        detail = f"{type(error).__name__}: {error}"
+        yield Finding(name, State.BROKEN, detail, "Reinstall mercury-lsp; if it stays, report it.")
+
+
+def _python(where: Surroundings) -> Iterator[Finding]:
+    # An older Python than the distribution allows does not get as far as this.
+    detail = f"{sys.version.split()[0]} at {sys.executable}"
+    if where.imports_folder and not sys.flags.ignore_environment:
+        detail += "; PYTHONPATH has an empty or relative entry, so files of a workspace may run"
+        yield Finding("python", State.WARNING, detail, f"Mend PYTHONPATH, or start: {SAFELY}.")
+    else:
+        yield Finding("python", State.FINE, detail)
+
+
+def _processor() -> Iterator[Finding]:
+    here = machine.describe()
+    flags = " ".join(here.flags) or "instruction sets unknown"
+    detail = f"{here.processor}, {here.cores} cores, {here.threads} threads; {flags}"
+    yield Finding("processor", State.FINE, detail)
+
+
+def _memory() -> Iterator[Finding]:
+    total = machine.describe().memory_bytes
+    detail = f"{total / (1 << 30):.1f} GiB"
+    if total >= _ENOUGH_MEMORY:
+        yield Finding("memory", State.FINE, detail)
+    else:
+        remedy = 'Set mercury.model to "tiny", and mercury.contextMegabytes to 16.'
+        yield Finding("memory", State.WARNING, detail, remedy)
+
+
+def _cache_folder(folder: Path) -> Iterator[Finding]:
+    name = "cache folder"
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        remedy = "Make it writable, or set MERCURY_CACHE to another folder."
+        yield Finding(name, State.BROKEN, f"{folder} cannot be written", remedy)
+        return
+    free = shutil.disk_usage(existing).free
+    detail = f"{folder}, {free / (1 << 30):.1f} GiB free"
+    if free < _ENOUGH_DISK:
+        remedy = "Free a gigabyte, or set MERCURY_CACHE to another disk."
+        yield Finding(name, State.WARNING, detail, remedy)
+    else:
+        yield Finding(name, State.FINE, detail)
+
+
+def _network(where: Surroundings) -> Iterator[Finding]:
+    asked = "when weights are asked for alone: `mercury-lsp models pull`, an editor's Download"
+    use = "never: offline is set" if where.offline else asked
+    loud = [name for name in dependencies.SILENCE if not dependencies.silence(name)]
+    if loud:
+        detail = f"used {use}; {', '.join(loud)} may report to its publisher"
+        remedy = "Import mercury_lsp first, or set ORT_DISABLE_TELEMETRY=1 before Python starts."
+        yield Finding("network", State.WARNING, detail, remedy)
+    else:
+        silent = ", ".join(dependencies.SILENCE)
+        yield Finding("network", State.FINE, f"used {use}; telemetry is off: {silent}")
+
+
+def _grammars() -> Iterator[Finding]:
+    from mercury_lsp.core import syntax
+
+    failed = {}
+    for language in LANGUAGES:
+        try:
+            if syntax.errors(language, "") is None:
+                failed[language] = "there is no grammar"
+        except Exception as error:  # a binary wheel of the wrong kind fails in its own way
+            failed[language] = f"{error}"
+    if not failed:
+        yield Finding("grammars", State.FINE, ", ".join(LANGUAGES))
+        return
+    detail = "; ".join(f"{language}: {problem}" for language, problem in failed.items())
+    remedy = "Reinstall mercury-lsp; until then these are completed as plain text."
+    yield Finding("grammars", State.WARNING, detail, remedy)
+
+
+def _versions() -> Iterator[Finding]:
+    found = machine.versions()
+    found.pop("python")
+    yield Finding("versions", State.FINE, ", ".join(f"{k} {v}" for k, v in found.items()))
+
+
+def _weights(cache_dir: Path, model: str) -> Iterator[Finding]:
+    """Every model of the table: whether it is here and unaltered. Only `model` must be."""
+    from mercury_model.weights import checkpoint, registry
+
+    wanted = registry.find(model).name
+    for entry in registry.MODELS.values():
+        name = f"weights of {entry.name}"
+        absent = State.BROKEN if entry.name == wanted else State.FINE
+        if not registry.is_available(entry.name, cache_dir):
+            remedy = f"Run: mercury-lsp models pull {entry.name}."
+            yield Finding(name, absent, "not on this machine", remedy)
+            continue
+        try:
+            for weights in entry.weights:
+                weights.open()
+            if entry.base is not None:
+                checkpoint.check(cache_dir / entry.base.file, entry.base.sha256)
+        except ErrorWithRemedy as error:
+            yield Finding(name, State.BROKEN, error.what, error.remedy)
+        else:
+            yield Finding(name, State.FINE, "here, hashes match")
+
+
+def _completion(cache_dir: Path, model: str) -> Iterator[Finding]:
+    """Load the model and let it write: whether all of it works together, and how fast."""
+    from mercury_model.decoding.infiller import Infiller
+    from mercury_model.decoding.params import SamplingParams
+    from mercury_model.decoding.prompt import FimPrompt
+    from mercury_model.load import load
+
+    started = time.perf_counter()
+    loaded = load(model, cache_dir=cache_dir)
+    ready = time.perf_counter()
+    infiller = Infiller(loaded.card, loaded.tokenizer, loaded.runtime)
+    *_, draft = infiller.drafts(FimPrompt(*_TRIAL), SamplingParams(stop=("\n",)))
+    done = time.perf_counter()
+    name = loaded.runtime.name
+    detail = f"{name}{_why(name, machine.describe().flags)}; loaded in {ready - started:.1f} s"
+    yield Finding("runtime", State.FINE, detail)
+    wrote = f"{_TRIAL[0].splitlines()[-1].strip()} … {draft.text.strip()!r}"
+    yield Finding("completion", State.FINE, f"{wrote} in {(done - ready) * 1000:.0f} ms")
+
+
+def _why(runtime: str, flags: Sequence[str]) -> str:
+    """What decided for a runtime, where something did."""
+    if "int8-unsigned" in runtime:
+        return ", since this processor's sums of mixed 8-bit products would saturate"
+    exact = [flag for flag in flags if flag.endswith("vnni") or flag == "asimddp"]
+    if "int8" in runtime and exact:
+        return f", since this processor sums 8-bit products exactly ({', '.join(exact)})"
+    return ""

@@ -1,0 +1,167 @@
+"""A cache language model: what followed similar text elsewhere may follow it here.
+
+Code repeats itself, and most of all what stands nearby (Kuhn & De Mori 1990; for code Tu et al.
+2014, Hellendoorn & Devanbu 2017). A network sees a window; this sees every text it is given, by
+characters, so that a cursor may stand inside a word, and asks the places most like this one
+(Khandelwal et al. 2020, arXiv:1911.00172). Knows no network and no policy.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mercury_model.decoding.speculative import DraftTokens
+from mercury_model.runtime.protocol import Predictions
+from mercury_model.spec.card import CacheTrust
+
+MAX_MATCH_BYTES = 80
+"""How much of the text before a position is compared, in bytes of UTF-8."""
+MIN_MATCH_BYTES = 3
+"""Less than this in common says nothing; and behind so many equal bytes a character begins."""
+MAX_CANDIDATES = 4_096
+"""How many places are compared at all: the last of them."""
+MAX_MATCHES = 12
+"""How many places have a vote: those with most in common, of these the last."""
+DECAY = 0.3
+"""A byte less in common divides the weight of a vote by e to this power."""
+CONTINUATION_BYTES = 32
+"""How much of what follows is looked at to find its first token, in bytes."""
+TOKEN_BYTES = 8
+"""More than a token has on average in code, twice over."""
+ACCEPTANCE_LOG_ODDS = (-2.06, 1.1)
+"""The log odds that what followed once follows again, by the logarithm of the bytes in common:
+what mini with votes writes, on gaps of training packages (`model/tools/fit_trust.py`)."""
+
+_SPACE = re.compile(rb"\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class LookupCandidates:
+    """What each token's votes weigh, where the weightiest has `length` bytes in common.
+
+    White space in a row counts as a byte: how far a line is indented says little.
+    """
+
+    length: int = 0
+    tokens: Mapping[int, float] = field(default_factory=dict)
+
+    def shares(self) -> dict[int, float]:
+        """The probability of each token."""
+        total = sum(self.tokens.values())
+        return {token: weight / total for token, weight in self.tokens.items()}
+
+
+class CacheLM:
+    """Knows what follows in `texts`, of which the last is nearest to the gap.
+
+    `encode` gives the ids of a text.
+    """
+
+    def __init__(self, texts: Sequence[str], encode: Callable[[str], Sequence[int]]) -> None:
+        self._text = b"\0".join(text.encode("utf-8", "replace") for text in texts)
+        self._bytes = np.frombuffer(self._text, np.uint8)
+        self._encode = encode
+        self._sought: tuple[str, list[tuple[int, int]]] = "", []
+
+    def votes(self, before: str) -> LookupCandidates:
+        """What follows the text that has most in common with the end of `before`."""
+        places = self._matches(before)
+        tokens: defaultdict[int, float] = defaultdict(float)
+        for length, end in places:
+            for token in self._following(end, CONTINUATION_BYTES)[:1]:
+                tokens[token] += math.exp(DECAY * (length - places[0][0]))
+        return LookupCandidates(places[0][0], tokens) if tokens else LookupCandidates()
+
+    def guess(self, before: str, most: int) -> DraftTokens:
+        """Up to `most` tokens: what follows the text that has most in common, where it is nearest.
+
+        Guessing what is repeated is known as prompt lookup (Yang et al. 2023, arXiv:2304.04487).
+        """
+        places = self._matches(before)
+        if not places:
+            return DraftTokens()
+        length, end = places[0]
+        ids = self._following(end, most * TOKEN_BYTES)[:most]
+        lengths = length + TOKEN_BYTES / 2 * np.arange(len(ids))
+        return DraftTokens(
+            ids,
+            1 / (1 + np.exp(-(ACCEPTANCE_LOG_ODDS[0] + ACCEPTANCE_LOG_ODDS[1] * np.log(lengths)))),
+        )
+
+    def _following(self, end: int, size: int) -> list[int]:
+        """The ids of up to `size` bytes from `end` on, as far as their text goes."""
+        following = self._text[end : end + size].partition(b"\0")[0]
+        return list(self._encode(following.decode("utf-8", "ignore")))
+
+    def _matches(self, before: str) -> list[tuple[int, int]]:
+        """The ends of the texts most similar to the end of `before`, best and last first.
+
+        Each with the number of bytes in common, as `LookupCandidates` counts them. There are none
+        with less than MIN_MATCH_BYTES in common, or with nothing behind them.
+        """
+        if before != self._sought[0]:
+            query = before[-MAX_MATCH_BYTES:].encode("utf-8", "replace")[-MAX_MATCH_BYTES:]
+            self._sought = before, self._compared(query)
+        return self._sought[1]
+
+    def _compared(self, query: bytes) -> list[tuple[int, int]]:
+        text, ends = self._bytes, self._candidates(query)
+        lengths = np.full(len(ends), MIN_MATCH_BYTES)
+        alike = np.arange(len(ends))
+        for length in range(MIN_MATCH_BYTES, len(query)):
+            alike = alike[ends[alike] > length]
+            alike = alike[text[ends[alike] - 1 - length] == query[-1 - length]]
+            if not len(alike):
+                break
+            lengths[alike] = length + 1
+        best = np.lexsort((-ends, -lengths))[:MAX_MATCHES]
+        return [
+            (len(_SPACE.sub(b" ", query[-length:])), end)
+            for length, end in zip(lengths[best].tolist(), ends[best].tolist(), strict=True)
+        ]
+
+    def _candidates(self, query: bytes) -> NDArray[np.int64]:
+        """Where the last SHORTEST bytes of `query` end, if something follows."""
+        text, places = self._bytes, len(self._bytes) - MIN_MATCH_BYTES
+        if places <= 0 or len(query) < MIN_MATCH_BYTES:
+            return np.empty(0, np.int64)
+        found = text[MIN_MATCH_BYTES:] != 0
+        for at, byte in enumerate(query[-MIN_MATCH_BYTES:]):
+            found &= text[at : at + places] == byte
+        return np.flatnonzero(found)[-MAX_CANDIDATES:] + MIN_MATCH_BYTES
+
+
+def interpolate(
+    network: Predictions, votes: LookupCandidates, trust: CacheTrust, eos_id: int
+) -> Predictions:
+    """What `network` expects at one row [1, K] and what followed elsewhere, as one.
+
+    A weighted mean of both distributions. Where the text ends is the network's to say.
+    """
+    if not votes.tokens:
+        return network
+    known = dict(zip(network.ids[0].tolist(), network.probs[0].tolist(), strict=True))
+    weight = lookup_weight(trust_terms(votes, max(known.values())), trust)
+    goes_on = 1 - known.get(eos_id, 0.0)
+    chances = {token: p if token == eos_id else (1 - weight) * p for token, p in known.items()}
+    for token, share in votes.shares().items():
+        chances[token] = chances.get(token, 0.0) + weight * goes_on * share
+    best = sorted(chances.items(), key=lambda item: -item[1])[: len(known)]
+    ids, probs = zip(*best, strict=True)
+    return Predictions(np.array([ids], np.int64), np.array([probs], np.float32), network.entropy)
+
+
+def trust_terms(votes: LookupCandidates, surest: float) -> tuple[float, float, float, float]:
+    """What each number of a CacheTrust is multiplied by, `surest` being the network's highest."""
+    return 1.0, math.log(votes.length), max(votes.shares().values()), surest
+
+
+def lookup_weight(terms: Sequence[float], trust: CacheTrust) -> float:
+    """What share of the mean is that of votes with these terms."""
+    odds = sum(number * term for number, term in zip(astuple(trust), terms, strict=True))
+    return 1 / (1 + math.exp(-odds))

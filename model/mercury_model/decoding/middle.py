@@ -1,0 +1,144 @@
+"""The text between prefix and suffix while it is written: settled tokens, then open positions.
+
+Knows token ids, how they decode, and where a text ends. No network, no policy, no time.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mercury_model.decoding.output import FinishReason, PartialOutput
+
+
+@dataclass(frozen=True, slots=True)
+class StopCriteria:
+    """When a middle ends: at `eos_id`, before any of the `stop` strings, or after `limit` tokens.
+
+    `mask_id` stands where nothing is known; `decode` turns ids into text.
+    """
+
+    eos_id: int
+    mask_id: int
+    limit: int
+    stop: tuple[str, ...]
+    decode: Callable[[Sequence[int]], str]
+
+
+class Middle:
+    """Tokens by position. What is settled stays; an end mark closes all that is right of it."""
+
+    def __init__(self, rules: StopCriteria) -> None:
+        self._rules = rules
+        self._ids: list[int] = []
+        self._settled: list[bool] = []
+        self._confidences: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def remaining(self) -> int:
+        """How many positions may still be added."""
+        return self._rules.limit - len(self._ids)
+
+    def ids(self, start: int) -> list[int]:
+        """The ids from position `start` on, masks where nothing is known."""
+        return self._ids[start:]
+
+    def open(self, start: int) -> list[bool]:
+        """Which positions from `start` on are not settled."""
+        return [not committed for committed in self._settled[start:]]
+
+    def add_masks(self, count: int) -> None:
+        """Open `count` positions at the right, or as many as the limit leaves."""
+        for _ in range(min(count, self.remaining)):
+            self._append(self._rules.mask_id, 0.0, committed=False)
+
+    def add_guess(self, token: int, confidence: float) -> None:
+        """Put a token that may still change at the right."""
+        self._append(token, confidence, committed=False)
+
+    def add(self, token: int, confidence: float) -> None:
+        """Settle a token at the right."""
+        self._append(token, confidence, committed=True)
+
+    def commit(self, position: int, token: int, confidence: float) -> None:
+        """Settle an open position; nothing happens right of an end mark."""
+        if position >= len(self._ids):
+            return
+        self._ids[position] = token
+        self._settled[position] = True
+        self._confidences[position] = confidence
+        if token == self._rules.eos_id:
+            self.cut(position + 1)
+
+    def confidences(self, start: int) -> list[float]:
+        """How sure the tokens from position `start` on are, 0 where open."""
+        return self._confidences[start:]
+
+    def reopen(self, position: int) -> None:
+        """Put a mask in the place of a settled token."""
+        self._ids[position] = self._rules.mask_id
+        self._settled[position] = False
+        self._confidences[position] = 0.0
+
+    def cut(self, length: int) -> None:
+        """Drop every position from `length` on."""
+        del self._ids[length:], self._settled[length:], self._confidences[length:]
+
+    def draft(self, steps: int, prefill: int) -> PartialOutput:
+        """A snapshot, ended where the settled run at the left ends."""
+        count, text, reason = self._run()
+        if reason is None:
+            count = len(self._ids)
+        return PartialOutput(
+            ids=tuple(self._ids[:count]),
+            committed=tuple(self._settled[:count]),
+            confidences=tuple(self._confidences[:count]),
+            text=text,
+            finished=reason is not None,
+            reason=reason,
+            steps=steps,
+            prefill=prefill,
+            ending=self._ending(count, text, reason),
+        )
+
+    def _append(self, token: int, confidence: float, *, committed: bool) -> None:
+        self._ids.append(token)
+        self._settled.append(committed)
+        self._confidences.append(confidence)
+
+    def _run(self) -> tuple[int, str, FinishReason | None]:
+        """The settled run: how many of its tokens make up its text, the text, and why it ends."""
+        rules = self._rules
+        run = self._ids[: ([*self._settled, False]).index(False)]
+        reason: FinishReason | None = "length" if len(run) >= rules.limit else None
+        run = run[: rules.limit]
+        if rules.eos_id in run:
+            run, reason = run[: run.index(rules.eos_id)], "end"
+        text = rules.decode(run)
+        stops = [at for at in map(text.find, rules.stop) if at >= 0]
+        if stops:
+            text = text[: min(stops)]
+            return self._tokens_of(text, run), text, "stop"
+        if reason is None:
+            text = text[: len(text) - _held_back(text, rules.stop)]
+        return len(run), text, reason
+
+    def _ending(self, count: int, text: str, reason: FinishReason | None) -> float:
+        """How likely the token behind the first `count` was, where that one ended the text."""
+        if reason not in ("end", "stop") or len(self._rules.decode(self._ids[:count])) > len(text):
+            return 1.0
+        return self._confidences[count]
+
+    def _tokens_of(self, text: str, run: Sequence[int]) -> int:
+        """The fewest tokens of `run` whose text contains `text`."""
+        return next(n for n in range(len(run) + 1) if len(self._rules.decode(run[:n])) >= len(text))
+
+
+def _held_back(text: str, stops: Sequence[str]) -> int:
+    """How many characters at the end of `text` may turn out to begin a stop string."""
+    longest = max(map(len, stops), default=0)
+    for length in range(min(longest - 1, len(text)), 0, -1):
+        if any(len(stop) > length and stop.startswith(text[-length:]) for stop in stops):
+            return length
+    return 0

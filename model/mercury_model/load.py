@@ -1,0 +1,243 @@
+"""Loads a model: its card and tokenizer, its weights, and the runtime that the machine gets.
+
+The only wiring of weights, planner and runtimes. The runtime is chosen once and named in the log.
+
+On a CUDA GPU with Triton those are the kernels. On a CPU it is ONNX Runtime in int8, built from the
+weights on the first load and kept. torch is for training, and the reference.
+"""
+
+import logging
+import os
+import platform
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import psutil
+from filelock import FileLock
+
+from mercury_model import dependencies
+from mercury_model.errors import RuntimeUnavailable
+from mercury_model.runtime.cuda import availability
+from mercury_model.runtime.cuda.dtypes import KernelDtypes
+from mercury_model.runtime.limits import MAX_POSITIONS
+from mercury_model.runtime.onnx.files import graph_files
+from mercury_model.runtime.protocol import Runtime
+from mercury_model.spec.card import ModelCard
+from mercury_model.spec.tokenizer import Tokenizer
+from mercury_model.weights import registry
+from mercury_model.weights.checkpoint import Tensors
+
+log = logging.getLogger(__name__)
+
+RuntimeKind: TypeAlias = Literal["best", "kernels", "onnx", "torch"]
+"""`best` is `kernels` where these can serve and do what they should, else `onnx`."""
+
+GRAPH_VERSION = 5
+"""Raised when the graph changes, so that graphs of earlier releases are not used."""
+
+_EXACT = ("avx512_vnni", "avx_vnni", "asimddp")
+"""Processor flags with which unsigned by signed 8-bit products do not saturate."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to run."""
+
+    card: ModelCard
+    tokenizer: Tokenizer
+    runtime: Runtime
+
+
+def load(
+    name: str, *, cache_dir: Path, threads: int = 0, runtime: RuntimeKind = "best"
+) -> LoadedModel:
+    """Make a model ready to run; quick from the second time on.
+
+    `threads` 0 means one per physical core. Raises WeightsMissing, WeightsCorrupted,
+    RuntimeUnavailable.
+    """
+    entry, about = registry.find(name), registry.card(name)
+    if entry.base is not None:
+        registry.present(entry, cache_dir)
+    return LoadedModel(
+        about,
+        Tokenizer(registry.BUNDLED / entry.tokenizer, about.infill),
+        select_runtime(
+            runtime,
+            about,
+            lambda: registry.merged(entry, cache_dir),
+            cache_dir / f"{entry.name}-{entry.key}",
+            threads,
+        ),
+    )
+
+
+def select_runtime(
+    kind: RuntimeKind, card: ModelCard, weights: Callable[[], Tensors], path: Path, threads: int
+) -> Runtime:
+    """The runtime for a model. `weights` are asked for when there is something to build.
+
+    `path` is where what is built is kept, without an ending; `threads` 0 means one per physical
+    core. Raises RuntimeUnavailable when what the runtime needs is not installed.
+    """
+    threads = threads or cores()
+    dependencies.keep_files("triton", path.parent)
+    if kind == "best":
+        runtime = _cuda_if_available(card, weights) or _onnx(card, weights, path, threads)
+    else:
+        makers: Mapping[str, Callable[[], Runtime]] = {
+            "kernels": lambda: _cuda(card, weights),
+            "torch": lambda: _torch(card, weights, threads),
+            "onnx": lambda: _onnx(card, weights, path, threads),
+        }
+        try:
+            runtime = makers[kind]()
+        except ImportError as error:
+            package = {"kernels": "mercury-lsp[cuda]", "torch": "mercury-lsp[torch]"}.get(
+                kind, "mercury-lsp"
+            )
+            raise RuntimeUnavailable(
+                f"The {kind} runtime cannot be used ({error}).", f"Run: pip install '{package}'."
+            ) from error
+    log.info("runtime: %s", runtime.name)
+    return runtime
+
+
+def cores() -> int:
+    """How many physical cores this process may use: a second thread on one only gets in the way."""
+    physical = psutil.cpu_count(logical=False) or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return min(physical, allowed)
+
+
+def _cuda_if_available(card: ModelCard, weights: Callable[[], Tensors]) -> Runtime | None:
+    """The kernels; without them, the log says why."""
+    why = availability.unavailable_reason()
+    if why is not None:
+        log.info("no kernels: %s", why)
+        return None
+    try:
+        return _cuda(card, weights)
+    except Exception as error:
+        # Compilers, drivers and devices fail in ways of their own; the CPU serves whatever it was.
+        log.warning("no kernels: %s: %s", type(error).__name__, error)
+        return None
+
+
+def _cuda(card: ModelCard, weights: Callable[[], Tensors]) -> Runtime:
+    why = availability.unavailable_reason()
+    if why is not None:
+        raise RuntimeUnavailable(
+            f"The kernels cannot be used: {why}.", "Choose another runtime, or mend that."
+        )
+    import torch
+
+    from mercury_kernels import dispatch, passes, replay
+    from mercury_model.runtime.cuda.runtime import CudaRuntime, require_agreement
+    from mercury_model.runtime.cuda.weights import DTYPES, load_weights, supported_dtypes
+
+    taught, device = card.infill, torch.device("cuda")
+    do = dispatch.select(device)
+    kept = plan_dtypes(card.name, supported_dtypes(do))
+    network = load_weights(
+        card.architecture, weights(), device, taught.mask_id, MAX_POSITIONS, DTYPES[kept.weights]
+    )
+    runtime, reference = (
+        CudaRuntime(
+            passes.Engine(network, each, capture),
+            card.architecture,
+            taught.mask_id,
+            DTYPES[kept.contexts],
+        )
+        for each, capture in (
+            (do, replay.cuda_graphs()),
+            (dispatch.reference_operations(), replay.Eager),
+        )
+    )
+    require_agreement(runtime, reference)
+    runtime.warm(
+        taught.prefix_tokens + taught.suffix_tokens + taught.file_tokens + taught.middle_tokens
+    )
+    return runtime
+
+
+def plan_dtypes(
+    name: str, kept: Collection[KernelDtypes], free_bytes: int | None = None
+) -> KernelDtypes:
+    """How the GPU keeps a model: of what it can run, the best that fits beside one sequence.
+
+    `free_bytes` is what it has now unless given. Raises InsufficientMemory when nothing fits.
+    """
+    from mercury_model.memory import MemoryEfficientDiffusion
+    from mercury_model.memory.inference import on_cuda
+
+    planner = MemoryEfficientDiffusion(name, free_bytes, "cuda", kept)
+    plan = planner.optimize_memory_usage(1, planner.shape.tokens)
+    log.info("plan for the GPU: %s", plan.why)
+    return next(each for each in kept if on_cuda(each) == plan.best.precision)
+
+
+def _torch(card: ModelCard, weights: Callable[[], Tensors], threads: int) -> Runtime:
+    from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+
+    network = load_denoiser(card.architecture, weights(), card.infill.mask_id)
+    return TorchRuntime(network, threads=threads)
+
+
+def _onnx(card: ModelCard, weights: Callable[[], Tensors], path: Path, threads: int) -> Runtime:
+    from mercury_model.runtime.onnx.runtime import OnnxRuntime, session_options
+
+    about = graph_precision(cpu_flags())
+    built = path.with_name(f"{path.name}-{about}-{GRAPH_VERSION}.onnx")
+    _build(built, card, weights, about)
+    mask_id = card.infill.mask_id
+    return OnnxRuntime(built, card.architecture, mask_id, about, session_options(threads))
+
+
+def graph_precision(flags: frozenset[str]) -> str:
+    """How matrices are multiplied on a processor with these flags (see `graph.Precision`).
+
+    Without the flags of `_EXACT`, sums of unsigned by signed products saturate at 16 bits.
+    """
+    return "int8" if any(flag in flags for flag in _EXACT) else "int8-unsigned"
+
+
+def _build(path: Path, card: ModelCard, weights: Callable[[], Tensors], about: str) -> None:
+    """Write the graph unless it is there as it was written: its seal is beside it."""
+    seal = path.with_suffix(".seal")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if seal.exists() and seal.read_text() == _state(path):
+            return
+        from mercury_model.runtime.onnx import graph
+        from mercury_model.runtime.onnx.arithmetic import Precision
+
+        graph.write_graph(path, card.architecture, weights(), Precision(about), card.infill.mask_id)
+        seal.write_text(_state(path))
+
+
+def _state(path: Path) -> str:
+    """Changes whenever a file of the graph is written. Hashing them takes a tenth of a start."""
+
+    def state(file: Path) -> str:
+        found = file.stat()
+        return f"{found.st_size}@{found.st_mtime_ns}"
+
+    return " ".join(state(file) if file.exists() else "absent" for file in graph_files(path))
+
+
+def cpu_flags() -> frozenset[str]:
+    """The processor's flags, as Linux names them; what other systems are known to have."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        # Every Mac with Apple's own processors has dot products; of others nothing is known.
+        mac = platform.system() == "Darwin" and platform.machine() == "arm64"
+        return frozenset({"asimddp"} if mac else ())
+    named = [line for line in lines if line.startswith(("flags", "Features"))]
+    return frozenset(named[0].partition(":")[2].split()) if named else frozenset()
+
+
+__all__ = ["RuntimeKind", "cores", "cpu_flags", "graph_precision", "select_runtime"]

@@ -1,0 +1,1 @@
+"""The network in torch: the denoiser and its KV cache."""

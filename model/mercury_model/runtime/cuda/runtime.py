@@ -1,0 +1,275 @@
+"""The denoiser on the kernels of `mercury_kernels`: how a server runs on a CUDA GPU.
+
+Every call is one pass of a bucket, the smallest that holds its rows and its context; what a pass
+launches is captured once. Over the reference operations the same runs, and is tested, on a CPU.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mercury_kernels.head.reference import Predicted
+from mercury_kernels.paged import PAGE
+from mercury_kernels.passes import Engine, Expectation
+from mercury_kernels.step import BUCKETS, CANVASES, Bucket, Inputs, smallest_bucket
+from mercury_model.errors import RuntimeUnavailable
+from mercury_model.runtime.cuda.paged_kv import PagedKVCache, PagePool
+from mercury_model.runtime.limits import CHUNK_TOKENS, TOP_K
+from mercury_model.runtime.protocol import (
+    ForwardCall,
+    KVCache,
+    Predictions,
+    check_batch,
+    check_canvas_rows,
+    count_before_masks,
+)
+from mercury_model.spec.model_config import ModelConfig
+
+FIRST_PAGES = 64
+"""How many pages there are at first."""
+
+MAX_BATCH_SIZE, MAX_SHARED_ROWS = 8, 32
+"""The batch and block of the bucket for calls that share a pass."""
+
+SHARED, OFF = 0.75, 0.1
+"""What `require_agreement` asks: the share of candidates in common, and how far chances may be off.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows behind a context, or from position `at` on within it, in place of what is there. The
+    first `causal` see the rows up to themselves, the others all, and what is behind them.
+    """
+
+    kv: PagedKVCache
+    ids: Sequence[int]
+    causal: int = 0
+    at: int | None = None
+
+    @property
+    def start(self) -> int:
+        """The position of the first row."""
+        return self.kv.length if self.at is None else self.at
+
+    @property
+    def seen(self) -> int:
+        """How many keys there are."""
+        return max(self.kv.length, self.start + len(self.ids))
+
+
+class CudaRuntime:
+    """See `mercury_model.runtime.Runtime`. Contexts are kept in `cache`, or as activations are."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: ModelConfig,
+        mask_id: int,
+        cache: torch.dtype | None = None,
+    ) -> None:
+        self.engine = engine
+        self.pool = PagePool(engine.network, FIRST_PAGES, cache)
+        self._config = config
+        self.mask_id = mask_id
+        self._moved = 0
+        self._passes: dict[Bucket, Expectation] = {}
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture that runs."""
+        return self._config
+
+    @property
+    def name(self) -> str:
+        """For logs and `doctor`."""
+        network = self.engine.network
+        kinds = (network.layers[0].qkv.values.dtype, self.pool.pages.held.dtype)
+        weights, cache = (str(kind).removeprefix("torch.") for kind in kinds)
+        device = network.embedding.device
+        return f"{self.engine.do.name} {device} {weights} weights, {cache} contexts"
+
+    @property
+    def max_batch_size(self) -> int:
+        """How many calls may share a pass."""
+        return MAX_BATCH_SIZE
+
+    def new_kv_cache(self) -> KVCache:
+        """An empty context."""
+        return PagedKVCache(self.pool)
+
+    def kv_bytes(self, tokens: int) -> int:
+        """What a context takes that holds so many tokens, in bytes."""
+        return -(-tokens // PAGE) * self.pool.page_bytes
+
+    def warm(self, tokens: int) -> None:
+        """Capture every pass of one sequence that contexts of up to `tokens` tokens take, canvases
+        excepted.
+        """
+        most = self.bucket(1, CHUNK_TOKENS, tokens)
+        for bucket in BUCKETS:
+            small = bucket.block <= most.block and bucket.pages <= most.pages
+            if bucket.batch == 1 and small:
+                self._pass(bucket)
+
+    def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
+        """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
+        return self.forward_batch([ForwardCall("extend", kv, ids)])[0]
+
+    def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
+        """`extend`, predicting what follows each token from row `first` on (R = len(ids) - first).
+
+        Masks at the end are predicted as a block's, and do not become part of `kv`.
+        """
+        return self.forward_batch([ForwardCall("verify", kv, ids, first)])[0]
+
+    def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
+        """Run a block that sees the context and, in both directions, itself.
+
+        With gated adapters, tokens in the block see no masks: they are the autoregressive rows.
+        """
+        return self.forward_batch([ForwardCall("denoise", kv, ids)])[0]
+
+    def renew(self, kv: KVCache, ids: Sequence[int], at: int = 0) -> Predictions:
+        """See `mercury_model.runtime.CanvasRuntime`.
+
+        With gated adapters, tokens among these rows see nothing that stands behind them.
+        """
+        mine = as_paged(kv)
+        more = check_canvas_rows(mine, ids, at, CANVASES[-1])
+        found = self._run([Block(mine, ids, at=at)])
+        mine.advance(more)
+        return found[0]
+
+    def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
+        """See `mercury_model.runtime.Runtime`; to within what sums in another order differ by.
+
+        A call of more than SHARED_ROWS ids has a pass of its own: it fills the device alone.
+        """
+        check_batch(calls, self.max_batch_size, canvas=CANVASES[-1])
+        blocks = [self._block(call) for call in calls]
+        alone = [[block] for block in blocks if len(block.ids) > MAX_SHARED_ROWS]
+        shared = [block for block in blocks if len(block.ids) <= MAX_SHARED_ROWS]
+        found: dict[int, Predictions] = {}
+        for group in filter(None, (*alone, shared)):
+            found |= zip(map(id, group), self._run(group), strict=True)
+        for call, block in zip(calls, blocks, strict=True):
+            if call.kind != "denoise":
+                block.kv.advance(block.causal)
+        return [
+            found[id(block)].at(slice(call.predicted, None))
+            for call, block in zip(calls, blocks, strict=True)
+        ]
+
+    def verify_all(self, kvs: Sequence[KVCache], ids: Sequence[Sequence[int]]) -> list[Predictions]:
+        """`verify` in one pass for as many contexts as a bucket has."""
+        blocks = [
+            self._block(ForwardCall("verify", kv, each)) for kv, each in zip(kvs, ids, strict=True)
+        ]
+        found = self._run(blocks)
+        for block in blocks:
+            block.kv.advance(block.causal)
+        return found
+
+    def _block(self, call: ForwardCall) -> Block:
+        causal = 0 if call.kind == "denoise" else count_before_masks(call.ids, self.mask_id)
+        return Block(as_paged(call.kv), call.ids, causal)
+
+    def bucket(self, batch: int, rows: int, context: int) -> Bucket:
+        """The smallest that holds so many sequences. Raises ValueError if there is none."""
+        if not 1 <= rows <= CANVASES[-1]:
+            raise ValueError(f"a block has 1 to {CANVASES[-1]} tokens, not {rows}")
+        positions = len(self.engine.network.rotation.cos)
+        if context + rows > positions:
+            raise ValueError(f"{context + rows} tokens are more than {positions} positions")
+        found = smallest_bucket(BUCKETS, batch, rows, context)
+        if found is None:
+            raise ValueError(
+                f"no pass is for {batch} contexts of {context} tokens and {rows} more each"
+            )
+        return found
+
+    def make_room(self, blocks: Sequence[Block]) -> Bucket:
+        """Room for the rows of these blocks, and the bucket for them. Raises ValueError."""
+        rows = max(len(block.ids) for block in blocks)
+        bucket = self.bucket(len(blocks), rows, max(b.seen - len(b.ids) for b in blocks))
+        for block in blocks:
+            block.kv.reserve(len(block.ids), block.at)
+        return bucket
+
+    def _run(self, blocks: Sequence[Block]) -> list[Predictions]:
+        bucket = self.make_room(blocks)
+        work = self._pass(bucket)
+        write_inputs(work.given, blocks)
+        work.run()
+        first = [index * bucket.block for index in range(len(blocks))]
+        return [
+            _predictions(work.found, slice(at, at + len(block.ids)))
+            for at, block in zip(first, blocks, strict=True)
+        ]
+
+    def _pass(self, bucket: Bucket) -> Expectation:
+        """The pass of a bucket, captured anew where the pages have moved."""
+        if self._moved != self.pool.moved:
+            self._passes.clear()
+            self._moved = self.pool.moved
+        if bucket not in self._passes:
+            top = min(TOP_K, len(self.engine.network.head.values))
+            self._passes[bucket] = Expectation(self.engine, bucket, self.pool.pages, top)
+        return self._passes[bucket]
+
+
+def write_inputs(given: Inputs, blocks: Sequence[Block]) -> None:
+    """Say which blocks a pass is for; their contexts have room for them."""
+    given.whole.zero_()
+    for index, block in enumerate(blocks):
+        rows, start, pages = len(block.ids), block.start, block.kv.pages
+        given.ids[index, :rows] = torch.tensor(block.ids)
+        given.start[index] = start
+        given.visible[index, :rows] = block.seen
+        given.visible[index, : block.causal] = torch.arange(block.causal) + start + 1
+        given.table[index, : len(pages)] = torch.tensor(pages)
+
+
+def require_agreement(runtime: CudaRuntime, reference: CudaRuntime) -> None:
+    """Raise RuntimeUnavailable unless both expect much the same: a first look, at load.
+
+    A few tokens and masks go through both, over the same weights. Rounding changes little of what
+    is likeliest; a device or a compiler on which the kernels go wrong changes all of it.
+    """
+    vocabulary = runtime.config.vocab_size
+    ids = [(n * n + 7) % vocabulary for n in range(CHUNK_TOKENS)]
+    found, expected = (
+        (each.extend(kv, ids), each.denoise(kv, [runtime.mask_id] * 8))
+        for each in (runtime, reference)
+        for kv in [each.new_kv_cache()]
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        pairs = zip(ours.ids, theirs.ids, strict=True)
+        shared = np.mean([len(np.intersect1d(mine, its)) for mine, its in pairs])
+        off = np.abs(ours.probs - theirs.probs).max()
+        if not (shared >= SHARED * ours.ids.shape[1] and off <= OFF):
+            raise RuntimeUnavailable(
+                f"The kernels are wrong on this device: they share {shared:.1f} of "
+                f"{ours.ids.shape[1]} candidates with their reference, and chances are off by "
+                f"{off:.2f}.",
+                "Use another runtime, and report it.",
+            )
+
+
+def as_paged(kv: KVCache) -> PagedKVCache:
+    """A context of this runtime. Raises TypeError for another's."""
+    if not isinstance(kv, PagedKVCache):
+        raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
+    return kv
+
+
+def _predictions(found: Predicted, rows: slice) -> Predictions:
+    logits, lse = found.logits[rows].numpy(), found.lse[rows].numpy()
+    return Predictions(
+        found.ids[rows].numpy().astype(np.int64),
+        np.exp(logits - lse[:, None]),
+        found.entropy[rows].numpy().copy(),
+    )

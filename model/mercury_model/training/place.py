@@ -1,0 +1,28 @@
+"""Moves an example's rows to the device and precision of the network."""
+
+from dataclasses import replace
+
+import torch
+
+from mercury_model.training.collate import Packed
+from mercury_model.training.network import Stream
+
+
+def placed(packed: Packed, device: torch.device, dtype: torch.dtype) -> Packed:
+    """The same rows on `device`; what is added to attention scores takes `dtype`."""
+    tensors = {
+        name: value.to(device)
+        for name in Packed.__dataclass_fields__
+        if isinstance(value := getattr(packed, name), torch.Tensor)
+    }
+    return replace(
+        packed,
+        clean=_stream(packed.clean, device, dtype),
+        masks=_stream(packed.masks, device, dtype),
+        **tensors,
+    )
+
+
+def _stream(stream: Stream, device: torch.device, dtype: torch.dtype) -> Stream:
+    spans = [replace(s, hidden=s.hidden.to(device, dtype)) for s in stream.spans]
+    return Stream(stream.ids.to(device), stream.positions.to(device), spans)

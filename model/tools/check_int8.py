@@ -1,0 +1,159 @@
+"""What rounding to 8 bits costs mini: the same held-out gaps in int8 and in single precision.
+
+`python model/tools/check_int8.py`, with mini pulled and `mercury-lsp train data` done, reads each
+gap with its truth once in either precision, and compares what they predict at every token of it. A
+gap would be filled exactly, token by token, if every token of the truth, and the end after it, is
+the likeliest. It works for `--seconds` and goes on where it stopped when it is called again: the
+gaps done are in `model/results/int8.json`, with the figures of all of them.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from on_mini import CARD, INT8, on_onnx, options, origin, predicted, weights
+
+from mercury_lsp.cli.evaluate import held_out
+from mercury_lsp.evaluation import scores
+from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
+from mercury_model.runtime.onnx.arithmetic import Precision
+from mercury_model.runtime.protocol import Predictions, Runtime
+from mercury_model.spec.fim_format import FimFormat
+from mercury_model.spec.tokenizer import Tokenizer
+from mercury_model.weights import registry
+
+SURE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A gap of so many tokens, its end included: at how many both predict the same.
+
+    `sure` are those where single precision gives its likeliest more than SURE, `sure_same` those of
+    them where both predict the same. `off` is the largest difference, and `off_sum` the sum of all,
+    of the probability of single precision's likeliest.
+    """
+
+    kind: str
+    language: str
+    tokens: int
+    same: int
+    sure: int
+    sure_same: int
+    off_sum: float
+    off: float
+    exact_int8: bool
+    exact_fp32: bool
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = options(__doc__, "int8.json")
+    parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
+    parser.add_argument("--gaps", type=int, default=1_000, help="how many, spread over all")
+    parser.add_argument("--before", type=int, default=448, help="tokens before a gap that are read")
+    parser.add_argument("--behind", type=int, default=128, help="and behind it")
+    parser.add_argument("--seconds", type=float, default=240, help="how long to work now")
+    given = parser.parse_args()
+    format = replace(CARD.infill, prefix_tokens=given.before, suffix_tokens=given.behind)
+    tokenizer = Tokenizer(registry.BUNDLED / registry.find("mini").tokenizer, format)
+    cases = held_out(given.corpus, 1_000, 100, given.gaps)
+    what = {"gaps": len(cases), "before": given.before, "behind": given.behind}
+    done = earlier(given.output, what)
+    with tempfile.TemporaryDirectory() as folder:
+        pair = runtimes(Path(folder), given.threads)
+        until = time.monotonic() + given.seconds
+        while len(done) < len(cases) and time.monotonic() < until:
+            done.append(compared(cases[len(done)], tokenizer, format, pair))
+    figures = summed(done)
+    report = {
+        "model": "mini",
+        **what,
+        "runtimes": [runtime.name for runtime in pair],
+        **origin(),
+        "figures": figures,
+        "compared": [list(asdict(one).values()) for one in done],
+    }
+    text = json.dumps({k: v for k, v in report.items() if k != "compared"}, indent=1)
+    rows = ",\n".join(f"  {json.dumps(row)}" for row in report["compared"])
+    given.output.write_text(f'{text[:-2]},\n "compared": [\n{rows}\n ]\n}}\n', "utf-8")
+    sys.stdout.write(json.dumps(figures, indent=1) + f"\n{len(done)} of {len(cases)} gaps\n")
+
+
+def earlier(path: Path, what: dict[str, int]) -> list[Compared]:
+    """What was compared before, of the same gaps."""
+    if not path.exists():
+        return []
+    report = json.loads(path.read_text("utf-8"))
+    if {name: report[name] for name in what} != what:
+        return []
+    return [Compared(*row) for row in report["compared"]]
+
+
+def runtimes(folder: Path, threads: int) -> tuple[Runtime, Runtime]:
+    """In int8, as the server has it on this machine, and in single precision."""
+    tensors = weights()
+    rounded, whole = (
+        on_onnx(folder, tensors, precision, threads) for precision in (INT8, Precision.FP32)
+    )
+    return rounded, whole
+
+
+def compared(
+    case: Case, tokenizer: Tokenizer, format: FimFormat, pair: tuple[Runtime, Runtime]
+) -> Compared:
+    """One gap, read with its truth by both."""
+    context, truth = tokenizer.context_ids(case.before, case.after), tokenizer.encode(case.truth)
+    rounded, whole = (predicted(runtime, context, truth) for runtime in pair)
+    likeliest, sure = whole.ids[:, 0], whole.probs[:, 0] > SURE
+    same = rounded.ids[:, 0] == likeliest
+    found = (rounded.probs * (rounded.ids == likeliest[:, None])).sum(axis=1)
+    off = np.abs(found - whole.probs[:, 0])
+
+    def exact(predictions: Predictions) -> bool:
+        *tokens, after = predictions.ids[:, 0].tolist()
+        ends = after == format.eos_id
+        if case.kind in SINGLE_LINE:  # a text that goes on behind its line is cut there
+            ends = ends or tokenizer.decode([after]).startswith("\n")
+        return tokens == truth and ends
+
+    return Compared(
+        kind=case.kind.value,
+        language=case.language,
+        tokens=len(same),
+        same=int(same.sum()),
+        sure=int(sure.sum()),
+        sure_same=int(same[sure].sum()),
+        off_sum=round(float(off.sum()), 5),
+        off=round(float(off.max()), 5),
+        exact_int8=exact(rounded),
+        exact_fp32=exact(whole),
+    )
+
+
+def summed(done: Sequence[Compared]) -> dict[str, Any]:
+    """The figures of all gaps that are done."""
+    tokens, sure = sum(one.tokens for one in done), sum(one.sure for one in done)
+    less = [float(one.exact_int8) - float(one.exact_fp32) for one in done]
+    return {
+        "gaps": len(done),
+        "tokens": tokens,
+        "same": round(sum(one.same for one in done) / max(1, tokens), 5),
+        "same_where_sure": round(sum(one.sure_same for one in done) / max(1, sure), 5),
+        "probability_off_mean": round(sum(one.off_sum for one in done) / max(1, tokens), 5),
+        "probability_off_most": max((one.off for one in done), default=0.0),
+        "exact_int8": asdict(scores.interval([float(one.exact_int8) for one in done])),
+        "exact_fp32": asdict(scores.interval([float(one.exact_fp32) for one in done])),
+        "exact_int8_less_fp32": asdict(scores.interval(less)),
+        "exact_in_one_only": sum(one.exact_int8 != one.exact_fp32 for one in done),
+    }
+
+
+if __name__ == "__main__":
+    main()

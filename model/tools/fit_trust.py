@@ -1,0 +1,159 @@
+"""How far mini should trust what is repeated elsewhere: fitted by likelihood.
+
+`python model/tools/fit_trust.py`, with mini pulled and `mercury-lsp train data` done, reads gaps of
+the training packages with their truth, once with nothing else open and once with four other files.
+At each token it knows what the network gives it and what share of votes it has. The four numbers of
+`CacheTrust` that make the truth likeliest belong in `model/mercury_model/weights/mini.json`, and
+the two that tell how often votes come true, in `cache_lm.AGREED`. Writes
+`model/results/trust.json`.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from on_mini import options, origin, predicted
+
+from mercury_lsp.cli.evaluate import OTHERS, load
+from mercury_lsp.core.similar import DOCUMENT_CHARS
+from mercury_lsp.evaluation.cases import SINGLE_LINE, Case, draw
+from mercury_model.decoding.lookup import (
+    MAX_MATCH_BYTES,
+    CacheLM,
+    interpolate,
+    lookup_weight,
+    trust_terms,
+)
+from mercury_model.load import LoadedModel
+from mercury_model.spec.card import CacheTrust
+from mercury_model.training.data import read
+from mercury_model.training.feed import by_language
+from mercury_model.training.start import TRAIN
+
+OPEN = (0, 4)
+UNKNOWN = 1e-5
+"""The probability of a token that is no candidate of the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A token of a truth that has votes: the terms of their log odds, and its two probabilities.
+
+    `agreed`: the token that has most votes is what both together hold likeliest.
+    """
+
+    trust_terms: tuple[float, float, float, float]
+    network: float
+    votes: float
+    agreed: bool
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = options(__doc__, "trust.json")
+    parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
+    parser.add_argument("--python", type=int, default=400, help="gaps in Python")
+    parser.add_argument("--others", type=int, default=40, help="and in each other language")
+    given = parser.parse_args()
+    model = load("mini", (), given.threads)
+    counts = {"python": given.python, **dict.fromkeys(OTHERS, given.others)}
+    cases = draw(by_language(read(given.corpus / TRAIN)), counts, 99, max(OPEN))
+    rows = [row for case in cases for row in read_rows(model, case)]
+    trust = fitted(rows)
+    report = {
+        "model": "mini",
+        "gaps": len(cases),
+        "open": OPEN,
+        **origin(),
+        "rows": len(rows),
+        "cache_trust": {name: round(value, 2) for name, value in asdict(trust).items()},
+        "agreed": [round(value, 2) for value in agreed(rows)],
+        "nats_a_row": {
+            "network": round(nats(rows, CacheTrust(-math.inf, 0, 0, 0)), 4),
+            "both": round(nats(rows, trust), 4),
+        },
+    }
+    given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+
+
+def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
+    """The tokens of one gap, with each number of open files; without what ends a line."""
+    tokenizer, eos_id = model.tokenizer, model.card.infill.eos_id
+    assert model.card.cache_trust is not None
+    truth = tokenizer.encode(case.truth)
+    found = predicted(model.runtime, tokenizer.context_ids(case.before, case.after), truth)
+    wanted = truth if case.kind in SINGLE_LINE else [*truth, eos_id]
+    for count in OPEN:
+        others = [text[:DOCUMENT_CHARS] for text in case.others[len(case.others) - count :]]
+        cache = CacheLM([*others, case.after, case.before], tokenizer.encode)
+        for index, token in enumerate(wanted):
+            votes = cache.votes(case.before[-MAX_MATCH_BYTES:] + tokenizer.decode(truth[:index]))
+            if not votes.tokens:
+                continue
+            row = found.at(slice(index, index + 1))
+            known = dict(zip(row.ids[0].tolist(), row.probs[0].tolist(), strict=True))
+            ends = known.get(eos_id, 0.0)
+            share = ends if token == eos_id else (1 - ends) * votes.shares().get(token, 0.0)
+            best = int(interpolate(row, votes, model.card.cache_trust, eos_id).ids[0, 0])
+            yield Row(
+                trust_terms(votes, max(known.values())),
+                known.get(token, UNKNOWN),
+                share,
+                best == max(votes.tokens, key=lambda voted: votes.tokens[voted]),
+            )
+
+
+def fitted(rows: Sequence[Row]) -> CacheTrust:
+    """What makes the truth likeliest."""
+    known = torch.tensor([row.terms for row in rows])
+    network = torch.tensor([row.network for row in rows])
+    votes = torch.tensor([row.votes for row in rows])
+
+    def loss(factors: torch.Tensor) -> torch.Tensor:
+        weight = torch.sigmoid(known @ factors)
+        return -torch.log((1 - weight) * network + weight * votes + UNKNOWN / 10).mean()
+
+    return CacheTrust(*least(loss, 4))
+
+
+def agreed(rows: Sequence[Row]) -> list[float]:
+    """The log odds that votes come true: a constant, and a factor of the logarithm of length."""
+    known = torch.tensor([row.terms[:2] for row in rows])
+    true = torch.tensor([float(row.agreed) for row in rows])
+    return least(
+        lambda factors: torch.nn.functional.binary_cross_entropy_with_logits(known @ factors, true),
+        2,
+    )
+
+
+def least(loss: Callable[[torch.Tensor], torch.Tensor], size: int) -> list[float]:
+    """Where a smooth loss of `size` numbers is least (L-BFGS)."""
+    factors = torch.zeros(size, requires_grad=True)
+    search = torch.optim.LBFGS([factors], max_iter=200, line_search_fn="strong_wolfe")
+
+    def step() -> float:
+        search.zero_grad()
+        value = loss(factors)
+        value.backward()
+        return float(value.detach())
+
+    search.step(step)
+    return [float(value) for value in factors.detach()]
+
+
+def nats(rows: Sequence[Row], trust: CacheTrust) -> float:
+    """The mean negative log likelihood of a row."""
+    total = 0.0
+    for row in rows:
+        weight = lookup_weight(row.terms, trust)
+        total -= math.log((1 - weight) * row.network + weight * row.votes + UNKNOWN / 10)
+    return total / max(1, len(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""Ablations of the adaptation: that each changes what it says."""
+
+from dataclasses import replace
+
+from ablate import VARIANTS
+
+from mercury_model.training.adapt import AdapterConfig
+from mercury_model.training.collate import Blocks
+
+
+def test_each_run_differs_from_the_usual_one_in_what_its_name_says() -> None:
+    made = [(replace(AdapterConfig(), **v.plan), Blocks(**v.blocks)) for v in VARIANTS]
+    assert made[0] == (AdapterConfig(), Blocks())
+    assert len({*made}) == len(made) == len({v.name for v in VARIANTS})
