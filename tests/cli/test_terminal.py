@@ -72,7 +72,7 @@ def test_the_view_of_a_short_document_begins_with_line_1() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "settled", "expected"),
+    ("ids", "committed", "expected"),
     [
         ([], [], "reading the context, chunk 1"),
         ([A, OPENED], [True, False], "step 3, 1 of 2 tokens, 12 ms"),
