@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_lsp.core.brackets import Scan, balance, close_blocks, onward, opened
+from mercury_lsp.core.brackets import Scan, balance, close_blocks, scan_after, scan_prefix
 
 CODE = st.text("()[]{}'\"`#/*\\\n ax=", max_size=60)
 LANGUAGES = st.sampled_from(["python", "javascript", "shellscript", "rust", "php", "?"])
@@ -41,7 +41,7 @@ def stack(scan: Scan) -> str:
     ],
 )
 def test_what_is_open(language: str, text: str, open_brackets: str, in_quote: bool) -> None:
-    scan = opened(language, text)
+    scan = scan_prefix(language, text)
     assert stack(scan) == open_brackets
     assert (scan.quote >= 0) is in_quote
 
@@ -50,29 +50,29 @@ def test_what_is_open(language: str, text: str, open_brackets: str, in_quote: bo
 def test_reading_on_gives_what_reading_at_once_gives(language: str, a: str, b: str) -> None:
     # but for marks that the cut divides, and languages with strings only known when whole
     if a[-1:] in ("", " ", "\n", "x") and b[:1] in ("", " ", "\n", "x"):
-        first, whole = opened(language, a + " "), opened(language, a + " " + b)
-        rest = onward(first, b)
+        first, whole = scan_prefix(language, a + " "), scan_prefix(language, a + " " + b)
+        rest = scan_after(first, b)
         assert stack(rest) == stack(whole)
         assert rest.quote == whole.quote
 
 
 @given(LANGUAGES, CODE)
 def test_newlines_outside_of_strings_know_their_depth(language: str, text: str) -> None:
-    for offset, depth in opened(language, text).ends:
+    for offset, depth in scan_prefix(language, text).line_ends:
         assert text[offset] == "\n"
-        assert depth == len(opened(language, text[:offset]).stack)
+        assert depth == len(scan_prefix(language, text[:offset]).stack)
 
 
 @given(LANGUAGES, CODE, CODE)
-def test_inserting_nothing_can_be_borne(language: str, before: str, after: str) -> None:
-    scan = opened(language, before)
+def test_inserting_nothing_is_acceptable(language: str, before: str, after: str) -> None:
+    scan = scan_prefix(language, before)
     without = balance(scan, "", after)
-    assert without.own == 0
-    assert without.is_bearable(without)
+    assert without.inserted == 0
+    assert without.is_no_worse_than(without)
 
 
 @pytest.mark.parametrize(
-    ("before", "text", "after", "bearable"),
+    ("before", "text", "after", "acceptable"),
     [
         ("f(", "a", ")", True),
         ("f(", "a)", ")", False),
@@ -91,10 +91,10 @@ def test_inserting_nothing_can_be_borne(language: str, before: str, after: str) 
     ],
 )
 def test_an_insertion_must_leave_nothing_unmatched(
-    before: str, text: str, after: str, bearable: bool
+    before: str, text: str, after: str, acceptable: bool
 ) -> None:
-    scan = opened("python", before)
-    assert balance(scan, text, after).is_bearable(balance(scan, "", after)) is bearable
+    scan = scan_prefix("python", before)
+    assert balance(scan, text, after).is_no_worse_than(balance(scan, "", after)) is acceptable
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_an_insertion_must_leave_nothing_unmatched(
     ],
 )
 def test_blocks_of_whole_lines_are_closed_where_they_were_opened(text: str, expected: str) -> None:
-    assert close_blocks(opened("javascript", "function f() {\n  "), text) == expected
+    assert close_blocks(scan_prefix("javascript", "function f() {\n  "), text) == expected

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_lsp.core.cache import TYPED_CHARS, CompletionCache
+from mercury_lsp.core.cache import MAX_TYPED_CHARS, CompletionCache
 from mercury_lsp.core.types import Completion, Context, GapKind, Snippet
 
 WORDS = st.text("ab(\n ", max_size=20)
@@ -118,8 +118,8 @@ def test_a_selected_entry_counts_as_typed_and_is_part_of_what_is_served() -> Non
 
 def test_very_long_completions_are_served_up_to_a_bound() -> None:
     cache = filled(text="x" * 1_000)
-    assert cache.find(typed("x" * TYPED_CHARS)) is not None
-    assert cache.find(typed("x" * (TYPED_CHARS + 1))) is None
+    assert cache.find(typed("x" * MAX_TYPED_CHARS)) is not None
+    assert cache.find(typed("x" * (MAX_TYPED_CHARS + 1))) is None
 
 
 def test_the_oldest_entry_goes_first_and_no_entries_means_none() -> None:

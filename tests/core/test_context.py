@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_lsp.core.context import SYNTAX_AFTER, SYNTAX_BEFORE, Limits, extract, worth_asking
+from mercury_lsp.core.context import (
+    SYNTAX_AFTER_CHARS,
+    SYNTAX_BEFORE_CHARS,
+    Limits,
+    extract,
+    worth_asking,
+)
 from mercury_lsp.core.types import Context, Document, GapKind, Request, Selected, Trigger
 
 LIMITS = Limits(1_000, 400)
@@ -149,12 +155,12 @@ def test_a_window_inside_of_a_class_knows_what_encloses_it() -> None:
     text = "class Long:\n" + method * 400 + "    def g(self):\n        "
     seen = extract(Request(Document("file:///a", "python", text), len(text)), LIMITS)
     assert seen.before.startswith("class Long:\n    def f(self):\n")
-    assert len(seen.before) <= SYNTAX_BEFORE + 100
+    assert len(seen.before) <= SYNTAX_BEFORE_CHARS + 100
     braces = "class Long {\n" + "  f() {\n    return [1]\n  }\n" * 800 + "}\n"
     seen = extract(Request(Document("file:///a", "javascript", braces), 10_017), LIMITS)
     assert seen.before.startswith("class Long {\n  f() {\n")
     assert seen.after.endswith("  }\n}\n")
-    assert len(seen.after) <= SYNTAX_AFTER + 100
+    assert len(seen.after) <= SYNTAX_AFTER_CHARS + 100
 
 
 def test_a_window_does_not_begin_inside_of_a_long_docstring() -> None:
@@ -187,7 +193,7 @@ def test_huge_and_odd_documents_cost_no_more_than_their_windows(text: str, langu
     for offset in (0, len(text) // 2, len(text)):
         seen = extract(Request(document, offset), LIMITS)
         assert len(seen.prefix) <= LIMITS.prefix_chars
-        assert len(seen.before) <= 2 * SYNTAX_BEFORE
+        assert len(seen.before) <= 2 * SYNTAX_BEFORE_CHARS
     assert time.process_time() - began < 5  # a watchdog: a scan of the whole would take longer
 
 

@@ -31,11 +31,11 @@ def ask(
     infill: ScriptedInfill,
     cache: CompletionCache | None = None,
     milliseconds: float = 10_000,
-    rules: pipeline.CompletionPolicy = RULES,
+    policy: pipeline.CompletionPolicy = RULES,
 ) -> Completion | None:
     deadline = infill.clock() + round(milliseconds * 1e6)
     budget = Budget(deadline, infill.clock)
-    return pipeline.complete(request(marked), infill, cache or CompletionCache(9), budget, rules)
+    return pipeline.complete(request(marked), infill, cache or CompletionCache(9), budget, policy)
 
 
 def test_a_completion_is_drawn_trimmed_and_kept() -> None:
@@ -126,8 +126,8 @@ def test_stages_are_marked_as_they_end() -> None:
 def test_uncertain_completions_stay_silent_and_are_not_kept() -> None:
     cache = CompletionCache(9)
     timid = pipeline.CompletionPolicy(Limits(1_000, 400), min_confidence=0.95)
-    assert ask("x = ‸\n", says("f(y)"), cache, rules=timid) is None
-    assert ask("x = ‸\n", says("g(y)", confidence=0.98), cache, rules=timid) is not None
+    assert ask("x = ‸\n", says("f(y)"), cache, policy=timid) is None
+    assert ask("x = ‸\n", says("g(y)", confidence=0.98), cache, policy=timid) is not None
 
 
 def test_who_asks_gets_an_answer_that_is_uncertain() -> None:
@@ -142,7 +142,7 @@ def test_who_asks_gets_an_answer_that_is_uncertain() -> None:
 def test_drawing_ends_when_the_first_line_is_known_to_be_unlikely() -> None:
     timid = pipeline.CompletionPolicy(Limits(1_000, 400), min_confidence=0.95)
     infill = says("f(y, z, and, much, more)")
-    assert ask("x = ‸\n", infill, rules=timid) is None
+    assert ask("x = ‸\n", infill, policy=timid) is None
     assert infill.log == ["step", "closed"]
 
 
@@ -162,14 +162,14 @@ LIKELY_AT_FIRST = Draft(
 
 
 def offered(
-    draft: Draft, rules: pipeline.CompletionPolicy, trigger: Trigger = Trigger.AUTOMATIC
+    draft: Draft, policy: pipeline.CompletionPolicy, trigger: Trigger = Trigger.AUTOMATIC
 ) -> str | None:
     def infill(_context: Context, *, rank: int = 0) -> Iterator[Draft]:
         yield draft
 
     asked = replace(request("x = ‸\n"), trigger=trigger)
     budget = Budget(10**15, lambda: 0)
-    found = pipeline.complete(asked, infill, CompletionCache(9), budget, rules)
+    found = pipeline.complete(asked, infill, CompletionCache(9), budget, policy)
     return found.text if found else None
 
 

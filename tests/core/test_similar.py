@@ -5,7 +5,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_lsp.core.similar import DOCUMENTS, QUERY_CHARS, SNIPPETS, similar
+from mercury_lsp.core.similar import DOCUMENTS, MAX_SNIPPETS, QUERY_CHARS, similar
 from mercury_lsp.core.types import Document
 
 SHAPES = "\n".join(
@@ -93,7 +93,7 @@ def test_any_documents_give_bounded_pieces(texts: list[str], limit: int, offset:
     document = Document("file:///a", "python", "".join(texts))
     found = similar(document, min(max(offset, 0), len(document.text)), others, limit)
     assert sum(len(snippet.text) for snippet in found) <= limit
-    assert len(found) <= SNIPPETS
+    assert len(found) <= MAX_SNIPPETS
 
 
 def test_many_huge_documents_cost_no_more_than_the_caps() -> None:

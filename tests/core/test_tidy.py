@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mercury_lsp.core import syntax
 from mercury_lsp.core.context import Limits, extract
-from mercury_lsp.core.tidy import beginning, is_final, trim
+from mercury_lsp.core.tidy import is_final, trim, useful_prefix
 from mercury_lsp.core.types import Completion, Context, Document, Draft, Request, Selected
 
 LIMITS = Limits(4_000, 2_000)
@@ -108,7 +108,7 @@ DRAFTS = st.builds(Draft, CODE, st.just(0.5), st.booleans())
 
 def begin(draft: Draft, context: Context) -> Completion | None:
     """The longest beginning."""
-    return beginning(draft, context, float)
+    return useful_prefix(draft, context, float)
 
 
 WAYS = st.sampled_from([trim, begin])
