@@ -107,7 +107,7 @@ def _pools(files: Sequence[Source], kind: str, rng: random.Random) -> dict[str, 
         rng.shuffle(spans)
         max_chars = _MAX_CHARS * 3 if kind == "block" else _MAX_CHARS
         pools[source.name] = [
-            Case(source.name, kind, start, end)
+            Case(file=source.name, kind=kind, start=start, end=end)
             for start, end in spans
             if _MIN_CHARS <= end - start <= max_chars and source.text[start:end].strip()
         ]

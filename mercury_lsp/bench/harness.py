@@ -118,7 +118,14 @@ async def running_server(
     try:
         ready = await _wait_until_ready(client)
         start_ms = (time.perf_counter_ns() - started_ns) / 1e6
-        yield Server(mode, client, answered_ms, start_ms, ready, seen=ready.next)
+        yield Server(
+            mode=mode,
+            client=client,
+            answered_ms=answered_ms,
+            start_ms=start_ms,
+            ready=ready,
+            seen=ready.next,
+        )
     finally:
         await client.stop()
 
@@ -189,7 +196,12 @@ async def fill_gaps(
                 )
                 filled.append(await _fill_gap(server, case, number))
             runs.append(
-                GapReport(mode, server.ready.model or "", server.ready.runtime or "", tuple(filled))
+                GapReport(
+                    mode=mode,
+                    model=server.ready.model or "",
+                    runtime=server.ready.runtime or "",
+                    filled=tuple(filled),
+                )
             )
     progress("done", len(cases) * len(modes), len(cases) * len(modes))
     return tuple(runs)

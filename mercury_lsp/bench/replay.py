@@ -129,7 +129,13 @@ class _Player:
             )
             for number, pending in enumerate(self.sent)
         )
-        return SessionResult(self.keys, self.accepted, self.saved, self.typed, asked)
+        return SessionResult(
+            keys=self.keys,
+            accepted=self.accepted,
+            saved=self.saved,
+            typed=self.typed,
+            asked=asked,
+        )
 
     def _acceptable_length(self) -> int:
         """How many characters of the current offer to accept; 0 to press the key instead."""

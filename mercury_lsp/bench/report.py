@@ -35,7 +35,7 @@ class LatencySummary:
         """Summarize `values`."""
         ordered = sorted(values)
         if not ordered:
-            return cls(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+            return cls(count=0, mean=0.0, p50=0.0, p90=0.0, p95=0.0, p99=0.0, maximum=0.0)
         return cls(
             count=len(ordered),
             mean=round(math.fsum(ordered) / len(ordered), 3),

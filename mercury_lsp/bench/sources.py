@@ -63,5 +63,13 @@ def sources(role: Role) -> tuple[Source, ...]:
                 f"The frozen file {raw['file']} was changed.", "Reinstall mercury-lsp."
             )
         package = packages[raw["package"]]
-        found.append(Source(raw["name"], role, package, raw["sha256"], content.decode()))
+        found.append(
+            Source(
+                name=raw["name"],
+                role=role,
+                package=package,
+                sha256=raw["sha256"],
+                text=content.decode(),
+            )
+        )
     return tuple(found)

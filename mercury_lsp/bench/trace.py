@@ -94,7 +94,15 @@ def type_out(files: Sequence[Source], seed: int = SEED) -> Trace:
         after = "" if number % 3 == 2 else source.text[end:]
         typist = _Typist(before, target, rng)
         typist.type_all()
-        sessions.append(Session(source.name, before, after, target, tuple(typist.keys)))
+        sessions.append(
+            Session(
+                source=source.name,
+                before=before,
+                after=after,
+                target=target,
+                keys=tuple(typist.keys),
+            )
+        )
     return Trace(seed, tuple(sessions))
 
 
@@ -154,7 +162,7 @@ class _Typist:
         self.pause_ms = 0.0
         self.written = self.written[: len(self.written) - erase] + text
         right = len(self.written) if self.target.startswith(self.written) else -1
-        self.keys.append(Key(round(wait_ms), erase, text, right))
+        self.keys.append(Key(wait_ms=round(wait_ms), erase=erase, text=text, right=right))
 
     def _pause_after(self, character: str) -> None:
         if not character.isalnum():

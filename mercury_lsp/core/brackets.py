@@ -117,7 +117,14 @@ def _scan(language: Lexis, lookbehind: str, text: str, quote: int, stack: list[B
     ends += ((found.start(), len(stack)) for found in _NEWLINE.finditer(text, position))
     quote = tokens[-1].kind if tokens and tokens[-1].open else -1
     return Scan(
-        text, language, tokens, tuple(stack), tuple(unmatched), outer_close, tuple(ends), quote
+        text=text,
+        lexis=language,
+        tokens=tokens,
+        stack=tuple(stack),
+        unmatched=tuple(unmatched),
+        outer_close=outer_close,
+        line_ends=tuple(ends),
+        quote=quote,
     )
 
 

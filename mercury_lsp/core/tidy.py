@@ -87,7 +87,12 @@ def trim(draft: Draft, context: Context) -> Completion | None:
             return None
         if not finished or chosen[0] in (text, _clean(text[:end], point)):
             inserted = (context.pending + chosen[0]).replace("\n", context.newline)
-            return Completion(inserted, chosen[1], _confidence(draft, chosen[0]), finished)
+            return Completion(
+                text=inserted,
+                replaces=chosen[1],
+                confidence=_confidence(draft, chosen[0]),
+                finished=finished,
+            )
         text = chosen[0]  # repaired: check the result like a new draft
     return None
 

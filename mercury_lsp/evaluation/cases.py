@@ -80,11 +80,11 @@ def _case(source: Source, rng: random.Random) -> Case | None:
     if len(truth) > MAX_TRUTH_CHARS:
         return None
     return Case(
-        source.language,
-        source.package,
-        source.path,
-        cut.kind,
-        source.text[: cut.start],
-        truth,
-        source.text[span.end :],
+        language=source.language,
+        package=source.package,
+        path=source.path,
+        kind=cut.kind,
+        before=source.text[: cut.start],
+        truth=truth,
+        after=source.text[span.end :],
     )

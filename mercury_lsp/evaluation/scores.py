@@ -116,10 +116,10 @@ def silence(least: float, confidences: Sequence[float], right: Sequence[bool]) -
     """The effect of hiding completions with a confidence below `least`."""
     shown = [r for c, r in zip(confidences, right, strict=True) if c >= least]
     return Silence(
-        least,
-        round(len(shown) / max(1, len(right)), 4),
-        round(sum(shown) / max(1, len(shown)), 4),
-        round(sum(shown) / max(1, sum(right)), 4),
+        least=least,
+        shown=round(len(shown) / max(1, len(right)), 4),
+        right=round(sum(shown) / max(1, len(shown)), 4),
+        kept=round(sum(shown) / max(1, sum(right)), 4),
     )
 
 

@@ -40,7 +40,7 @@ def test_no_file_is_both_typed_and_filled_in() -> None:
     assert not {s.name for s in sources("trace")} & {s.name for s in sources("gaps")}
 
 
-def test_nothing_that_is_measured_is_trained_on() -> None:
+def test_no_measured_package_is_trained_on() -> None:
     trained = {package.name.lower().replace("_", "-") for package in manifest.load()}
     measured = {source.package.name for role in ("trace", "gaps") for source in sources(role)}
     assert trained

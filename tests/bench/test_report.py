@@ -59,7 +59,14 @@ PLAYED = SessionResult(
 HERE = Environment(
     when="2026-01-01T00:00:00+00:00",
     commit="abc",
-    machine=Machine("Linux", "A processor", 2, 2, ("avx2",), 8 << 30),
+    machine=Machine(
+        system="Linux",
+        processor="A processor",
+        cores=2,
+        threads=2,
+        flags=("avx2",),
+        memory_bytes=8 << 30,
+    ),
     versions={"python": "3.12"},
     settings={"model": "tiny"},
 )
@@ -81,7 +88,16 @@ def shown(renderable: Any) -> str:
 
 def gap_run(mode: str = "diffusion") -> GapReport:
     filled = [
-        FilledGap(case, "text\nmore" if n % 3 else "", n % 3 == 1, 0.5, 12.0, 3, 6, False)
+        FilledGap(
+            case=case,
+            offered="text\nmore" if n % 3 else "",
+            exact=n % 3 == 1,
+            similarity=0.5,
+            round_trip_ms=12.0,
+            steps=3,
+            tokens=6,
+            missed=False,
+        )
         for n, case in enumerate(cases())
     ]
     return GapReport(mode, "tiny", "torch", tuple(filled))
@@ -98,14 +114,14 @@ def test_requests_that_were_not_part_of_the_trace_do_not_count() -> None:
     assert everything() == run_of(CALL, CACHED, LATE, MISSED)
 
 
-def test_what_the_next_key_cancelled_counts_with_the_time_it_took() -> None:
+def test_a_cancelled_request_counts_with_the_time_it_took() -> None:
     run = everything()
     assert run.call.count == 3
     assert (run.call.p50, run.call.maximum) == (90.0, 150.0)
     assert run.request.mean == pytest.approx((50 + 2 + 90 + 150) / 4)
 
 
-def test_the_wire_is_what_the_server_does_not_see_and_never_negative() -> None:
+def test_wire_time_is_the_rest_of_the_round_trip_and_never_negative() -> None:
     wire = everything().stages["wire"]
     assert (wire.count, wire.maximum) == (3, 5.0)
     assert wire.mean == pytest.approx((5 + 1 + 0) / 3, abs=1e-3)
@@ -118,7 +134,7 @@ def test_stages_are_those_of_model_calls_in_order() -> None:
     assert run.stages["queue"].count == 3
 
 
-def test_rates_follow_from_sums() -> None:
+def test_rates_are_computed_from_totals() -> None:
     run = everything()
     assert run.tokens_per_step == pytest.approx((10 + 2 + 10) / 12)
     assert run.saved_share == pytest.approx(0.7)
@@ -155,7 +171,7 @@ def test_the_curve_runs_from_the_fastest_to_the_slowest_call() -> None:
     assert (curve[0], curve[50], curve[100]) == (50.0, 90.0, 150.0)
 
 
-def test_the_json_holds_what_the_table_shows_and_where_it_was_taken() -> None:
+def test_the_json_has_the_figures_of_the_table_and_the_environment() -> None:
     trace = type_out(sources("trace"))
     report = json.loads(document.of_trace(HERE, [trace], 1.0, [everything()]))
     assert report["trace"]["digest"] == trace.digest
@@ -202,7 +218,7 @@ def test_a_plot_of_nothing_is_still_a_plot(tmp_path: Path) -> None:
     assert path.stat().st_size > 0
 
 
-def test_a_plot_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_a_plot_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be written"):
         plot.save(tmp_path / "absent" / "plot.png", HERE, [everything()], deadline_ms=150)
 

@@ -1,4 +1,4 @@
-"""Strings, comments and brackets, told from the text alone."""
+"""Strings, comments and brackets of incomplete code."""
 
 import pytest
 from hypothesis import given
@@ -40,14 +40,16 @@ def stack(scan: Scan) -> str:
         ("lua", "f('it', \"(\"", "(", False),
     ],
 )
-def test_what_is_open(language: str, text: str, open_brackets: str, in_quote: bool) -> None:
+def test_a_scan_knows_the_open_brackets_and_quotes(
+    language: str, text: str, open_brackets: str, in_quote: bool
+) -> None:
     scan = scan_prefix(language, text)
     assert stack(scan) == open_brackets
     assert (scan.quote >= 0) is in_quote
 
 
 @given(st.sampled_from(["python", "java", "go", "?"]), CODE, CODE)
-def test_reading_on_gives_what_reading_at_once_gives(language: str, a: str, b: str) -> None:
+def test_scanning_in_two_parts_equals_scanning_at_once(language: str, a: str, b: str) -> None:
     # but for marks that the cut divides, and languages with strings only known when whole
     if a[-1:] in ("", " ", "\n", "x") and b[:1] in ("", " ", "\n", "x"):
         first, whole = scan_prefix(language, a + " "), scan_prefix(language, a + " " + b)
@@ -57,7 +59,9 @@ def test_reading_on_gives_what_reading_at_once_gives(language: str, a: str, b: s
 
 
 @given(LANGUAGES, CODE)
-def test_newlines_outside_of_strings_know_their_depth(language: str, text: str) -> None:
+def test_line_ends_outside_strings_have_the_depth_of_their_brackets(
+    language: str, text: str
+) -> None:
     for offset, depth in scan_prefix(language, text).line_ends:
         assert text[offset] == "\n"
         assert depth == len(scan_prefix(language, text[:offset]).stack)

@@ -1,4 +1,4 @@
-"""What is served while a completion is being typed, and what never is."""
+"""Which completions are found while they are being typed."""
 
 from dataclasses import replace
 
@@ -10,7 +10,9 @@ from mercury_lsp.core.types import Completion, Context, GapKind, Snippet
 
 WORDS = st.text("ab(\n ", max_size=20)
 FEW = st.text("ab", max_size=3)  # so that contexts meet
-CONTEXT = Context("python", "x = ", "\n", GapKind.REST_OF_LINE, "    ")
+CONTEXT = Context(
+    language="python", prefix="x = ", suffix="\n", gap=GapKind.REST_OF_LINE, indent="    "
+)
 
 
 def filled(context: Context = CONTEXT, text: str = "foo(bar)", **more: object) -> CompletionCache:
@@ -23,7 +25,7 @@ def typed(text: str, context: Context = CONTEXT) -> Context:
     return replace(context, prefix=context.prefix + text)
 
 
-def test_what_was_put_is_found() -> None:
+def test_a_stored_completion_is_found() -> None:
     assert filled().find(CONTEXT) == Completion("foo(bar)")
 
 
@@ -52,7 +54,7 @@ def test_the_first_characters_typed_serve_the_rest(
 
 
 @given(FEW, FEW, FEW, FEW, FEW.filter(bool))
-def test_a_completion_is_served_only_where_it_continues_what_it_was_made_for(
+def test_a_completion_is_served_only_where_it_continues_its_context(
     prefix: str, suffix: str, other_prefix: str, other_suffix: str, text: str
 ) -> None:
     made = replace(CONTEXT, prefix=prefix, suffix=suffix)
