@@ -22,7 +22,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from end_to_end import MASK, differences, random_network, through_the_runtime
 
 from mercury_kernels.agreement import disagreement
 from mercury_kernels.architecture import ARCHITECTURES, FP8_ROWS, LLAMA_8B, MINI, QWEN_7B, QWEN_HALF
@@ -47,6 +46,12 @@ from mercury_kernels.roofline import (
 )
 from mercury_kernels.step import Bucket, TokenConstraints
 from mercury_kernels.workload import FP8, NARROW, PLAIN, Workload, multiplies_in_fp8, shipped
+from mercury_lsp.bench.cuda_runtime import (
+    MASK,
+    differences,
+    random_network,
+    through_the_runtime,
+)
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 SPEEDS = (1109, 2000)
