@@ -60,11 +60,6 @@ def test_a_program_of_the_readme_runs_on_the_public_names(program: str) -> None:
                 value.close()
 
 
-@pytest.mark.parametrize("name", mercury_lsp.__all__)
-def test_every_public_name_can_be_imported(name: str) -> None:
-    assert getattr(mercury_lsp, name) is not None
-
-
 def test_a_program_drives_the_engine_with_public_names_alone(tmp_path: Path) -> None:
     limits = EngineLimits(requests=1)
     sampling = SamplingParams(max_tokens=4)
@@ -72,8 +67,3 @@ def test_a_program_drives_the_engine_with_public_names_alone(tmp_path: Path) -> 
     with DynamicBatcher(load("tiny", cache_dir=tmp_path), limits) as batcher:
         assert isinstance(batcher.submit(urgent).result().text, str)
     assert issubclass(Overloaded, mercury_lsp.ModelError)
-
-
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'Mercury'"):
-        mercury_lsp.Mercury  # noqa: B018
