@@ -17,13 +17,13 @@ from mercury_kernels.adapter import Adapter
 from mercury_kernels.architecture import Architecture
 from mercury_kernels.case import Source
 from mercury_kernels.dispatch import Operations
-from mercury_kernels.passes import Engine
+from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Capture
 from mercury_kernels.roofline import tokens_per_second
 from mercury_kernels.rope.cases import rotation
-from mercury_kernels.rope.reference import Projection
+from mercury_kernels.rope.reference import QkvEpilogue
 from mercury_kernels.step import Adapters, LayerWeights, Network
-from mercury_kernels.weights import LARGEST, Weight
+from mercury_kernels.weights import MAX_MAGNITUDE, Weight
 from mercury_kernels.workload import Workload
 from mercury_model.decoding.unmasking import Threshold
 from mercury_model.runtime.cuda.bulk import BulkDenoiser, BulkParams
@@ -61,7 +61,7 @@ def random_network(
     activations = weights if weights == torch.float32 else torch.bfloat16
 
     def matrix(rows: int, columns: int) -> Weight:
-        if weights in LARGEST:
+        if weights in MAX_MAGNITUDE:
             values = torch.randint(-8, 9, (rows, columns), device=device, dtype=torch.int8)
             scale = torch.full((rows,), 0.1 * columns**-0.5, device=device)
             return Weight(values.to(weights), scale)
@@ -88,7 +88,7 @@ def random_network(
         LayerWeights(
             attention_norm=ones,
             qkv=matrix(shape.qkv_width, shape.hidden_size),
-            after=Projection(bias=bias if shape.qkv_bias else None),
+            epilogue=QkvEpilogue(bias=bias if shape.qkv_bias else None),
             output=matrix(shape.hidden_size, mixed),
             mlp_norm=ones,
             gate=matrix(shape.intermediate_size, shape.hidden_size),
@@ -146,7 +146,7 @@ def differences(do: Operations, capture: Capture, device: str) -> dict[str, floa
         tensors = random_tensors(config, rank)
         weights = torch.float32 if device == "cpu" else torch.bfloat16
         network = load_weights(config, tensors, torch.device(device), MASK, 1024, weights)
-        ours = CudaRuntime(Engine(network, do, capture), config, MASK)
+        ours = CudaRuntime(ModelRunner(network, do, capture), config, MASK)
         theirs = TorchRuntime(load_denoiser(config, tensors, MASK), device, torch.float32)
         ids = [17 + 7 * n % 900 for n in range(150)]
         mine, its = (context(runtime, ids) for runtime in (ours, theirs))
@@ -173,7 +173,7 @@ def context(runtime: CudaRuntime | TorchRuntime, ids: list[int]) -> KVCache:
 
 
 def through_the_runtime(
-    work: Workload, engine: Engine, clock: Callable[[], float], runs: int = 10
+    work: Workload, engine: ModelRunner, clock: Callable[[], float], runs: int = 10
 ) -> dict[str, Any]:
     """Median seconds of each kind of call, and the tokens a second that follow from them.
 
