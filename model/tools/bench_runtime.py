@@ -32,7 +32,8 @@ from on_mini import (
 )
 from onnx import TensorProto, helper
 
-from mercury_model.memory.shape import NetworkShape, find
+from mercury_model.load import network_shape
+from mercury_model.memory.shape import NetworkShape
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.onnx import graph
 from mercury_model.runtime.onnx.arithmetic import CONTRIB, Int8, Nodes, Precision, Tensors
@@ -228,7 +229,7 @@ def int8_rate(folder: Path, threads: int) -> float:
 
 def floor(rows: int, context: int, rates: dict[str, float]) -> Floor:
     """Every weight once, in int8, and every key and value; whichever takes longer."""
-    config, weights = CARD.architecture, parameters(find("mini"))
+    config, weights = CARD.architecture, parameters(network_shape("mini"))
     keys = context + rows
     attention = 4 * config.num_heads * config.head_dim * keys * config.num_layers
     moved = weights + keys * config.kv_bytes_per_token
