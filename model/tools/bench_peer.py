@@ -23,7 +23,8 @@ from mercury_model.load import load
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.protocol import Runtime
 from mercury_model.runtime.torch import TorchRuntime, load_denoiser
-from mercury_model.weights import checkpoint, registry
+from mercury_model.weights import registry
+from mercury_model.weights.gguf import GgufTensors, open_gguf
 
 FOUND = Path(__file__).parents[1] / "results" / "peer.json"
 ALIKE = 0.9
@@ -76,7 +77,9 @@ def loaded(base: Path, threads: int, context: int, *, logits_all: bool = False) 
 
 def check(base: Path, threads: int, ids: Sequence[int]) -> None:
     """Exit unless llama.cpp predicts what torch does from the same file."""
-    config, weights = checkpoint.read_gguf(base)
+    file = open_gguf(base)
+    config = file.config()
+    weights = GgufTensors(file, config)
     reference = TorchRuntime(load_denoiser(config, weights), dtype=torch.float32)
     expected = reference.logits(reference.new_kv_cache(), ids).argmax(-1).numpy()
     llama = loaded(base, threads, len(ids), logits_all=True)

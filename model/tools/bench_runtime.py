@@ -18,7 +18,6 @@ from statistics import median
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper
 
 from mercury_lsp.bench.mini import (
     CARD,
@@ -32,7 +31,9 @@ from mercury_lsp.bench.mini import (
     read,
     weights,
 )
-from mercury_model.memory.shape import NetworkShape, find
+
+from mercury_model.load import network_shape
+from mercury_model.memory.shape import NetworkShape
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.onnx import graph
 from mercury_model.runtime.onnx.arithmetic import CONTRIB, Int8, Nodes, Precision
@@ -230,7 +231,7 @@ def int8_rate(folder: Path, threads: int) -> float:
 
 def floor(rows: int, context: int, rates: dict[str, float]) -> Floor:
     """Every weight once, in int8, and every key and value; whichever takes longer."""
-    config, weights = CARD.architecture, parameters(find("mini"))
+    config, weights = CARD.architecture, parameters(network_shape("mini"))
     keys = context + rows
     attention = 4 * config.num_heads * config.head_dim * keys * config.num_layers
     moved = weights + keys * config.kv_bytes_per_token
