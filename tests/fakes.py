@@ -7,6 +7,7 @@ from functools import lru_cache
 from random import Random
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mercury_lsp.core.types import Context, Draft
 from mercury_model.runtime.limits import CHUNK_TOKENS
@@ -100,6 +101,11 @@ class ScriptedRuntime:
         self._slips = slips
         self.config = card(infill).architecture
         self.calls: list[tuple[str, tuple[int, ...]]] = []
+        self._allowed: NDArray[np.bool_] | None = None
+
+    @property
+    def vocabulary(self) -> None:
+        return None
 
     @property
     def max_batch_size(self) -> int:
@@ -114,14 +120,27 @@ class ScriptedRuntime:
     def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
         assert 1 <= len(calls) <= self.max_batch_size
         assert len({id(call.kv) for call in calls}) == len(calls)
-        return [call.on(self) for call in calls]
+        return [self._make(call) for call in calls]
+
+    def _make(self, call: ForwardCall) -> Predictions:
+        self._allowed = call.allowed
+        try:
+            match call.kind:
+                case "extend":
+                    return self.extend(call.kv, call.ids)
+                case "verify":
+                    return self.verify(call.kv, call.ids, call.first)
+                case "denoise":
+                    return self.denoise(call.kv, call.ids)
+        finally:
+            self._allowed = None
 
     def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
         assert isinstance(kv, ScriptedKV)
         assert 1 <= len(ids) <= CHUNK_TOKENS
         self.calls.append(("extend", tuple(ids)))
         kv.ids.extend(ids)
-        return _predictions([self._script(tuple(kv.ids))])
+        return _predictions([self._script(tuple(kv.ids))], self._allowed)
 
     def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
         assert isinstance(kv, ScriptedKV)
@@ -134,13 +153,13 @@ class ScriptedRuntime:
         ends = range(start + 1, kv.length + 1)
         checked = [self._script(tuple(kv.ids[:end])) for end in ends]
         rows = [*checked, *self._filled(kv.ids, ids[len(tokens) :])]
-        return _predictions(rows[first:])
+        return _predictions(rows[first:], self._allowed)
 
     def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
         assert isinstance(kv, ScriptedKV)
         assert 1 <= len(ids) <= CHUNK_TOKENS
         self.calls.append(("denoise", tuple(ids)))
-        return _predictions(self._filled(kv.ids, ids))
+        return _predictions(self._filled(kv.ids, ids), self._allowed)
 
     def _filled(self, before: list[int], ids: Sequence[int]) -> list[Mapping[int, float]]:
         """What is predicted at each of `ids`, masks taken for what they stand for."""
@@ -186,11 +205,17 @@ def babble(seed: str = "") -> Script:
     return script
 
 
-def _predictions(rows: Sequence[Mapping[int, float]]) -> Predictions:
+def _predictions(
+    rows: Sequence[Mapping[int, float]], allowed: NDArray[np.bool_] | None
+) -> Predictions:
     table = np.zeros((len(rows), VOCABULARY), np.float32)
     for row, chances in enumerate(rows):
         for token, chance in chances.items():
             table[row, token] = chance
+    if allowed is not None:
+        assert allowed.shape == table.shape
+        table = np.where(allowed, table, 0)
+        table /= table.sum(axis=1, keepdims=True)
     ids = np.argsort(-table, axis=-1, kind="stable")[:, :16]
     safe = np.where(table > 0, table, 1)
     return Predictions(

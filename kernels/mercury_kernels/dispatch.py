@@ -50,7 +50,7 @@ class Operations:
     swiglu: Callable[[Rows, Weight, Weight, Gated | None], Tensor]
     rotate_and_cache: Callable[[Tensor, Projection, Rotation, Tensor, Tensor, Tensor, Paged], None]
     attend: Callable[[Tensor, Tensor, Paged, Apart | None], Tensor]
-    predict: Callable[[Rows, Weight, int, Tensor | None], Predicted]
+    predict: Callable[[Rows, Weight, int, Tensor | None, Tensor | None], Predicted]
     choose: Callable[[Predicted, Tensor, Noise, Tensor, int, int], Choices]
     kl_divergence: Callable[[Predicted, PreviousPredictions, int], Tensor]
     commit: Callable[[Tensor, Tensor, Choices, Policy, int, Tensor], None]

@@ -26,14 +26,28 @@ class Engine:
     capture: Capture
 
 
-class Expectation:
-    """What the network expects at each row; settles nothing. `found` has the rows in order."""
+Rowwise: TypeAlias = Literal["free", "restricted"]
+"""Whether the rows of a pass may give every token."""
 
-    def __init__(self, engine: Engine, bucket: Bucket, pages: Pages, top: int) -> None:
+
+class Expectation:
+    """What the network expects at each row; settles nothing. `found` has the rows in order.
+
+    `allowed` [B · T, V] on the host is what each row is restricted to, None in a pass of free rows.
+    """
+
+    def __init__(
+        self, engine: Engine, bucket: Bucket, pages: Pages, top: int, rowwise: Rowwise = "free"
+    ) -> None:
         network = engine.network
         state = State.empty(network, bucket, pages)
         rows = bucket.batch * bucket.block
         self.given = _given(state, bucket)
+        self.allowed: Tensor | None = None
+        if rowwise == "restricted":
+            state = state.restricted(len(network.head.values))
+            self.allowed = _on_host((rows, len(network.head.values)), torch.bool, state.left)
+            self.allowed.fill_(True)
         self.found = Predicted(
             _on_host((rows, top), torch.int32, state.left),
             _on_host((rows, top), torch.float32, state.left),
@@ -43,6 +57,8 @@ class Expectation:
 
         def call() -> None:
             state.inputs.whole.copy_(self.given.whole, non_blocking=True)
+            if state.allowed is not None and self.allowed is not None:
+                state.allowed.copy_(self.allowed, non_blocking=True)
             expected = expect(network, state, top, engine.do)
             self.found.ids.copy_(expected.ids, non_blocking=True)
             self.found.logits.copy_(expected.logits, non_blocking=True)

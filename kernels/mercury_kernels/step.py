@@ -184,8 +184,9 @@ class State:
     """The buffers of a bucket, on the device.
 
     `caches`, one a layer, share the table of the inputs; `left` [B] int32, how many positions are
-    open after the step; `before`, what it predicted, None unless the policy asks. A row without a
-    sequence has no open position, sees nothing, and leaves no keys.
+    open after the step; `before`, what it predicted, None unless the policy asks; `allowed` [B · T,
+    V], the tokens that each row may give, None if no row is restricted. A row without a sequence
+    has no open position, sees nothing, and leaves no keys.
     """
 
     inputs: Inputs
@@ -194,6 +195,7 @@ class State:
     policy: Policy
     left: Tensor
     before: PreviousPredictions | None = None
+    allowed: Tensor | None = None
 
     @classmethod
     def empty(cls, network: Network, bucket: Bucket, pages: Pages) -> "State":
@@ -218,6 +220,12 @@ class State:
             policy=Policy("threshold", torch.full_like(real, 0.9), real.clone()),
             left=none.clone(),
         )
+
+    def restricted(self, vocabulary: int) -> "State":
+        """These buffers with a restriction of every row to some of `vocabulary` tokens."""
+        ids = self.inputs.ids
+        allowed = torch.ones(ids.numel(), vocabulary, dtype=torch.bool, device=ids.device)
+        return replace(self, allowed=allowed)
 
     def klass(self, top: int) -> "State":
         """These buffers under a policy of that kind, which remembers the `top` candidates of a
@@ -280,7 +288,8 @@ def _gated(
 
 def expect(network: Network, state: State, top: int, do: Operations) -> Predicted:
     """Run every block: what the network expects at each of its rows. Settles nothing."""
-    return do.predict(hidden_states(network, state, do), network.head, top, network.vocabulary)
+    hidden = hidden_states(network, state, do)
+    return do.predict(hidden, network.head, top, network.vocabulary, state.allowed)
 
 
 def denoise(network: Network, state: State, rules: TokenConstraints, do: Operations) -> None:

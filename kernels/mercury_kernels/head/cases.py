@@ -18,7 +18,8 @@ logits some are closer than that, and may change ranks."""
 class HeadCase:
     """`tokens` [M] hidden states of `depth` [K] over a `vocabulary` [V], the `top` best wanted.
 
-    With `every` above 1 the rows of the weight stand for every so manieth token.
+    With `every` above 1 row i of the weight stands for token i · `every`. With `restricted` above 0
+    each row may give that many tokens and no others.
     """
 
     tokens: int
@@ -26,12 +27,14 @@ class HeadCase:
     depth: int
     top: int
     every: int = 1
+    restricted: int = 0
 
     @property
     def name(self) -> str:
         """As in `M32-V49153-K576-top16`."""
         shape = f"M{self.tokens}-V{self.vocabulary}-K{self.depth}-top{self.top}"
-        return shape if self.every == 1 else f"{shape}-every{self.every}"
+        shape = shape if self.every == 1 else f"{shape}-every{self.every}"
+        return f"{shape}-restricted{self.restricted}" if self.restricted else shape
 
     def inputs(self, source: Source) -> dict[str, Any]:
         """Logits of about four either way: some rows are nearly sure, some are not."""
@@ -41,12 +44,24 @@ class HeadCase:
         names = None
         if self.every > 1:
             names = source.numbers([self.every * row for row in range(self.vocabulary)])
-        return {
+        inputs = {
             "x": taken(x, source),
             "weight": quantized(matrix, source.weights),
             "top": self.top,
             "vocabulary": names,
         }
+        return inputs | self._restriction(source)
+
+    def _restriction(self, source: Source) -> dict[str, Any]:
+        """Row i may give the tokens from `vocabulary` / (i + 2) on; row 0 is free."""
+        if not self.restricted:
+            return {}
+        allowed = torch.zeros(self.tokens, self.vocabulary, dtype=torch.bool)
+        for row in range(self.tokens):
+            first = self.vocabulary // (row + 2)
+            allowed[row, first : first + self.restricted] = True
+        allowed[0] = True
+        return {"allowed": allowed.to(source.device)}
 
     def cost(self, source: Source) -> Cost:
         """Weights and hidden states read once; what is kept of each row is small change."""
@@ -62,4 +77,6 @@ TESTS = (
     HeadCase(2, 2100, 100, 16),
     HeadCase(70, 300, 32, 1),
     HeadCase(5, 130, 40, 3, every=3),
+    HeadCase(3, 63, 60, 5, restricted=7),
+    HeadCase(70, 300, 32, 4, every=2, restricted=150),
 )

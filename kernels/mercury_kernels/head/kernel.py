@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mercury_kernels.check import TensorMismatch, require
-from mercury_kernels.head.reference import Predicted
+from mercury_kernels.head.reference import BLOCKED_LOGIT, Predicted
 from mercury_kernels.launch import Launch, Submit, run
 from mercury_kernels.linear.kernel import product
 from mercury_kernels.tile import Tile, precision, step_depth, token_tile
@@ -48,13 +48,14 @@ def token_of(key):
 
 @triton.jit(do_not_specialize=["vocabulary"])
 def predict_tile(
-    x, x_scale, weight, scale, keys, sums, tokens, vocabulary, depth,
+    x, x_scale, weight, scale, allowed, keys, sums, tokens, vocabulary, depth,
     TOKENS: tl.constexpr, FEATURES: tl.constexpr, DEPTH: tl.constexpr, TOP: tl.constexpr,
-    PRECISION: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCKED: tl.constexpr,
 ):  # fmt: skip
     """Logits of one tile of the vocabulary, reduced to TOP keys, Σ e^(l−m) and Σ e^(l−m)(l−m).
 
-    `keys` [M, tiles, TOP], best first, m the logit of the first; `sums` [M, tiles, 2].
+    `keys` [M, tiles, TOP], best first, m the logit of the first; `sums` [M, tiles, 2]. `allowed`
+    [M, V] bytes, 0 where a logit becomes BLOCKED.
     """
     tile, tiles = tl.program_id(0), tl.num_programs(0)
     n = tile * FEATURES + tl.arange(0, FEATURES)
@@ -74,6 +75,10 @@ def predict_tile(
         total *= tl.load(scale + n, mask=inside_n, other=0.0)[:, None]
     if x_scale is not None:
         total *= tl.load(x_scale + m, mask=inside_m, other=0.0)[None, :]
+    if allowed is not None:
+        places = allowed + m[None, :].to(tl.int64) * vocabulary + n[:, None]
+        given = tl.load(places, mask=inside_n[:, None] & inside_m[None, :], other=1)
+        total = tl.where(given != 0, total, BLOCKED)
     logits = tl.trans(tl.where(inside_n[:, None], total, -float("inf")))
 
     shifted = logits - tl.max(logits, 1)[:, None]
@@ -132,7 +137,12 @@ def vocabulary_tile(tokens: int, values: torch.dtype, rows: torch.dtype) -> Tile
 
 
 def predict(
-    x: Rows, weight: Weight, top: int, vocabulary: Tensor | None = None, submit: Submit = run
+    x: Rows,
+    weight: Weight,
+    top: int,
+    vocabulary: Tensor | None = None,
+    allowed: Tensor | None = None,
+    submit: Submit = run,
 ) -> Predicted:
     """See `reference.predict`. Raises TensorMismatch naming a tensor that does not fit."""
     taken = require_rows(x)
@@ -144,6 +154,8 @@ def predict(
         raise TensorMismatch(f"weight has {rows} rows; the best {top} cannot be had")
     if vocabulary is not None:
         require("vocabulary", vocabulary, [rows], [torch.int32], values)
+    if allowed is not None:
+        require("allowed", allowed, [tokens, rows], [torch.bool], values)
     tile = vocabulary_tile(tokens, weight.values.dtype, values.dtype)
     tiles = triton.cdiv(rows, tile.features)
     held = triton.next_power_of_2(top)
@@ -160,6 +172,7 @@ def predict(
         "x_scale": taken.scale,
         "weight": weight.values,
         "scale": weight.scale,
+        "allowed": None if allowed is None else allowed.view(torch.uint8),
         "keys": keys,
         "sums": sums,
         "tokens": tokens,
@@ -170,6 +183,7 @@ def predict(
         "DEPTH": tile.depth,
         "TOP": held,
         "PRECISION": precision(values),
+        "BLOCKED": BLOCKED_LOGIT,
     }
     grid = (tiles, triton.cdiv(tokens, tile.tokens))
     submit(Launch(predict_tile, grid, arguments, tile.warps, tile.stages))

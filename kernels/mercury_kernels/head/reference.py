@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mercury_kernels.weights import Rows, Weight, wide_rows, wider
+
+BLOCKED_LOGIT = -1e30
+"""The logit of a token that a row must not give. It is finite, so that the entropy is a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +26,24 @@ class Predicted:
     entropy: Tensor
 
 
-def predict(x: Rows, weight: Weight, top: int, vocabulary: Tensor | None = None) -> Predicted:
+def predict(
+    x: Rows,
+    weight: Weight,
+    top: int,
+    vocabulary: Tensor | None = None,
+    allowed: Tensor | None = None,
+) -> Predicted:
     """l = x · wᵀ, and of it the `top` likeliest, log-sum-exp and entropy.
 
     `x` [M, K] hidden states after the last norm, `weight` [V, K]. `vocabulary` [V] int32,
     ascending, is which token each row of the weight stands for, where that is not its own place.
+    `allowed` [M, V] bool restricts each row to the tokens that are True: the logits of the others
+    are BLOCKED_LOGIT, and their probabilities 0.
     """
     wide = wider(x)
     logits = wide_rows(x, wide) @ weight.wide(wide).T
+    if allowed is not None:
+        logits = torch.where(allowed, logits, BLOCKED_LOGIT)
     lse = logits.logsumexp(-1)
     logs = logits.log_softmax(-1)
     entropy = -(logs.exp() * logs).sum(-1)
