@@ -108,7 +108,8 @@ def tokens(text: str, hole: Span, window: Window, encode: Encode, fmt: FimFormat
     cut = max(0, len(longest) - window.prefix)
     prefix = longest[cut:]
     suffix = list(encode(text[hole.end : hole.end + window.suffix * CHARS_PER_TOKEN]))
-    head = [fmt.suffix_id, *suffix[: window.suffix], fmt.prefix_id]
+    suffix = suffix[: window.suffix]
+    head, tail = fmt.before_prefix(suffix), fmt.after_prefix(suffix)
     branches = []
     for cursor in hole.cursors:
         mine = list(encode(text[low : cursor.start]))[cut:]
@@ -117,8 +118,9 @@ def tokens(text: str, hole: Span, window: Window, encode: Encode, fmt: FimFormat
         shared = _common(mine, prefix)
         middle = list(encode(text[cursor.start : cursor.end]))
         end = [fmt.eos_id] if len(middle) <= window.middle else []
-        ids = [*mine[shared:], fmt.middle_id, *middle[: window.middle], *end]
-        branches.append(Branch(len(head) + shared, tuple(ids), len(mine) - shared + 1, bool(end)))
+        ids = [*mine[shared:], *tail, *middle[: window.middle], *end]
+        start = len(mine) - shared + len(tail)
+        branches.append(Branch(len(head) + shared, tuple(ids), start, bool(end)))
     if not branches:
         return None
     return Example((*head, *prefix), len(head), tuple(branches))
