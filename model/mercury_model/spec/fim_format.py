@@ -21,6 +21,10 @@ STRIDES = 4
 """The window over the prefix moves in steps of a quarter of its size. Until it moves, typing only
 adds ids to the end of the prefix, so cached keys and values stay valid."""
 
+HEADROOM = 4 / 3
+"""The layout reads this many times the characters that a caller need send: the window of a caller
+that keeps to `characters_per_token` is cut in tokens alone."""
+
 
 class TextCodec(Protocol):
     """The tokenizer that a layout needs."""
@@ -64,8 +68,8 @@ class FimFormat:
     `heal`: the last token before the cursor is taken back and generated again, since the cursor may
     stand inside a longer token. `text_ids`: the ids below it are text, the others are marks or
     unused; 0 if every id may be predicted or the weights list those that may.
-    `characters_per_token`: text beyond this many characters for each token of a limit is not read;
-    real code stays below it.
+    `characters_per_token`: how many characters to send for each token of a limit. Measured for the
+    tokenizer, so that hardly any window of real code is left with room.
     """
 
     suffix_id: int
@@ -86,7 +90,7 @@ class FimFormat:
     repo_id: int = -1
     stop_ids: tuple[int, ...] = ()
     text_ids: int = 0
-    characters_per_token: int = 8
+    characters_per_token: int = 6
 
     @property
     def marks(self) -> tuple[int, ...]:
@@ -104,6 +108,10 @@ class FimFormat:
     def context_tokens(self) -> int:
         """The longest sequence: other files, suffix, prefix and middle, without the marks."""
         return self.file_tokens + self.suffix_tokens + self.prefix_tokens + self.middle_tokens
+
+    def characters(self, tokens: int) -> int:
+        """How many characters of a text are read where `tokens` of it are wanted."""
+        return int(tokens * self.characters_per_token * HEADROOM)
 
     def predicted_ids(self) -> tuple[int, ...]:
         """The ids that may be predicted, ascending: text and what ends a middle; () for all."""
@@ -156,13 +164,13 @@ def fim_context(
 def suffix_ids(layout: FimFormat, codec: TextCodec, suffix: str) -> list[int]:
     """The beginning of `suffix` that fits."""
     limit = layout.suffix_tokens
-    return codec.encode(suffix[: limit * layout.characters_per_token])[:limit]
+    return codec.encode(suffix[: layout.characters(limit)])[:limit]
 
 
 def prefix_ids(layout: FimFormat, codec: TextCodec, prefix: str) -> list[int]:
     """The last lines of `prefix` that fit; the window moves in whole strides of tokens."""
     limit = layout.prefix_tokens
-    text = codec.normalize(_tail(prefix, limit * layout.characters_per_token))
+    text = codec.normalize(_tail(prefix, layout.characters(limit)))
     ids = codec.encode(text)
     if len(ids) <= limit:
         return ids
@@ -192,7 +200,7 @@ def _file_ids(
         room = limit - len(ids) - 1
         if room <= 0:
             break
-        shown = f"{path}\n{text}"[: room * layout.characters_per_token]
+        shown = f"{path}\n{text}"[: layout.characters(room)]
         ids += [layout.file_id, *codec.encode(shown)[:room]]
     return [*ids, layout.file_id] if limit > 0 and layout.repo_id >= 0 else ids
 

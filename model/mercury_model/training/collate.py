@@ -23,7 +23,6 @@ from mercury_model.training.network import Stream
 SPAN_ROWS = 128
 CHAIN_WEIGHT = 0.3
 PADDING_WEIGHT = 0.1
-CHARS_PER_TOKEN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +101,12 @@ Encode = Callable[[str], Sequence[int]]
 
 def tokens(text: str, hole: Span, window: Window, encode: Encode, fmt: FimFormat) -> Example | None:
     """The example of a hole, or None when its cursors lie too far apart for the window."""
-    low = max(0, hole.cursors[0].start - window.prefix * CHARS_PER_TOKEN)
+    low = max(0, hole.cursors[0].start - window.prefix * fmt.characters_per_token)
     low = text.find("\n", low) + 1 if low else 0
     longest = list(encode(text[low : hole.cursors[-1].start]))
     cut = max(0, len(longest) - window.prefix)
     prefix = longest[cut:]
-    suffix = list(encode(text[hole.end : hole.end + window.suffix * CHARS_PER_TOKEN]))
+    suffix = list(encode(text[hole.end : hole.end + window.suffix * fmt.characters_per_token]))
     suffix = suffix[: window.suffix]
     head, tail = fmt.before_prefix(suffix), fmt.after_prefix(suffix)
     branches = []

@@ -28,7 +28,6 @@ FROM_THE_LEFT = 0.4
 """The share of blocks that are masked from some position on instead."""
 SHORT_BLOCKS = 0.25
 PAST_END_WEIGHT = 0.1
-CHARS_PER_TOKEN = 5
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -71,11 +70,11 @@ def examples(
         if hole is None:
             continue
         cursor = hole.cursors[0]
-        low = max(0, cursor.start - format.prefix_tokens * CHARS_PER_TOKEN)
+        low = max(0, cursor.start - format.prefix_tokens * format.characters_per_token)
         before, after = text[low : cursor.start], text[cursor.end :]
         suffix: Sequence[int] = ()
         if draw.random() > NO_SUFFIX:
-            suffix = encode(after[: format.suffix_tokens * CHARS_PER_TOKEN])
+            suffix = encode(after[: format.suffix_tokens * format.characters_per_token])
         prefix = encode(before)[-format.prefix_tokens :]
         middle = encode(text[cursor.start : cursor.end])
         if len(middle) > format.middle_tokens:
