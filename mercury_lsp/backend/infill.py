@@ -95,7 +95,12 @@ class DraftConverter:
         """The core's view of `draft`."""
         committed = [*draft.committed, False].index(False)
         products = [*accumulate(draft.confidences[:committed], operator.mul, initial=1.0)]
-        chances = tuple(zip(draft.ends, map(self._calibration, products[1:]), strict=False))
+        # Tokens that only spell what stands before the cursor have no text of their own.
+        chances = tuple(
+            (end, self._calibration(product))
+            for end, product in zip(draft.ends, products[1:], strict=False)
+            if end
+        )
         # Text that ran into the limit is not whole: what is cut off must be trimmed as such.
         finished = draft.finished and draft.reason != "length"
         confidence = self._calibration(products[-1] * draft.ending)
