@@ -6,20 +6,20 @@ from typing import Any
 import torch
 
 from mercury_kernels.case import Cost, Source, Tolerance
-from mercury_kernels.linear.cases import taken
+from mercury_kernels.linear.cases import activations
 from mercury_kernels.weights import quantized
 
 TOLERANCE: Tolerance = {torch.float32: 1e-5, torch.bfloat16: 1e-5, torch.int32: 2e-3}
-"""Sums are fp32 over bf16 products that are exact in it, so types do not differ. Among 150,000
-logits some are closer than that, and may change ranks."""
+"""Products of bf16 are exact in fp32 and so are summed alike in both dtypes. Among 150,000 logits
+some are closer than the tolerance, so their ids may swap."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadCase:
-    """`tokens` [M] hidden states of `depth` [K] over a `vocabulary` [V], the `top` best wanted.
+    """`tokens` [M] hidden states of `depth` [K], a `vocabulary` [V], and `top` candidates.
 
-    With `every` above 1 row i of the weight stands for token i · `every`. With `restricted` above 0
-    each row may give that many tokens and no others.
+    Row v of the weight is token `every` · v. If `restricted` is not 0, rows from the second on may
+    give only that many tokens.
     """
 
     tokens: int
@@ -31,13 +31,13 @@ class HeadCase:
 
     @property
     def name(self) -> str:
-        """As in `M32-V49153-K576-top16`."""
+        """For example `M32-V49153-K576-top16`."""
         shape = f"M{self.tokens}-V{self.vocabulary}-K{self.depth}-top{self.top}"
         shape = shape if self.every == 1 else f"{shape}-every{self.every}"
         return f"{shape}-restricted{self.restricted}" if self.restricted else shape
 
     def inputs(self, source: Source) -> dict[str, Any]:
-        """Logits of about four either way: some rows are nearly sure, some are not."""
+        """Logits with a standard deviation of about 4, so that entropies of the rows vary."""
         generator = source.generator()
         x = source.normal(generator, self.tokens, self.depth, scale=4.0)
         matrix = source.normal(generator, self.vocabulary, self.depth, scale=self.depth**-0.5)
@@ -45,7 +45,7 @@ class HeadCase:
         if self.every > 1:
             names = source.numbers([self.every * row for row in range(self.vocabulary)])
         inputs = {
-            "x": taken(x, source),
+            "x": activations(x, source),
             "weight": quantized(matrix, source.weights),
             "top": self.top,
             "vocabulary": names,
@@ -53,7 +53,7 @@ class HeadCase:
         return inputs | self._restriction(source)
 
     def _restriction(self, source: Source) -> dict[str, Any]:
-        """Row i may give the tokens from `vocabulary` / (i + 2) on; row 0 is free."""
+        """Row 0 may give every token, row i those from `vocabulary` / (i + 2) on."""
         if not self.restricted:
             return {}
         allowed = torch.zeros(self.tokens, self.vocabulary, dtype=torch.bool)
@@ -64,7 +64,7 @@ class HeadCase:
         return {"allowed": allowed.to(source.device)}
 
     def cost(self, source: Source) -> Cost:
-        """Weights and hidden states read once; what is kept of each row is small change."""
+        """Weights and hidden states are read once; the candidates and two sums are written."""
         moved = self.vocabulary * self.depth * source.weights.itemsize
         moved += self.tokens * self.depth * source.rows.itemsize
         moved += self.tokens * (8 * self.top + 8)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mercury_kernels.head.reference import Predicted
 from mercury_kernels.paged import PAGE
-from mercury_kernels.passes import Engine, Expectation, Rowwise
+from mercury_kernels.passes import ModelRunner, PredictionPass, RowKind
 from mercury_kernels.step import BUCKETS, CANVASES, Bucket, Inputs, smallest_bucket
 from mercury_model.errors import RuntimeUnavailable
 from mercury_model.runtime.cuda.paged_kv import PagedKVCache, PagePool
@@ -71,7 +71,7 @@ class CudaRuntime:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ModelRunner,
         config: ModelConfig,
         mask_id: int,
         cache: torch.dtype | None = None,
@@ -81,7 +81,7 @@ class CudaRuntime:
         self._config = config
         self.mask_id = mask_id
         self._moved = 0
-        self._passes: dict[tuple[Bucket, Rowwise], Expectation] = {}
+        self._passes: dict[tuple[Bucket, RowKind], PredictionPass] = {}
 
     @property
     def config(self) -> ModelConfig:
@@ -98,10 +98,10 @@ class CudaRuntime:
     def name(self) -> str:
         """Device and types, for logs and `doctor`."""
         network = self.engine.network
-        kinds = (network.layers[0].qkv.values.dtype, self.pool.pages.held.dtype)
+        kinds = (network.layers[0].qkv.values.dtype, self.pool.pages.kv.dtype)
         weights, cache = (str(kind).removeprefix("torch.") for kind in kinds)
         device = network.embedding.device
-        return f"{self.engine.do.name} {device} {weights} weights, {cache} contexts"
+        return f"{self.engine.ops.name} {device} {weights} weights, {cache} contexts"
 
     @property
     def max_batch_size(self) -> int:
@@ -216,31 +216,31 @@ class CudaRuntime:
         bucket = self.make_room(blocks)
         restricted = any(block.allowed is not None for block in blocks)
         work = self._pass(bucket, "restricted" if restricted else "free")
-        write_inputs(work.given, blocks)
+        write_inputs(work.inputs, blocks)
         if work.allowed is not None:
             _write_restrictions(work.allowed, bucket, blocks)
         work.run()
         first = [index * bucket.block for index in range(len(blocks))]
         return [
-            _predictions(work.found, slice(at, at + len(block.ids)))
+            _predictions(work.outputs, slice(at, at + len(block.ids)))
             for at, block in zip(first, blocks, strict=True)
         ]
 
-    def _pass(self, bucket: Bucket, rowwise: Rowwise = "free") -> Expectation:
-        """The pass of a bucket, captured anew where the pages have moved."""
+    def _pass(self, bucket: Bucket, kind: RowKind = "free") -> PredictionPass:
+        """The pass of a bucket, captured again after the pages have moved."""
         if self._moved != self.pool.moved:
             self._passes.clear()
             self._moved = self.pool.moved
-        if (bucket, rowwise) not in self._passes:
+        if (bucket, kind) not in self._passes:
             top = min(TOP_K, len(self.engine.network.head.values))
-            made = Expectation(self.engine, bucket, self.pool.pages, top, rowwise)
-            self._passes[bucket, rowwise] = made
-        return self._passes[bucket, rowwise]
+            made = PredictionPass(self.engine, bucket, self.pool.pages, top, kind)
+            self._passes[bucket, kind] = made
+        return self._passes[bucket, kind]
 
 
 def write_inputs(given: Inputs, blocks: Sequence[Block]) -> None:
     """Say which blocks a pass is for; their contexts have room for them."""
-    given.whole.zero_()
+    given.buffer.zero_()
     for index, block in enumerate(blocks):
         rows, start, pages = len(block.ids), block.start, block.kv.pages
         given.ids[index, :rows] = torch.tensor(block.ids)
