@@ -1,7 +1,7 @@
 """The only place where the product meets the model: `Context` in, drafts out."""
 
 import operator
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from itertools import accumulate
 
@@ -44,7 +44,6 @@ class Backend:
         self._infiller = Infiller(
             model.card, model.tokenizer, model.runtime, config.context_megabytes << 20
         )
-        self._decode = model.tokenizer.decode
         self._calibration = model.card.calibration
         self._watch = watch
         self._draft_cache = DraftCache()
@@ -63,7 +62,7 @@ class Backend:
         """See `core.types.Infill`."""
         sampling = replace(self._sampling, rank=rank)
         gap = replace(self._gap(context), prediction=self._draft_cache.rest(context.prefix))
-        to_core, text = DraftConverter(self._decode, self._calibration), ""
+        to_core, text = DraftConverter(self._calibration), ""
         try:
             for draft in self._infiller.drafts(gap, sampling):
                 text = draft.text
@@ -89,18 +88,19 @@ class DraftConverter:
     To be right as a whole, a text must end where it does, too.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], calibration: Calibration) -> None:
-        self._decode = decode
+    def __init__(self, calibration: Calibration) -> None:
         self._calibration = calibration
-        self._ends: list[int] = []  # of settled tokens, which stay as they are
 
     def __call__(self, draft: PartialOutput) -> Draft:
         """The core's view of `draft`."""
         committed = [*draft.committed, False].index(False)
-        for count in range(len(self._ends) + 1, committed + 1):
-            self._ends.append(len(self._decode(draft.ids[:count])))
         products = [*accumulate(draft.confidences[:committed], operator.mul, initial=1.0)]
-        chances = tuple(zip(self._ends, map(self._calibration, products[1:]), strict=False))
+        # Tokens that only spell what stands before the cursor have no text of their own.
+        chances = tuple(
+            (end, self._calibration(product))
+            for end, product in zip(draft.ends, products[1:], strict=False)
+            if end
+        )
         # Text that ran into the limit is not whole: what is cut off must be trimmed as such.
         finished = draft.finished and draft.reason != "length"
         confidence = self._calibration(products[-1] * draft.ending)

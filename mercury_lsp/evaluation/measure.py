@@ -69,7 +69,7 @@ def _evaluate(
     case: Case, drafts: Sequence[PartialOutput], seconds: float, model: LoadedModel
 ) -> Outcome:
     last = drafts[-1]
-    seen = [*map(DraftConverter(model.tokenizer.decode, model.card.calibration), drafts)]
+    seen = [*map(DraftConverter(model.card.calibration), drafts)]
     return Outcome(
         exact=scores.exact(last.text, case.truth),
         similarity=round(scores.similarity(last.text, case.truth), 4),

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 RuntimeKind: TypeAlias = Literal["best", "kernels", "onnx", "torch"]
 """`best` is `kernels` where these run and agree with their reference, else `onnx`."""
 
-GRAPH_VERSION = 5
+GRAPH_VERSION = 6
 """Raised when the graph changes, so that graphs of earlier releases are not used."""
 
 _EXACT = ("avx512_vnni", "avx_vnni", "asimddp")

@@ -102,7 +102,7 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
             known = dict(zip(row.ids[0].tolist(), row.probs[0].tolist(), strict=True))
             ends = known.get(eos_id, 0.0)
             share = ends if token == eos_id else (1 - ends) * votes.shares().get(token, 0.0)
-            best = int(interpolate(row, votes, model.card.cache_trust, eos_id).ids[0, 0])
+            best = int(interpolate(row, votes, model.card.cache_trust, {eos_id}).ids[0, 0])
             yield Row(
                 trust_terms(votes, max(known.values())),
                 known.get(token, UNKNOWN),

@@ -80,7 +80,7 @@ def fill(model: LoadedModel, session: Session, mode: str | None = None) -> list[
         with closing(infiller.drafts(gap, settings)) as drafts:
             drawn = [plain(draft) for draft in islice(drafts, case.drawn)]
         found.append(
-            {"context": _digest(infiller.context_ids(gap)), "ahead": left, "drafts": drawn}
+            {"context": _digest(infiller.fim_context(gap).ids), "ahead": left, "drafts": drawn}
         )
     return found
 
