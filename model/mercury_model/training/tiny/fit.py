@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mercury_model.network.attention import MaskedAttention
 from mercury_model.network.denoiser import Denoiser
 from mercury_model.training.tiny.batch import Batch
 
@@ -40,7 +41,7 @@ class FitProgress:
 
 def losses(network: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
     """The autoregressive loss of the clean rows, and the denoising loss of the masked ones."""
-    hidden = network(batch.ids, batch.positions, batch.attend)
+    hidden = network(batch.ids, batch.positions, MaskedAttention(batch.attend))
     clean = (batch.weights > 0) & ~batch.noisy
     logits = network.logits(hidden[clean]).float()
     each = functional.cross_entropy(logits, batch.targets[clean], reduction="none")
