@@ -33,6 +33,7 @@ from on_mini import (
 from onnx import TensorProto, helper
 
 from mercury_model.memory.shape import NetworkShape, find
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.onnx import graph
 from mercury_model.runtime.onnx.arithmetic import CONTRIB, Int8, Nodes, Precision, Tensors
@@ -40,7 +41,7 @@ from mercury_model.runtime.onnx.files import MAX_BATCH_SIZE
 from mercury_model.runtime.onnx.ort import ort
 from mercury_model.runtime.onnx.runtime import SPIN_US, session_options
 from mercury_model.runtime.protocol import ForwardCall, Runtime
-from mercury_model.runtime.torch import TorchRuntime, has_bf16_arithmetic, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime, has_bf16_arithmetic
 
 ROWS = (1, 2, 4, 6, 8, 12, 16, 64)
 SHARED_ROWS = (1, 4)

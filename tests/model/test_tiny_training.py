@@ -10,13 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mercury_model.network.denoiser import Denoiser, causal_mask
+from mercury_model.network.attention import MaskedAttention, causal_mask
+from mercury_model.network.denoiser import Denoiser
 from mercury_model.spec.fim_format import FimFormat
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.training.filters import Seen
 from mercury_model.training.tiny.batch import Batch, Example, collate, examples
 from mercury_model.training.tiny.corpus import distribution
-from mercury_model.training.tiny.fit import LearningRates, fit, init_weights, losses
+from mercury_model.training.tiny.fit import LearningRates, full_trainer, init_weights, losses
 from mercury_model.training.tiny.likelihood import causal_log_probs, denoised_log_probs
 from mercury_model.training.tiny.trigram import Trigram
 
@@ -159,7 +160,8 @@ def batches(seed: int) -> Iterator[Batch]:
 def trained(clock: Callable[[], float], seconds: float) -> Denoiser:
     made = Denoiser(CONFIG)
     init_weights(made, torch.Generator().manual_seed(0))
-    for _ in fit(made, batches(1), seconds, clock, LearningRates()):
+    drawn = batches(1)
+    for _ in full_trainer(made, lambda _: next(drawn), seconds, clock, LearningRates()).steps():
         pass
     return made
 
@@ -201,7 +203,9 @@ def test_a_causal_likelihood_is_the_networks_own(network: Denoiser) -> None:
     ids = [7, 9, 11]
     rows = torch.tensor([[SUFFIX, PREFIX, *ids]])
     with torch.no_grad():
-        logits = network.logits(network(rows, torch.arange(5)[None], causal_mask(5)))[0]
+        logits = network.logits(
+            network(rows, torch.arange(5)[None], MaskedAttention(causal_mask(5)))
+        )[0]
     expected = logits.log_softmax(-1)[torch.arange(1, 4), torch.tensor(ids)]
     assert causal_log_probs(network, ids, FORMAT) == pytest.approx(expected.numpy(), abs=1e-5)
 
@@ -213,6 +217,6 @@ def test_a_denoised_likelihood_is_that_of_the_first_mask_of_a_block(network: Den
     seen = causal_mask(8)
     seen[..., 3:, 3:] = True
     with torch.no_grad():
-        logits = network.logits(network(rows, torch.arange(8)[None], seen))[0]
+        logits = network.logits(network(rows, torch.arange(8)[None], MaskedAttention(seen)))[0]
     expected = float(logits[3].log_softmax(-1)[11])
     assert denoised_log_probs(network, ids, FORMAT)[2] == pytest.approx(expected, abs=1e-5)

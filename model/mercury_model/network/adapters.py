@@ -22,14 +22,18 @@ GROUPS = ("qkv", "o", "gu", "d")
 class Adapters(Protocol):
     """What is added to the matrices of a layer in one forward pass."""
 
-    def project(self, layer: int, group: str, x: Tensor, parts: Sequence[nn.Linear]) -> list[Tensor]:
+    def project(
+        self, layer: int, group: str, x: Tensor, parts: Sequence[nn.Linear]
+    ) -> list[Tensor]:
         """x [B, T, in] through each of `parts`, the matrices of `group`: [B, T, out] each."""
 
 
 class NoAdapters:
     """The network as it is."""
 
-    def project(self, layer: int, group: str, x: Tensor, parts: Sequence[nn.Linear]) -> list[Tensor]:
+    def project(
+        self, layer: int, group: str, x: Tensor, parts: Sequence[nn.Linear]
+    ) -> list[Tensor]:
         """See `Adapters`."""
         return [F.linear(x, part.weight, part.bias) for part in parts]
 
@@ -43,6 +47,10 @@ class LowRank(nn.Module):
         self.b = nn.Parameter(b)
 
 
+class _Pairs(nn.Module):
+    """The additions of one layer, each under the name of its matrix."""
+
+
 class LowRankAdapters(nn.Module):
     """Additions to every matrix of the layers from `first` on, named `layers.1.q.a` and so on."""
 
@@ -50,7 +58,7 @@ class LowRankAdapters(nn.Module):
         super().__init__()
         self.config = config
         self.first = first
-        self.layers = nn.ModuleList(nn.ModuleDict() for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(_Pairs() for _ in range(config.num_layers))
 
     @classmethod
     def zeros(cls, config: ModelConfig, rank: int) -> "LowRankAdapters":
@@ -58,7 +66,7 @@ class LowRankAdapters(nn.Module):
         made = cls(config)
         for layer in made.layers:
             for part, (rows, columns) in config.projections.items():
-                layer[part] = LowRank(torch.zeros(rank, columns), torch.zeros(rows, rank))
+                layer.add_module(part, LowRank(torch.zeros(rank, columns), torch.zeros(rows, rank)))
         return made
 
     @classmethod
@@ -74,13 +82,13 @@ class LowRankAdapters(nn.Module):
                 shared = nn.Parameter(a.to(device))
                 for part in group:
                     b = torch.zeros(config.projections[part][0], rank, device=device)
-                    layer[part] = LowRank(shared, b)
+                    layer.add_module(part, LowRank(shared, b))
         return made
 
     def pair(self, layer: int, part: str) -> LowRank | None:
         """The addition to one matrix, or None where there is none."""
-        found: nn.ModuleDict = self.layers[layer]
-        return found[part] if part in found else None
+        pair = getattr(self.layers[layer], part, None)
+        return pair if isinstance(pair, LowRank) else None
 
     def at(self, layer: int, group: str) -> tuple[Tensor, list[Tensor]] | None:
         """The shared `a` and each `b` of a group, or None where there is none."""
@@ -89,25 +97,16 @@ class LowRankAdapters(nn.Module):
         return (found[0].a, [pair.b for pair in found]) if found else None
 
 
-class GatedAdapters(nn.Module):
-    """Adapters that act at the rows whose id is `mask_id`."""
-
-    def __init__(self, low_rank: LowRankAdapters, mask_id: int) -> None:
-        super().__init__()
-        self.low_rank = low_rank
-        self.mask_id = mask_id
-
-    def of(self, ids: Tensor, dtype: torch.dtype) -> Adapters:
-        """Those for a forward pass over `ids` [B, T]."""
-        return _Gated(self.low_rank, (ids == self.mask_id)[..., None].to(dtype))
-
-
 @dataclass(frozen=True, slots=True)
-class _Gated:
-    low_rank: LowRankAdapters
-    gate: Tensor  # [B, T, 1]
+class GatedAdapters:
+    """Adapters at the rows where `gate` [B, T, 1] is 1; it is 0 elsewhere."""
 
-    def project(self, layer: int, group: str, x: Tensor, parts: Sequence[nn.Linear]) -> list[Tensor]:
+    low_rank: LowRankAdapters
+    gate: Tensor
+
+    def project(
+        self, layer: int, group: str, x: Tensor, parts: Sequence[nn.Linear]
+    ) -> list[Tensor]:
         """See `Adapters`."""
         return [self._one(layer, name, x, part) for name, part in zip(group, parts, strict=True)]
 
@@ -128,7 +127,9 @@ class TrainedAdapters:
     trained: LowRankAdapters
     fixed: LowRankAdapters | None = None
 
-    def project(self, layer: int, group: str, x: Tensor, parts: Sequence[nn.Linear]) -> list[Tensor]:
+    def project(
+        self, layer: int, group: str, x: Tensor, parts: Sequence[nn.Linear]
+    ) -> list[Tensor]:
         """See `Adapters`."""
         found = self._halves(layer, group)
         if found is None:
@@ -139,7 +140,7 @@ class TrainedAdapters:
     def _halves(self, layer: int, group: str) -> tuple[Tensor, list[Tensor]] | None:
         """Both additions as one of the summed rank."""
         trained = self.trained.at(layer, group)
-        fixed = self.fixed and self.fixed.at(layer, group)
+        fixed = None if self.fixed is None else self.fixed.at(layer, group)
         if trained is None or fixed is None:
             return trained
         a = torch.cat([fixed[0].detach(), trained[0]])
@@ -157,10 +158,8 @@ def named(adapters: LowRankAdapters, kind: str) -> Iterator[tuple[str, nn.Parame
         yield f"{start}.{kind}{half}", parameter
 
 
-def gated_from(
-    config: ModelConfig, tensors: Mapping[str, Tensor], mask_id: int
-) -> GatedAdapters | None:
-    """The gated adapters of a checkpoint; None if it has none. Copies nothing.
+def load_gated(config: ModelConfig, tensors: Mapping[str, Tensor]) -> LowRankAdapters | None:
+    """The gated adapters of a checkpoint by name; None if `tensors` is empty. Copies nothing.
 
     Raises RuntimeError when names or shapes do not fit `config`.
     """
@@ -168,7 +167,7 @@ def gated_from(
         return None
     rank = len(tensors["layers.0.q.mask_a"])
     with torch.device("meta"):
-        made = LowRankAdapters.zeros(config, rank)
+        adapters = LowRankAdapters.zeros(config, rank)
     state = {name.replace(".mask_", "."): values for name, values in tensors.items()}
-    made.load_state_dict(state, strict=True, assign=True)
-    return GatedAdapters(made, mask_id)
+    adapters.load_state_dict(state, strict=True, assign=True)
+    return adapters

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mercury_model.network.adapters import Adapters, GatedAdapters, NoAdapters, gated_from
+from mercury_model.network.adapters import (
+    Adapters,
+    GatedAdapters,
+    LowRankAdapters,
+    NoAdapters,
+    load_gated,
+)
 from mercury_model.network.attention import Attention
 from mercury_model.network.operations import rms_norm, rotary, swiglu
 from mercury_model.spec.model_config import ModelConfig
@@ -90,8 +96,8 @@ class Layer(nn.Module):
 class Denoiser(nn.Module):
     """The whole network. Parameters are named as in checkpoints, with `.weight` after matrices.
 
-    `gated` are adapters that a checkpoint brings along; they act at masks unless a call brings
-    its own. `mask_id` is the id of a mask. `vocabulary` [ids], if there is one, lists the only
+    `gated` are the adapters of a checkpoint. They act at rows with `mask_id`, unless a call brings
+    adapters of its own. `vocabulary` [ids], if there is one, lists the only
     tokens that are predicted; `logits` has all.
 
     `recomputed`: layers of which only the input is kept for the backward pass, which runs them
@@ -101,7 +107,7 @@ class Denoiser(nn.Module):
     vocabulary: Tensor | None
 
     def __init__(
-        self, config: ModelConfig, gated: GatedAdapters | None = None, mask_id: int = -1
+        self, config: ModelConfig, gated: LowRankAdapters | None = None, mask_id: int = -1
     ) -> None:
         super().__init__()
         self.config = config
@@ -134,7 +140,7 @@ class Denoiser(nn.Module):
         x = self.embedding(ids)
         rotation = rotary_tables(positions, self.config, x.dtype)
         if adapters is None:
-            adapters = NoAdapters() if self.gated is None else self.gated.of(ids, x.dtype)
+            adapters = self._own_adapters(ids, x.dtype)
         for layer in self.layers:
             if layer.index in self.recomputed and torch.is_grad_enabled():
                 x = checkpoint(
@@ -145,6 +151,11 @@ class Denoiser(nn.Module):
                 x = layer(x, rotation, attention, adapters)
         hidden: Tensor = self.norm(x)
         return hidden
+
+    def _own_adapters(self, ids: Tensor, dtype: torch.dtype) -> Adapters:
+        if self.gated is None:
+            return NoAdapters()
+        return GatedAdapters(self.gated, (ids == self.mask_id)[..., None].to(dtype))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] → [..., V]."""
@@ -165,7 +176,7 @@ def load_denoiser(
         model = Denoiser(config, mask_id=mask_id)
     state = {parameter_name(name): values for name, values in named.items()}
     model.load_state_dict(state, strict=True, assign=True)
-    model.gated = gated_from(config, gated, mask_id)
+    model.gated = load_gated(config, gated)
     model.vocabulary = None if vocabulary is None else vocabulary.long()
     return model
 

@@ -23,15 +23,15 @@ class LowRankLinears(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, *weights: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, x: Tensor, a: Tensor, *weights: Any) -> tuple[Tensor, ...]:
         """The n results, [N, out_i] each."""
         count = len(weights) // 3
         ws, biases, bs = (weights[i * count : (i + 1) * count] for i in range(3))
-        a, bs = a.to(x.dtype), tuple(cast("Tensor", b).to(x.dtype) for b in bs)
+        a, bs = a.to(x.dtype), tuple(b.to(x.dtype) for b in bs)
         inner = x @ a.t()
         ctx.save_for_backward(x, a, inner, *ws, *bs)
         return tuple(
-            F.linear(x, cast("Tensor", w), bias).addmm_(inner, b.t())
+            F.linear(x, w, bias).addmm_(inner, b.t())
             for w, bias, b in zip(ws, biases, bs, strict=True)
         )
 

@@ -4,16 +4,14 @@ The folder's other modules never import this one; a server on a CPU runs without
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mercury_model.network.attention import MaskedAttention
-from mercury_model.network.denoiser import Denoiser, load_denoiser
+from mercury_model.network.denoiser import Denoiser
 from mercury_model.network.kv_cache import BatchedKV, KVSlice, TorchKVCache
 from mercury_model.runtime.limits import MAX_POSITIONS, TOP_K, kv_capacity
 from mercury_model.runtime.protocol import (

@@ -71,7 +71,9 @@ def _rows(window: Sequence[int], format: FimFormat) -> Tensor:
 
 def _logits(network: Denoiser, rows: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
     with torch.inference_mode():
-        return network.logits(network(rows[None], positions[None], MaskedAttention(seen)))[0].float()
+        return network.logits(network(rows[None], positions[None], MaskedAttention(seen)))[
+            0
+        ].float()
 
 
 def _picked(logits: Tensor, tokens: Sequence[int]) -> Values:
