@@ -12,7 +12,7 @@ from mercury_kernels.rope.cases import rotation
 from mercury_kernels.rope.reference import Projection
 from mercury_kernels.step import Adapters, Bucket, LayerWeights, Network, TokenConstraints
 from mercury_kernels.weights import Weight, quantized
-from mercury_model.network.adapters import GROUPS, LowRankAdapters
+from mercury_model.network.adapters import LowRankAdapters
 from mercury_model.network.denoiser import Denoiser
 from mercury_model.spec.model_config import ModelConfig
 
@@ -39,11 +39,16 @@ def denoiser() -> Denoiser:
     """A network of random weights, its norms away from one; its second layer is adapted."""
     torch.manual_seed(3)
     model = Denoiser(CONFIG, LowRankAdapters.zeros(CONFIG, RANK), MASK).eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 1:
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-        if name.startswith("gated.layers.1."):
-            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    for layer in model.layers:
+        for part, module in layer.named_children():
+            for parameter in module.parameters():
+                if parameter.dim() == 1:
+                    parameter.add_(torch.randn_like(parameter) * 0.1)
+            pair = model.gated.pair(1, part) if layer.index == 1 else None
+            if pair is not None:
+                pair.a.copy_(torch.randn_like(pair.a) * 0.3)
+                pair.b.copy_(torch.randn_like(pair.b) * 0.3)
+    model.norm.weight.add_(torch.randn_like(model.norm.weight) * 0.1)
     return model
 
 

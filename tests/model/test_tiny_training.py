@@ -220,3 +220,37 @@ def test_a_denoised_likelihood_is_that_of_the_first_mask_of_a_block(network: Den
         logits = network.logits(network(rows, torch.arange(8)[None], MaskedAttention(seen)))[0]
     expected = float(logits[3].log_softmax(-1)[11])
     assert denoised_log_probs(network, ids, FORMAT)[2] == pytest.approx(expected, abs=1e-5)
+
+
+FULL = (
+    (3.352795, 3.009964),
+    (3.328223, 2.878047),
+    (3.103888, 2.857732),
+    (2.890709, 2.700524),
+    (2.777943, 2.792333),
+    (2.622957, 2.669286),
+    (2.603260, 2.580432),
+    (2.656052, 2.763691),
+    (2.457902, 2.480181),
+    (2.393670, 2.575386),
+    (2.331286, 2.521685),
+    (2.200506, 2.531527),
+    (2.316469, 2.395291),
+    (2.105934, 2.422925),
+    (2.119173, 2.618701),
+    (2.024300, 2.345879),
+    (2.033764, 2.531796),
+    (1.938035, 2.514935),
+    (2.022469, 2.425226),
+    (1.948788, 2.514586),
+)
+"""Losses of clean rows and of masks, as they were when inference had a network of its own."""
+
+
+def test_a_training_from_random_weights_has_the_losses_that_it_had() -> None:
+    """In bf16, so a sum in another order shows; the bound is less than a step changes."""
+    made, drawn = Denoiser(CONFIG), batches(1)
+    init_weights(made, torch.Generator().manual_seed(0))
+    trainer = full_trainer(made, lambda _: next(drawn), 21.0, ticking(), LearningRates())
+    for report, expected in zip(trainer.steps(), FULL, strict=True):
+        assert (report["clean"], report["noisy"]) == pytest.approx(expected, rel=1e-2)

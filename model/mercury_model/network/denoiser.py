@@ -75,17 +75,24 @@ class Layer(nn.Module):
         self, x: Tensor, rotation: tuple[Tensor, Tensor], attention: Attention, adapters: Adapters
     ) -> Tensor:
         """`x` and the result are [B, T, D]; `rotation` as `rotary_tables` returns it."""
-        h = self.attention_norm(x)
+        q, k, v = self._qkv(self.attention_norm(x), rotation, adapters)
+        rows = attention(self.index, q, k, v).transpose(1, 2).flatten(2)
+        x = x + adapters.project(self.index, "o", rows, (self.o,))[0]
+        return x + self._mlp(self.mlp_norm(x), adapters)
+
+    def _qkv(
+        self, h: Tensor, rotation: tuple[Tensor, Tensor], adapters: Adapters
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, heads, T, W], the first two rotated."""
         projected = adapters.project(self.index, "qkv", h, (self.q, self.k, self.v))
         q, k, v = map(self._heads, projected)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        mixed = attention(self.index, rotary(q, *rotation), rotary(k, *rotation), v)
-        rows = mixed.transpose(1, 2).flatten(2)
-        x = x + adapters.project(self.index, "o", rows, (self.o,))[0]
-        h = self.mlp_norm(x)
-        gate, up = adapters.project(self.index, "gu", h, (self.g, self.u))
-        return x + adapters.project(self.index, "d", swiglu(gate, up), (self.d,))[0]
+        return rotary(q, *rotation), rotary(k, *rotation), v
+
+    def _mlp(self, h: Tensor, adapters: Adapters) -> Tensor:
+        rows = swiglu(*adapters.project(self.index, "gu", h, (self.g, self.u)))
+        return adapters.project(self.index, "d", rows, (self.d,))[0]
 
     def _heads(self, x: Tensor) -> Tensor:
         """[B, T, heads·W] → [B, heads, T, W]."""

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors import safe_open
@@ -71,7 +72,7 @@ class Adaptation:
         self._truth_share = truth_share
 
     @classmethod
-    def of(cls, network: Denoiser, config: AdapterConfig) -> "Adaptation":
+    def of(cls, network: Denoiser, config: AdapterConfig) -> Self:
         """New adapters for `network`, which change nothing yet."""
         draw = torch.Generator().manual_seed(config.seed)
         plain, gated = (
