@@ -12,7 +12,7 @@ from mercury_lsp.core.types import Context, Draft
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.protocol import ForwardCall, KVCache, Predictions
 from mercury_model.spec.card import CacheTrust, ModelCard
-from mercury_model.spec.fim_format import FimFormat
+from mercury_model.spec.fim_format import FimContext, FimFormat, fim_context
 from mercury_model.spec.model_config import ModelConfig
 
 Script = Callable[[tuple[int, ...]], Mapping[int, float]]
@@ -45,18 +45,24 @@ def card(infill: FimFormat = FORMAT, trust: CacheTrust | None = None) -> ModelCa
 class LetterTokenizer:
     """One token a letter; letters without one are skipped."""
 
+    token_bytes = (*[b""] * 5, *(letter.encode() for letter in LETTERS))
+
+    def __init__(self, infill: FimFormat = FORMAT) -> None:
+        self._format = infill
+
+    def normalize(self, text: str) -> str:
+        return "".join(letter for letter in text if letter in LETTERS)
+
     def encode(self, text: str) -> list[int]:
         return [5 + LETTERS.index(letter) for letter in text if letter in LETTERS]
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(LETTERS[token - 5] for token in ids if token >= 5)
 
-    def context_ids(
+    def fim_context(
         self, prefix: str, suffix: str, others: Sequence[tuple[str, str]] = ()
-    ) -> list[int]:
-        before = self.encode(prefix)[-FORMAT.prefix_tokens :]
-        after = self.encode(suffix)[: FORMAT.suffix_tokens]
-        return [FORMAT.suffix_id, *after, FORMAT.prefix_id, *before, FORMAT.middle_id]
+    ) -> FimContext:
+        return fim_context(self._format, self, prefix, suffix, others)
 
 
 @dataclass

@@ -17,17 +17,14 @@ from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.load import LoadedModel
 from mercury_model.spec.card import Calibration, ModelCard
 
-CHARACTERS_PER_TOKEN = 6
-"""The core bounds text in characters, the tokenizer in tokens. Source code has three to four
-characters a token; the surplus is left for the tokenizer to cut, which does it exactly."""
-
 
 def limits(card: ModelCard) -> Limits:
-    """How much text is worth looking at for a model."""
+    """How much text is worth looking at for a model; the tokenizer cuts the surplus exactly."""
+    each = card.infill.characters_per_token
     return Limits(
-        prefix_chars=card.infill.prefix_tokens * CHARACTERS_PER_TOKEN,
-        suffix_chars=card.infill.suffix_tokens * CHARACTERS_PER_TOKEN,
-        snippet_chars=card.infill.file_tokens * CHARACTERS_PER_TOKEN,
+        prefix_chars=card.infill.prefix_tokens * each,
+        suffix_chars=card.infill.suffix_tokens * each,
+        snippet_chars=card.infill.file_tokens * each,
     )
 
 

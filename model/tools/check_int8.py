@@ -109,7 +109,10 @@ def compared(
     case: Case, tokenizer: Tokenizer, format: FimFormat, pair: tuple[Runtime, Runtime]
 ) -> Compared:
     """One gap, read with its truth by both."""
-    context, truth = tokenizer.context_ids(case.before, case.after), tokenizer.encode(case.truth)
+    context, truth = (
+        tokenizer.fim_context(case.before, case.after).ids,
+        tokenizer.encode(case.truth),
+    )
     rounded, whole = (predicted(runtime, context, truth) for runtime in pair)
     likeliest, sure = whole.ids[:, 0], whole.probs[:, 0] > SURE
     same = rounded.ids[:, 0] == likeliest

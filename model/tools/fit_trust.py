@@ -86,7 +86,7 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
     tokenizer, eos_id = model.tokenizer, model.card.infill.eos_id
     assert model.card.cache_trust is not None
     truth = tokenizer.encode(case.truth)
-    found = predicted(model.runtime, tokenizer.context_ids(case.before, case.after), truth)
+    found = predicted(model.runtime, tokenizer.fim_context(case.before, case.after).ids, truth)
     wanted = truth if case.kind in SINGLE_LINE else [*truth, eos_id]
     for count in OPEN:
         others = [text[:DOCUMENT_CHARS] for text in case.others[len(case.others) - count :]]

@@ -41,7 +41,9 @@ TEXT = "\n".join(f"def function_{n}(a, b):\n    return a + b * {n}\n" for n in r
 words = st.integers(5, 19)
 streams = st.builds(
     lambda suffix, prefix, middle: Example(
-        (SUFFIX, *suffix, PREFIX, *prefix, MIDDLE, *middle, END), len(suffix) + len(prefix) + 3
+        (SUFFIX, *suffix, PREFIX, *prefix, MIDDLE, *middle, END),
+        len(suffix) + 2,
+        len(suffix) + len(prefix) + 3,
     ),
     st.lists(words, max_size=6),
     st.lists(words, max_size=12),

@@ -99,7 +99,7 @@ class Infiller:
 
     def context_ids(self, gap: FimPrompt) -> list[int]:
         """What the model sees of a gap."""
-        return self._tokenizer.context_ids(gap.prefix, gap.suffix, gap.others)
+        return list(self._tokenizer.fim_context(gap.prefix, gap.suffix, gap.others).ids)
 
     def most_tokens(self, ids: Sequence[int], sampling: SamplingParams) -> int:
         """How many tokens the context of a script holds at most, those at work included."""

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mercury_model.spec.fim_format import FimContext
+
 
 class PromptTokenizer(Protocol):
     """What this module needs of a tokenizer."""
 
-    def context_ids(
+    def fim_context(
         self, prefix: str, suffix: str, others: Sequence[tuple[str, str]] = ()
-    ) -> list[int]:
-        """The ids of the context of a gap, within the limits of its format."""
+    ) -> FimContext:
+        """The context of a gap, within the limits of its format."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`."""

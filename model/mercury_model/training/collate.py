@@ -22,7 +22,6 @@ from mercury_model.training.gaps import Span
 RANGE_ROWS = 128
 CHAIN_WEIGHT = 0.3
 PADDING_WEIGHT = 0.1
-CHARS_PER_TOKEN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +109,14 @@ Encode = Callable[[str], Sequence[int]]
 
 def tokens(text: str, hole: Span, window: Window, encode: Encode, fmt: FimFormat) -> Example | None:
     """The example of a hole, or None when its cursors lie too far apart for the window."""
-    low = max(0, hole.cursors[0].start - window.prefix * CHARS_PER_TOKEN)
+    low = max(0, hole.cursors[0].start - window.prefix * fmt.characters_per_token)
     low = text.find("\n", low) + 1 if low else 0
     longest = list(encode(text[low : hole.cursors[-1].start]))
     cut = max(0, len(longest) - window.prefix)
     prefix = longest[cut:]
-    suffix = list(encode(text[hole.end : hole.end + window.suffix * CHARS_PER_TOKEN]))
-    head = [fmt.suffix_id, *suffix[: window.suffix], fmt.prefix_id]
+    suffix = list(encode(text[hole.end : hole.end + window.suffix * fmt.characters_per_token]))
+    suffix = suffix[: window.suffix]
+    head, tail = fmt.before_prefix(suffix), fmt.after_prefix(suffix)
     branches = []
     for cursor in hole.cursors:
         mine = list(encode(text[low : cursor.start]))[cut:]
@@ -125,8 +125,9 @@ def tokens(text: str, hole: Span, window: Window, encode: Encode, fmt: FimFormat
         shared = _common(mine, prefix)
         middle = list(encode(text[cursor.start : cursor.end]))
         end = [fmt.eos_id] if len(middle) <= window.middle else []
-        ids = [*mine[shared:], fmt.middle_id, *middle[: window.middle], *end]
-        branches.append(Branch(len(head) + shared, tuple(ids), len(mine) - shared + 1, bool(end)))
+        ids = [*mine[shared:], *tail, *middle[: window.middle], *end]
+        start = len(mine) - shared + len(tail)
+        branches.append(Branch(len(head) + shared, tuple(ids), start, bool(end)))
     if not branches:
         return None
     return Example((*head, *prefix), len(head), tuple(branches))

@@ -234,7 +234,7 @@ def test_mini_with_its_adapters_is_the_torch_runtime(cache_dir: Path) -> None:
         TorchRuntime(load_denoiser(card.architecture, weights, mask), dtype=torch.float32),
     )
     tokenizer = Tokenizer(registry.BUNDLED / entry.tokenizer, card.infill)
-    ids = tokenizer.context_ids("def mean(values):\n    return sum(", ") / len(values)\n")
+    ids = tokenizer.fim_context("def mean(values):\n    return sum(", ") / len(values)\n").ids
     block = [ids[-2], *[mask] * 3, ids[-1], *[mask] * 2]
     mine, its = (context(runtime, ids) for runtime in both)
     agree(both[0].denoise(mine, block), both[1].denoise(its, block))

@@ -114,7 +114,7 @@ def test_tiny_expects_much_the_same_however_it_is_kept(kept: KernelDtypes) -> No
     exact = TorchRuntime(load_denoiser(card.architecture, weights, mask), dtype=torch.float32)
     ours = runtime(card.architecture, weights, mask, kept)
     tokenizer = Tokenizer(registry.BUNDLED / entry.tokenizer, card.infill)
-    ids = tokenizer.context_ids(CODE * 3, "\n")[:192]
+    ids = tokenizer.fim_context(CODE * 3, "\n").ids[:192]
     found = []
     for each in (ours, exact):
         kv = each.new_kv_cache()

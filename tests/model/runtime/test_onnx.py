@@ -388,7 +388,7 @@ def test_mini_in_int8_stays_close_to_torch_in_fp32(cache_dir: Path) -> None:
     for source in sorted(SOURCES.glob("*.py.txt"))[:4]:
         text = source.read_text("utf-8")
         middle = len(text) // 2
-        ids = loaded.tokenizer.context_ids(text[:middle], text[middle + 40 :])
+        ids = loaded.tokenizer.fim_context(text[:middle], text[middle + 40 :]).ids
         block = [*ids[-40:], *loaded.tokenizer.encode(text[middle : middle + 40]), *[mask] * 6]
         found, expected = (
             runtime.verify(context(runtime, ids[:-40]), block)

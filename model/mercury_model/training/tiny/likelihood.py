@@ -66,7 +66,7 @@ def _windows(ids: Sequence[int], format: FimFormat) -> Iterator[tuple[Sequence[i
 
 
 def _rows(window: Sequence[int], format: FimFormat) -> Tensor:
-    return torch.tensor([format.suffix_id, format.prefix_id, *window])
+    return torch.tensor([*format.before_prefix(()), *window])
 
 
 def _logits(network: Denoiser, rows: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
