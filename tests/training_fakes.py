@@ -38,6 +38,7 @@ FORMAT = FimFormat(
     middle_tokens=24,
     shift=True,
     languages=("python",),
+    characters_per_token=5,
 )
 
 

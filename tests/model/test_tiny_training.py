@@ -34,6 +34,7 @@ FORMAT = FimFormat(
     middle_tokens=8,
     shift=True,
     languages=("python",),
+    characters_per_token=5,
 )
 CONFIG = ModelConfig(20, 16, 2, 2, 1, 8, 24, 10_000.0)
 TEXT = "\n".join(f"def function_{n}(a, b):\n    return a + b * {n}\n" for n in range(40))
