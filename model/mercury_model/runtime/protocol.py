@@ -3,7 +3,7 @@
 A runtime knows no text, no clock and no policy. It is used by one thread at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -136,6 +136,17 @@ class CanvasRuntime(Runtime, Protocol):
         arXiv:2505.22618). So what is predicted is exact as long as only these rows have changed
         since the whole canvas was run, and no row beyond them was run since. The canvas grows to
         `at + len(ids)` tokens if it is shorter. Raises ValueError where `at` is beyond its end.
+        """
+
+
+class ReloadableRuntime(Runtime, Protocol):
+    """A runtime whose weights can be replaced while it runs, as between two steps of training."""
+
+    def load_weights(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Replace the weights by those of another checkpoint, named as `checkpoint` does.
+
+        Contexts read before hold keys and values of the old weights; the caller drops them. Raises
+        ValueError, and changes nothing, where names or shapes do not fit.
         """
 
 

@@ -4,14 +4,16 @@ The folder's other modules never import this one; a server on a CPU runs without
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mercury_model.network.attention import MaskedAttention
-from mercury_model.network.denoiser import Denoiser
+from mercury_model.network.denoiser import Denoiser, load_denoiser
 from mercury_model.network.kv_cache import BatchedKV, KVSlice, TorchKVCache
 from mercury_model.runtime.limits import MAX_POSITIONS, TOP_K, kv_capacity
 from mercury_model.runtime.protocol import (
@@ -60,6 +62,14 @@ class TorchRuntime:
     def max_batch_size(self) -> int:
         """How many calls may share a pass."""
         return MAX_BATCH_SIZE
+
+    def load_weights(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """See `mercury_model.runtime.ReloadableRuntime`."""
+        try:
+            model = load_denoiser(self.config, tensors, self._model.mask_id)
+        except RuntimeError as error:
+            raise ValueError(f"the weights do not fit the network: {error}") from error
+        self._model = model.to(self._device, self._dtype).eval().requires_grad_(False)
 
     def new_kv_cache(self) -> KVCache:
         """An empty context."""
