@@ -207,7 +207,8 @@ def plan_dtypes(
 
 
 def _torch(card: ModelCard, weights: Callable[[], Tensors], threads: int) -> Runtime:
-    from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+    from mercury_model.network.denoiser import load_denoiser
+    from mercury_model.runtime.torch import TorchRuntime
 
     network = load_denoiser(card.architecture, weights(), card.infill.mask_id)
     return TorchRuntime(network, threads=threads)

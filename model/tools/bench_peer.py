@@ -20,9 +20,10 @@ from llama_cpp import Llama
 from mercury_lsp.bench.mini import context_ids, measured, options, origin, read
 from mercury_lsp.config import surroundings
 from mercury_model.load import load
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.protocol import Runtime
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.weights import registry
 from mercury_model.weights.gguf import GgufTensors, open_gguf
 

@@ -18,6 +18,7 @@ from statistics import median
 import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, helper
 
 from mercury_lsp.bench.mini import (
     CARD,
@@ -34,6 +35,7 @@ from mercury_lsp.bench.mini import (
 
 from mercury_model.load import network_shape
 from mercury_model.memory.shape import NetworkShape
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.onnx import graph
 from mercury_model.runtime.onnx.arithmetic import CONTRIB, Int8, Nodes, Precision
@@ -41,7 +43,7 @@ from mercury_model.runtime.onnx.files import MAX_BATCH_SIZE
 from mercury_model.runtime.onnx.ort import ort
 from mercury_model.runtime.onnx.runtime import SPIN_US, session_options
 from mercury_model.runtime.protocol import ForwardCall, Runtime
-from mercury_model.runtime.torch import TorchRuntime, has_bf16_arithmetic, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime, has_bf16_arithmetic
 from mercury_model.weights.checkpoint import Tensors
 
 FOUND = Path(__file__).parents[1] / "results" / "runtime.json"

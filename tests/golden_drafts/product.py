@@ -30,7 +30,8 @@ from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.load import LoadedModel, load
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.network.denoiser import load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.card import CacheTrust
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry

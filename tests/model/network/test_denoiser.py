@@ -19,9 +19,10 @@ from transformers import (
 from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import load_weights
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.weights import checkpoint
 from mercury_model.weights.families import read_config
 from mercury_model.weights.gguf import GgufTensors, open_gguf
