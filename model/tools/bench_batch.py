@@ -137,12 +137,12 @@ def timed(
         sys.exit("The texts depend on the batch; nothing is reported.")
     return [
         Timing(
-            way,
-            sampling.mode,
-            clients,
-            len(gaps) / median(seconds[way]),
-            median(milliseconds[way]),
-            float(np.percentile(milliseconds[way], 95)),
+            way=way,
+            mode=sampling.mode,
+            clients=clients,
+            gaps_per_second=len(gaps) / median(seconds[way]),
+            median_ms=median(milliseconds[way]),
+            p95_ms=float(np.percentile(milliseconds[way], 95)),
         )
         for way in ways
     ]

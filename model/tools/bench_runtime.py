@@ -189,7 +189,14 @@ def timed(name: str, runtime: Runtime, ids: Sequence[int], runs: int) -> Iterato
     for kind, contexts, rows, call in calls:
         seconds = measured(call, runs)
         p95 = float(np.percentile(seconds, 95))
-        yield Timing(name, kind, contexts, rows, 1e3 * median(seconds), 1e3 * p95)
+        yield Timing(
+            runtime=name,
+            call=kind,
+            contexts=contexts,
+            rows=rows,
+            median_ms=1e3 * median(seconds),
+            p95_ms=1e3 * p95,
+        )
 
 
 def bandwidth(threads: int) -> float:
@@ -236,7 +243,7 @@ def floor(rows: int, context: int, rates: dict[str, float]) -> Floor:
     moved = weights + keys * config.kv_bytes_per_token
     operations = rows * (2 * weights + attention)
     seconds = max(moved / rates["bytes"], operations / rates["operations"])
-    return Floor(rows, moved, operations, 1e3 * seconds)
+    return Floor(rows=rows, bytes=moved, operations=operations, floor_ms=1e3 * seconds)
 
 
 def parameters(shape: NetworkShape) -> int:

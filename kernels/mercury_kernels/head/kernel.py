@@ -171,7 +171,7 @@ def predict(
         "PRECISION": precision(values),
     }
     grid = (tiles, triton.cdiv(tokens, tile.tokens))
-    submit(Launch(predict_tile, grid, arguments, tile.warps, tile.stages))
+    submit(Launch(predict_tile, grid, arguments, warps=tile.warps, stages=tile.stages))
     arguments = {
         "keys": keys,
         "sums": sums,
@@ -186,5 +186,5 @@ def predict(
         "TOP": width,
         "WANTED": top,
     }
-    submit(Launch(merge, (tokens,), arguments, 8 if tiles > 512 else 4, 1))
+    submit(Launch(merge, (tokens,), arguments, warps=8 if tiles > 512 else 4, stages=1))
     return out
