@@ -1,8 +1,9 @@
-"""Builds all release files and tries each one as a user would.
+"""Build every released file, and try each one as a user would.
 
-`python editors/release.py` writes a wheel, an sdist, the VS Code extension and the Neovim plugin
-into `dist/`. It needs the `dev` extra, npm, mini's weights, and the editors that `pytest -m
-editors` drives. If a file cannot be tried, the release fails unless `--untried` is given.
+`python editors/release.py` leaves in `dist/` a wheel, an sdist, the VS Code extension and the
+Neovim plugin. It needs the `dev` extra, npm, mini's weights, and the editors that `pytest -m
+editors` drives. A file that could not be tried is reported, and fails the release without
+`--untried`.
 """
 
 import argparse
@@ -26,7 +27,7 @@ EXAMPLE = "import math\n\n\ndef area(radius):\n    return math."
 
 
 class Untried(Exception):
-    """A file was built but cannot be tried, because something is missing."""
+    """A file was built, but the program that would try it is not installed."""
 
 
 def main() -> None:
@@ -67,7 +68,7 @@ def build() -> None:
 
 
 def attempts() -> list[tuple[Path, Callable[[Path, Path], None]]]:
-    """Each file with the function that tries it in a temporary folder."""
+    """Each file and the function that tries it in a temporary folder."""
     kinds: dict[str, Callable[[Path, Path], None]] = {
         f"mercury_lsp-{__version__}-py3-none-any.whl": try_package,
         f"mercury_lsp-{__version__}.tar.gz": try_package,
@@ -78,7 +79,7 @@ def attempts() -> list[tuple[Path, Callable[[Path, Path], None]]]:
 
 
 def try_package(file: Path, folder: Path) -> None:
-    """Install it into a new virtual environment and fill a gap with the bundled model."""
+    """Install a package in a new virtual environment, and complete code with its tiny model."""
     home = folder / f"{file.name}.home"
     home.mkdir()
     run([sys.executable, "-m", "venv", str(home / "venv")])
@@ -101,14 +102,14 @@ def try_extension(file: Path, folder: Path) -> None:
 
 
 def try_plugin(file: Path, folder: Path) -> None:
-    """Run the Neovim tests with the plugin in this archive."""
+    """Run the Neovim tests with the plugin of this archive."""
     with tarfile.open(file) as archive:
         archive.extractall(folder, filter="data")
     suite("test_neovim.py", {"MERCURY_PLUGIN": str(folder / PLUGIN)}, folder)
 
 
 def suite(name: str, variables: Mapping[str, str], folder: Path) -> None:
-    """Run a file of tests. Raises Untried if any of them was skipped."""
+    """Run a test file. Raises Untried if a test was skipped."""
     report = folder / f"{name}.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-m", "editors", f"--junitxml={report}"]
     environment = {**os.environ, **variables}
@@ -121,7 +122,7 @@ def suite(name: str, variables: Mapping[str, str], folder: Path) -> None:
 def run(
     command: Sequence[str], cwd: Path = ROOT, environment: Mapping[str, str] | None = None
 ) -> str:
-    """The output of a command. If it fails, print the output and exit."""
+    """The output of a command. A failing command ends the release with its output."""
     done = subprocess.run(
         command, cwd=cwd, env=environment, text=True, capture_output=True, check=False
     )

@@ -1,10 +1,10 @@
-"""What each choice of the adaptation is worth: short runs from the same start, one choice changed.
+"""Ablate the adaptation of mini: short runs from the same start, each with one choice changed.
 
-`mercury-lsp train data`, then `python model/tools/ablate.py`. Every run starts from mini's first
-delta with adapters that are zero, and is probed on the same held-out examples, laid out as they
-usually are whatever is changed. Two runs that differ in their seed alone tell what differences mean
-nothing. `model/results/ablations.json` has the runs; one that is there already is not done again.
-Prints the table of model/README.md.
+Run `mercury-lsp train data`, then `python model/tools/ablate.py`. Every run starts from the first
+delta of mini with adapters of zero, and is probed on the same held-out examples in the usual
+layout. Two runs that differ only in their seed show the size of a difference by chance. The runs
+go to `model/results/ablations.json`; runs that it has already are skipped. Prints the table of
+model/README.md.
 """
 
 import json
@@ -31,7 +31,7 @@ USUAL = AdapterConfig()
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a run does differently from the usual plan and blocks."""
+    """The settings of a run that differ from the usual ones."""
 
     name: str
     plan: Mapping[str, Any] = field(default_factory=dict)
@@ -99,7 +99,7 @@ def ran(
     feed: ExampleFeed,
     held_out: Sequence[Packed],
 ) -> dict[str, Any]:
-    """What a run from nothing comes to, after how many positions, and how much of it learns."""
+    """The probe of a run from new adapters, its positions and its trained parameters."""
     objective, rows = Adaptation.of(network, plan), 0
     trainer = adaptation_trainer(network, objective, plan, feed)
     for report in trainer.steps():
@@ -114,7 +114,7 @@ def ran(
 
 
 def table(report: dict[str, Any]) -> str:
-    """A line for each run: what the probe found, and how many parameters learnt."""
+    """One line for each run: its probe, and its number of trained parameters."""
     lines = [
         "| changed | loss | next token right | first draft right | drafts right in a row "
         "| parameters |",
