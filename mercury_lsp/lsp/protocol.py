@@ -2,7 +2,7 @@
 
 Custom messages, all optional for a client:
 - `mercury/status` {state, message, model}: a notification, sent to clients whose experimental
-  capabilities have `mercuryStatus`; for the states see `session.State`.
+  capabilities have `mercuryStatus`; for the states see `status.State`.
 - `mercury/statistics` {since}: a request; see `statistics`.
 """
 
