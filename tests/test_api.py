@@ -104,8 +104,8 @@ async def test_a_cancelled_call_takes_no_further_step() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         runtime.permits.release(1_000)
-        await coder.run(lambda stopped: None)  # behind it on the same thread
-        assert len(runtime.calls) == 1
+        assert await coder.fill_in_middle(prefix="b", max_tokens=1) == LETTERS[0]
+        assert len(runtime.calls) == 1 + 1
 
 
 async def test_a_call_that_waits_for_another_can_be_cancelled_too() -> None:

@@ -236,22 +236,23 @@ def _weights(cache_dir: Path, model: str) -> Iterator[Finding]:
 
 
 def _completion(cache_dir: Path, model: str) -> Iterator[Finding]:
-    """Load the model and let it write: whether all of it works together, and how fast."""
-    from mercury_model.decoding.infiller import Infiller
+    """Load the model and let it write: whether everything works together, and how fast."""
+    from mercury_lsp.service import ModelService, ModelSettings, model_store
     from mercury_model.decoding.params import SamplingParams
     from mercury_model.decoding.prompt import FimPrompt
-    from mercury_model.load import load
 
-    started = time.perf_counter()
-    loaded = load(model, cache_dir=cache_dir)
-    ready = time.perf_counter()
-    infiller = Infiller(loaded.card, loaded.tokenizer, loaded.runtime)
-    *_, draft = infiller.drafts(FimPrompt(*_TRIAL), SamplingParams(stop=("\n",)))
-    done = time.perf_counter()
-    name = loaded.runtime.name
+    store = model_store(cache_dir, offline=True)
+    with ModelService(store.load) as service:
+        started = time.perf_counter()
+        info = service.load(ModelSettings(model)).result()
+        assert info is not None
+        ready = time.perf_counter()
+        *_, output = service.drafts(FimPrompt(*_TRIAL), SamplingParams(stop=("\n",)))
+        done = time.perf_counter()
+    name = info.runtime
     detail = f"{name}{_why(name, machine.describe().flags)}; loaded in {ready - started:.1f} s"
     yield Finding("runtime", State.FINE, detail)
-    wrote = f"{_TRIAL[0].splitlines()[-1].strip()} … {draft.text.strip()!r}"
+    wrote = f"{_TRIAL[0].splitlines()[-1].strip()} … {output.text.strip()!r}"
     yield Finding("completion", State.FINE, f"{wrote} in {(done - ready) * 1000:.0f} ms")
 
 

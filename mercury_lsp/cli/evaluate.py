@@ -69,17 +69,21 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
     """Measure how often completions of held-out code are right, and whether the model knows."""
     from mercury_lsp.evaluation import measure, report
     from mercury_lsp.evaluation.settings import sampling
+    from mercury_lsp.service import ModelService, ModelSettings
 
     samplings = {
         name: sampling(name) for name in setting or ("autoregressive", "verified", "0", "0.5")
     }
     cases = held_out(corpus, python, others, limit, open_files)
-    loaded = load_with(model, tuple(delta or ()), threads)
-    filled = list(_watched(measure.fill(loaded, cases, samplings, time.perf_counter)))
+    deltas = tuple(delta or ())
+    with ModelService(lambda name, threads: load_with(name, deltas, threads)) as service:
+        info = service.load(ModelSettings(model, threads)).result()
+        assert info is not None
+        filled = list(_watched(measure.fill(service, cases, samplings, time.perf_counter)))
     runs = {name: [outcomes[name] for outcomes in filled] for name in samplings}
     figures = {
         "command": _command(model, delta or (), list(samplings), open_files, len(cases)),
-        **_where(loaded),
+        **_where(info.runtime),
         **report.document(cases, runs),
     }
     for name, values in figures["settings"].items():
@@ -154,12 +158,12 @@ def _command(
     return f"mercury-lsp eval {' '.join(parts)}  # {count} gaps"
 
 
-def _where(loaded: "LoadedModel") -> dict[str, Any]:
+def _where(runtime: str) -> dict[str, Any]:
     from mercury_lsp import machine
 
     return {
         "commit": machine.commit(),
-        "runtime": loaded.runtime.name,
+        "runtime": runtime,
         "machine": asdict(machine.describe()),
         "versions": machine.versions(),
         "seed": SEED,

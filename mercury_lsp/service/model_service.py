@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self
 
 from mercury_lsp.service.streams import END, Begin, Failure, Stream, Streams
 from mercury_lsp.service.submissions import Submission, Submissions, Watch, tell
@@ -24,8 +25,6 @@ from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.serving import Engine, InfillRequest
-
-T = TypeVar("T")
 
 HOLD_SECONDS = 0.005
 """How long less urgent work waits for the consumer of a more urgent draft to ask for the next one.
@@ -161,6 +160,17 @@ class ModelService:
         """Wait until the thread has ended; whether it has."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def _ask(self, request: _LoadRequest) -> "Future[ModelInfo | None]":
         with self._wake:
