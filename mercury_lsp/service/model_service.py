@@ -91,6 +91,12 @@ class ModelService:
         loaded = self._loaded
         return None if loaded is None else loaded.info
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a step, a pass or a model."""
+        with self._wake:
+            return self._streams.waiting + self._submissions.waiting
+
     def load(
         self, settings: ModelSettings, progress: Progress = _unseen
     ) -> "Future[ModelInfo | None]":

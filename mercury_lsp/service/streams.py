@@ -140,6 +140,11 @@ class Streams:
         return bool(held)
 
     @property
+    def waiting(self) -> int:
+        """How many consumers wait."""
+        return sum(stream.wanted for stream in self._streams)
+
+    @property
     def begun(self) -> list[Stream]:
         """The streams that have taken a step with the loaded model."""
         return [stream for stream in self._streams if stream.steps is not None]

@@ -41,6 +41,11 @@ class Submissions:
         """Whether the engine works on one."""
         return bool(self._running)
 
+    @property
+    def waiting(self) -> int:
+        """How many are not answered."""
+        return len(self._waiting) + len(self._running)
+
     def add(self, submission: Submission) -> None:
         """Take on a request, which waits for `admit`."""
         self._waiting.append(submission)
