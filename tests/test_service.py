@@ -457,6 +457,24 @@ def test_a_prompt_that_fails_ends_its_own_request_only() -> None:
         assert last(service.drafts(PROMPT, STEPWISE)) == "abc"
 
 
+def test_an_engine_that_breaks_fails_its_requests_and_another_load_mends_it() -> None:
+    class Broken(ScriptedRuntime):
+        """Fails where the engine does not expect it: between two passes."""
+
+        @property
+        def max_batch_size(self) -> int:
+            if self.calls:
+                raise OSError("the device is gone")
+            return 3
+
+    models = [scripted(Broken(spell("abc"))), scripted(ScriptedRuntime(spell("abc")))]
+    with ModelService(lambda name, threads: models.pop(0)) as service:
+        service.load(ModelSettings("a")).result(SECONDS)
+        assert isinstance(service.submit(InfillRequest(PROMPT)).exception(SECONDS), OSError)
+        service.load(ModelSettings("a")).result(SECONDS)
+        assert last(service.drafts(PROMPT, STEPWISE)) == "abc"
+
+
 def test_closing_ends_everything_and_nothing_can_be_asked_afterwards(
     others: ThreadPoolExecutor,
 ) -> None:

@@ -1,14 +1,13 @@
 """`ModelService`: holds one loaded model, and is the only code that touches it."""
 
+import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Hashable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from mercury_lsp.service.slot import LoadRequest, ModelSlot, unseen
 from mercury_lsp.service.streams import END, Begin, Failure, Stream, Streams
 from mercury_lsp.service.submissions import Submission, Submissions, Watch, tell
 from mercury_lsp.service.turns import most_urgent
@@ -24,7 +23,12 @@ from mercury_lsp.service.values import (
 from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
-from mercury_model.serving import Engine, InfillRequest
+from mercury_model.serving import InfillRequest
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+log = logging.getLogger(__name__)
 
 HOLD_SECONDS = 0.005
 """How long less urgent work waits for the consumer of a more urgent draft to ask for the next one.
@@ -37,30 +41,8 @@ DRAIN_SECONDS = 1.0
 _DEFAULTS = RequestOptions()
 
 
-def _unseen(_stage: str, _done: int, _total: int) -> None:
-    """Nobody looks at the progress."""
-
-
 def _unwatched(_output: PartialOutput) -> None:
     """Nobody looks at drafts."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _LoadRequest:
-    """What to load; None unloads."""
-
-    settings: ModelSettings | None
-    progress: Progress
-    future: Future[ModelInfo | None] = field(default_factory=Future)
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A loaded model in its engine. Only the service's thread uses it."""
-
-    settings: ModelSettings
-    engine: Engine
-    info: ModelInfo
 
 
 class ModelService:
@@ -72,14 +54,11 @@ class ModelService:
     """
 
     def __init__(self, load: Load, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self._load = load
         self._clock = clock
         self._wake = threading.Condition()
         self._streams = Streams()
         self._submissions = Submissions()
-        self._loads: deque[_LoadRequest] = deque()
-        self._loaded: _Loaded | None = None
-        self._failure: Exception = RuntimeError("no model is loaded")
+        self._slot = ModelSlot(load, clock)
         self._closed = False
         # A daemon: a step may be deep in a library when the process is told to end.
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -88,7 +67,7 @@ class ModelService:
     @property
     def info(self) -> ModelInfo | None:
         """The loaded model; None while there is none."""
-        loaded = self._loaded
+        loaded = self._slot.loaded
         return None if loaded is None else loaded.info
 
     @property
@@ -98,18 +77,18 @@ class ModelService:
             return self._streams.waiting + self._submissions.waiting
 
     def load(
-        self, settings: ModelSettings, progress: Progress = _unseen
+        self, settings: ModelSettings, progress: Progress = unseen
     ) -> "Future[ModelInfo | None]":
         """Load a model in place of another; at once if it is loaded already.
 
         The future raises ModelError when the weights cannot be loaded; requests that wait for them
         fail with the same error. `progress` is called on the service's thread.
         """
-        return self._ask(_LoadRequest(settings, progress))
+        return self._ask(LoadRequest(settings, progress))
 
     def unload(self) -> "Future[ModelInfo | None]":
         """Free the model. Later requests fail until another is loaded."""
-        return self._ask(_LoadRequest(None, _unseen))
+        return self._ask(LoadRequest(None))
 
     def drafts(
         self, prompt: FimPrompt, params: SamplingParams, options: RequestOptions = _DEFAULTS
@@ -178,10 +157,10 @@ class ModelService:
     ) -> None:
         self.close()
 
-    def _ask(self, request: _LoadRequest) -> "Future[ModelInfo | None]":
+    def _ask(self, request: LoadRequest) -> "Future[ModelInfo | None]":
         with self._wake:
             self._require_open()
-            self._loads.append(request)
+            self._slot.requests.append(request)
             self._wake.notify()
         return request.future
 
@@ -224,15 +203,26 @@ class ModelService:
 
     def _run(self) -> None:
         while (take := self._next()) is not None:
-            take()
+            try:
+                take()
+            except Exception as error:  # no request is to blame: all that run end with it
+                self._fail(error)
             del take  # a whole document, perhaps, which must not wait for the next request
         with self._wake:
             self._streams.end()
             self._streams.sweep()
             self._submissions.close()
-            for request in self._loads:
+            for request in self._slot.requests:
                 request.future.cancel()
-            self._loaded = None
+            self._slot.clear(ServiceClosed("the model service is closed"))
+
+    def _fail(self, error: Exception) -> None:
+        """End everything with an error, and the model with it."""
+        log.error("the model failed: %s", type(error).__name__)
+        with self._wake:
+            self._slot.clear(error)
+            self._streams.end(error)
+            self._submissions.fail_all(error)
 
     def _next(self) -> Callable[[], None] | None:
         """Wait for the next thing to do; None once the service is closed."""
@@ -248,31 +238,30 @@ class ModelService:
 
     def _choose(self) -> Callable[[], None] | None:
         """What to do now. A reload waits for the streams and passes that have begun."""
-        if self._loads:
-            request = self._loads[0]
-            if not self._replaces(request) or not (self._streams.begun or self._submissions.busy):
-                return lambda: self._serve(self._loads.popleft())
-        elif self._loaded is None:
-            self._streams.end(self._failure)
+        slot = self._slot
+        if slot.requests:
+            begun = self._streams.begun or self._submissions.busy
+            if not (begun and slot.replaces(slot.requests[0])):
+                return slot.serve_next
+        elif slot.loaded is None:
+            self._streams.end(slot.failure)
             self._streams.sweep()
-            self._submissions.fail(self._failure)
-            return None
+            self._submissions.fail(slot.failure)
         else:
-            self._submissions.admit(self._loaded.engine, self._clock())
-        turns = self._streams.turns(self._step, begun=bool(self._loads))
+            self._submissions.admit(slot.loaded.engine, self._clock())
+        if slot.loaded is None:
+            return None
+        turns = self._streams.turns(self._step, begun=bool(slot.requests))
         turns += self._submissions.turn(self._make_pass)
-        patience_ns = 0 if self._loaded is None else self._patience_ns(self._loaded)
+        patience_ns = round(slot.loaded.settings.limits.patience_ms * 1e6)
         turn = most_urgent(turns, self._clock(), patience_ns)
         if turn is None or self._streams.holds(turn.priority):
             return None
         return turn.take
 
-    def _patience_ns(self, loaded: _Loaded) -> int:
-        return round(loaded.settings.limits.patience_ms * 1e6)
-
     def _wait(self) -> None:
         """Wait for news: for a moment while consumers are expected to go on."""
-        draining = self._loads and self._streams.begun
+        draining = self._slot.requests and self._streams.begun
         seconds = DRAIN_SECONDS if draining else None
         if self._streams.holds(None):
             seconds = HOLD_SECONDS
@@ -282,51 +271,16 @@ class ModelService:
             if not stream.wanted:
                 stream.end()
 
-    def _replaces(self, request: _LoadRequest) -> bool:
-        """Whether a request takes the loaded model away."""
-        loaded, wanted = self._loaded, request.settings
-        if loaded is None or wanted is None:
-            return loaded is not None
-        return (loaded.settings.name, loaded.settings.threads) != (wanted.name, wanted.threads)
-
-    def _serve(self, request: _LoadRequest) -> None:
-        if not request.future.set_running_or_notify_cancel():
-            return
-        try:
-            request.future.set_result(self._take(request.settings, request.progress))
-        except Exception as error:  # a broken installation: anything may come out of a library
-            self._failure = error
-            request.future.set_exception(error)
-
-    def _take(self, settings: ModelSettings | None, progress: Progress) -> ModelInfo | None:
-        loaded = self._loaded
-        if settings is None:
-            self._loaded, self._failure = None, RuntimeError("no model is loaded")
-            return None
-        same = loaded is not None and not self._replaces(_LoadRequest(settings, progress))
-        if loaded is not None and same:
-            loaded.engine.set_limits(settings.limits)
-            self._loaded = _Loaded(settings, loaded.engine, loaded.info)
-            return loaded.info
-        self._loaded = loaded = None  # two models may not fit into memory at once
-        progress("loading", 0, 1)
-        model = self._load(settings.name, settings.threads)
-        info = ModelInfo(model.card, model.tokenizer, model.runtime.name)
-        engine = Engine(model.card, model.tokenizer, model.runtime, settings.limits, self._clock)
-        self._loaded = _Loaded(settings, engine, info)
-        progress("loading", 1, 1)
-        return info
-
     def _step(self, stream: Stream) -> None:
         """Take a step for a stream."""
-        assert self._loaded is not None
+        assert self._slot.loaded is not None
         item: Any
         try:
             if stream.options.ended(self._clock()):
                 item = END
             else:
                 if stream.steps is None:
-                    stream.steps = stream.begin(self._loaded.engine.infiller)
+                    stream.steps = stream.begin(self._slot.loaded.engine.infiller)
                 item = next(stream.steps, END)
         except Exception as error:  # the boundary of a request: it ends this one, not the thread
             item = Failure(error)
@@ -338,8 +292,8 @@ class ModelService:
 
     def _make_pass(self) -> None:
         """Make a pass of the engine and tell of its news."""
-        assert self._loaded is not None
-        sequences = self._loaded.engine.step()
+        assert self._slot.loaded is not None
+        sequences = self._slot.loaded.engine.step()
         with self._wake:
             self._submissions.served(self._clock())
             news = self._submissions.news(sequences)

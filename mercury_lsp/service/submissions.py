@@ -107,8 +107,18 @@ class Submissions:
         while self._waiting:
             _resolve(self._waiting.popleft().future, error)
 
+    def fail_all(self, error: Exception) -> None:
+        """Fail everything, the requests that run included."""
+        self.fail(error)
+        for one in self._running.values():
+            _resolve(one.future, error)
+        self._running.clear()
+
     def close(self) -> None:
-        """Cancel everything."""
+        """Cancel everything; requests of cancelled clients end with what they have come to."""
+        for sequence, one in self._running.items():
+            if sequence.stopped:
+                _resolve(one.future, sequence.draft)
         for one in [*self._waiting, *self._running.values()]:
             one.future.cancel()
         self._waiting.clear()

@@ -223,7 +223,7 @@ def test_a_language_the_model_was_not_taught_is_pointed_out(
 ) -> None:
     file = tmp_path / "f.go"
     file.write_text("c = \n")
-    assert "was taught python, not go" in call(capsys, "complete", f"{file}:1")[2]
+    assert "was trained on python, not go" in call(capsys, "complete", f"{file}:1")[2]
 
 
 @pytest.mark.parametrize(
