@@ -22,7 +22,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from end_to_end import MASK, differences, random_network, through_the_runtime
 
 from mercury_kernels.agreement import disagreement
 from mercury_kernels.architecture import ARCHITECTURES, FP8_ROWS, LLAMA_8B, MINI, QWEN_7B, QWEN_HALF
@@ -31,7 +30,7 @@ from mercury_kernels.catalogue import OPERATIONS, Operation
 from mercury_kernels.dispatch import Operations, select
 from mercury_kernels.measure import Budget, Timer, Timing, measure, types
 from mercury_kernels.paged import PAGE
-from mercury_kernels.passes import Denoising, Engine
+from mercury_kernels.passes import DenoisingPass, ModelRunner
 from mercury_kernels.replay import cuda_graphs
 from mercury_kernels.roofline import (
     CAUTIOUS,
@@ -46,7 +45,13 @@ from mercury_kernels.roofline import (
     tokens_per_step_for,
 )
 from mercury_kernels.step import Bucket, TokenConstraints
-from mercury_kernels.workload import FP8, NARROW, PLAIN, Workload, multiplies_in_fp8, shipped
+from mercury_kernels.workload import BF16, FP8, FP8_WEIGHTS, Workload, multiplies_in_fp8, shipped
+from mercury_lsp.bench.cuda_runtime import (
+    MASK,
+    differences,
+    random_network,
+    through_the_runtime,
+)
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 SPEEDS = (1109, 2000)
@@ -117,12 +122,12 @@ def graphed_step(work: Workload, do: Operations, timer: Timer) -> dict[str, Any]
     if work.source.row_dtype is not None:
         net = replace(net, quantize_activations_from=FP8_ROWS)
     held = net.empty_pages(work.batch * pages, torch.bfloat16)
-    engine = Engine(net, do, cuda_graphs())
+    engine = ModelRunner(net, do, cuda_graphs())
     rules = TokenConstraints(MASK, 1, 0, torch.tensor([MASK], dtype=torch.int32, device="cuda"))
     found = described(work)
     for steps in (1, 4):
-        denoising = Denoising(engine, bucket, held, rules, steps)
-        given = denoising.given
+        denoising = DenoisingPass(engine, bucket, held, rules, steps)
+        given = denoising.inputs
         given.ids.fill_(MASK)
         given.start.fill_(work.context)
         given.visible.fill_(work.context + work.block)
@@ -140,13 +145,13 @@ def served(do: Operations, budget: Budget) -> dict[str, Any]:
     wrong = [f"{name}: off by {error:.4f}" for name, error in off.items() if not error <= 0.03]
     rows: list[dict[str, Any]] = []
     for architecture in () if wrong else (MINI, QWEN_HALF):
-        for source in (PLAIN, NARROW):
+        for source in (BF16, FP8_WEIGHTS):
             for batch in (1, 8):
                 if budget.left() < 0.25 * budget.seconds:
                     return {"wrong": wrong, "rows": rows, "complete": False}
                 work = Workload(architecture, batch, source=source)
                 net = random_network(architecture, source.weights, 8192, "cuda")
-                engine = Engine(net, do, cuda_graphs())
+                engine = ModelRunner(net, do, cuda_graphs())
                 found = through_the_runtime(work, engine, time.perf_counter)
                 rows.append({**described(work), **found})
                 torch.cuda.empty_cache()
@@ -156,7 +161,7 @@ def served(do: Operations, budget: Budget) -> dict[str, Any]:
 def workloads() -> Iterator[Workload]:
     """What is timed and modelled, the interactive ones first, canvases last."""
     for batch in (1, 8, 32):
-        for source in (PLAIN, NARROW):
+        for source in (BF16, FP8_WEIGHTS):
             for architecture in ARCHITECTURES:
                 yield Workload(architecture, batch, source=source)
         for architecture in ARCHITECTURES:
@@ -164,9 +169,9 @@ def workloads() -> Iterator[Workload]:
             if multiplies_in_fp8(architecture, work.rows):
                 yield work
     for length in CANVASES_TIMED:
-        for source in (PLAIN, FP8):
+        for source in (BF16, FP8):
             for architecture in (QWEN_HALF, QWEN_7B, LLAMA_8B):
-                if source is PLAIN or multiplies_in_fp8(architecture, length):
+                if source is BF16 or multiplies_in_fp8(architecture, length):
                     yield Workload(architecture, 1, length, context=0, source=source)
 
 

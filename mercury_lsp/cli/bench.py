@@ -156,13 +156,13 @@ def _trace(
 
     from mercury_lsp.bench import document, plot, table
     from mercury_lsp.bench.harness import replay
-    from mercury_lsp.bench.replay import Typed
+    from mercury_lsp.bench.replay import HumanTiming
 
     traces = typing.traces()
-    where = document.setting(plan.settings)
+    where = document.environment(plan.settings)
     with _progress() as progress:
         runs = asyncio.run(
-            replay(traces, plan.modes, plan.settings, lambda: Typed(typing.speed), progress)
+            replay(traces, plan.modes, plan.settings, lambda: HumanTiming(typing.speed), progress)
         )
     Console().print(table.of_trace(where, traces, typing.speed, runs))
     if json_file:
@@ -178,7 +178,7 @@ def _gaps(plan: BenchOptions, limit: int | None, json_file: Path | None) -> None
     from mercury_lsp.bench.gaps import SEED, cases
     from mercury_lsp.bench.harness import fill_gaps
 
-    where = document.setting(plan.settings)
+    where = document.environment(plan.settings)
     with _progress() as progress:
         runs = asyncio.run(fill_gaps(cases()[:limit], plan.modes, plan.settings, progress))
     Console().print(table.of_gaps(where, runs))
@@ -192,7 +192,7 @@ def _starts(plan: BenchOptions, count: int, json_file: Path | None) -> None:
     from mercury_lsp.bench import document, table
     from mercury_lsp.bench.starts import start_up
 
-    where = document.setting(plan.settings)
+    where = document.environment(plan.settings)
     with _progress() as progress:
         run = asyncio.run(start_up(count, plan.config.mode, plan.settings, progress))
     Console().print(table.of_starts(where, run))

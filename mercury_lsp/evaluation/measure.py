@@ -1,4 +1,4 @@
-"""Fills cases with a model and keeps what came of it. The clock is an argument."""
+"""Fills cases with a model and scores the results. The clock is an argument."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ MAX_TOKENS = 60
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One case filled. `confidence` is the chance that it is right, to the model's mind.
+    """The result of one case. `confidence` is the model's probability that the text is right.
 
-    `ended`: the model ended the text by itself where the truth ends, or before the cut of a
-    single line. `parses` is None where the file does not parse with the truth either. `offers`:
-    what an editor would be shown, for each of DISTRACTIONS.
+    `ended` means that the model ended the text with its end token. `parses` is None if the file
+    does not parse with the true text either. `offers` holds what an editor would show, for each of
+    `DISTRACTIONS`.
     """
 
     exact: bool
@@ -44,28 +44,28 @@ def fill(
     samplings: Mapping[str, SamplingParams],
     clock: Callable[[], float],
 ) -> Iterator[dict[str, Outcome]]:
-    """Each case in turn with each of the samplings, so that what disturbs one disturbs all.
+    """Fill each case with every sampling before the next, so that disturbances affect all alike.
 
-    Contexts are made ready before the clock runs.
+    Contexts are prefilled before the clock starts.
     """
     info = service.info
     assert info is not None
     for case in cases:
         others = tuple(text[:DOCUMENT_CHARS] for text in case.others)
-        gap = FimPrompt(case.before, case.after, elsewhere=others)
+        prompt = FimPrompt(case.before, case.after, elsewhere=others)
         stop = ("\n",) if case.kind in SINGLE_LINE else ()
         outcomes = {}
         for name, sampling in samplings.items():
-            for _ in service.prefill(gap):
+            for _ in service.prefill(prompt):
                 pass
             began = clock()
-            drafts = [*service.drafts(gap, replace(sampling, max_tokens=MAX_TOKENS, stop=stop))]
+            drafts = [*service.drafts(prompt, replace(sampling, max_tokens=MAX_TOKENS, stop=stop))]
             seconds = clock() - began
-            outcomes[name] = _outcome(case, drafts, seconds, info)
+            outcomes[name] = _evaluate(case, drafts, seconds, info)
         yield outcomes
 
 
-def _outcome(
+def _evaluate(
     case: Case, drafts: Sequence[PartialOutput], seconds: float, info: ModelInfo
 ) -> Outcome:
     last = drafts[-1]

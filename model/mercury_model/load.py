@@ -146,7 +146,7 @@ def _cuda(card: ModelCard, weights: Callable[[], Tensors]) -> Runtime:
     )
     runtime, reference = (
         CudaRuntime(
-            passes.Engine(network, each, capture),
+            passes.ModelRunner(network, each, capture),
             card.architecture,
             taught.mask_id,
             DTYPES[kept.contexts],

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from on_mini import RESULTS, options, origin
 
+from mercury_lsp.bench.mini import options, origin
 from mercury_lsp.config import surroundings
 from mercury_model.training.adapt import AdapterConfig, AdapterTrainer
 from mercury_model.training.collate import Blocks
@@ -24,6 +24,7 @@ from mercury_model.training.feed import ExampleFeed
 from mercury_model.training.network import FrozenNetwork
 from mercury_model.training.start import prepare
 
+RESULTS = Path(__file__).parents[1] / "results"
 FOUND = RESULTS / "ablations.json"
 USUAL = AdapterConfig()
 
@@ -59,7 +60,7 @@ VARIANTS = (
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, FOUND.name)
+    parser = options(__doc__, FOUND)
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--steps", type=int, default=90)
     parser.add_argument("--examples", type=int, default=3, help="examples a step")

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 
 import numpy as np
-from on_mini import options, origin
 
+from mercury_lsp.bench.mini import options, origin
 from mercury_lsp.bench.sources import sources
 from mercury_lsp.config import surroundings
 from mercury_model.decoding.infiller import Infiller
@@ -24,6 +25,7 @@ from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.load import LoadedModel, load
 from mercury_model.serving import DynamicBatcher, EngineLimits, InfillRequest
 
+FOUND = Path(__file__).parents[1] / "results" / "batch.json"
 CLIENTS = (1, 4, 16)
 ROUNDS = 3
 CONTEXT_BYTES = 1 << 30
@@ -51,7 +53,7 @@ class Timing:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "batch.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--gaps", type=int, default=16, help="gaps to fill, by all clients")
     parser.add_argument("--tokens", type=int, default=12, help="of each middle at most")
     given = parser.parse_args()

@@ -16,8 +16,8 @@ from statistics import median
 import numpy as np
 import torch
 from llama_cpp import Llama
-from on_mini import context_ids, measured, options, origin, read
 
+from mercury_lsp.bench.mini import context_ids, measured, options, origin, read
 from mercury_lsp.config import surroundings
 from mercury_model.load import load
 from mercury_model.runtime.limits import CHUNK_TOKENS
@@ -25,6 +25,7 @@ from mercury_model.runtime.protocol import Runtime
 from mercury_model.runtime.torch import TorchRuntime, load_denoiser
 from mercury_model.weights import checkpoint, registry
 
+FOUND = Path(__file__).parents[1] / "results" / "peer.json"
 ALIKE = 0.9
 """How often the likeliest token must be the same."""
 
@@ -33,7 +34,7 @@ IN_TURN = 5
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "peer.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--runs", type=int, default=40, help="calls a figure is made of")
     parser.add_argument("--context", type=int, default=448, help="tokens before what is timed")
     given = parser.parse_args()

@@ -18,11 +18,13 @@ from statistics import median
 import numpy as np
 import onnx
 import torch
-from on_mini import (
+from onnx import TensorProto, helper
+
+from mercury_lsp.bench.mini import (
     CARD,
-    INT8,
     MASK,
     context_ids,
+    int8_precision,
     measured,
     on_onnx,
     options,
@@ -30,18 +32,18 @@ from on_mini import (
     read,
     weights,
 )
-from onnx import TensorProto, helper
-
 from mercury_model.memory.shape import NetworkShape, find
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.onnx import graph
-from mercury_model.runtime.onnx.arithmetic import CONTRIB, Int8, Nodes, Precision, Tensors
+from mercury_model.runtime.onnx.arithmetic import CONTRIB, Int8, Nodes, Precision
 from mercury_model.runtime.onnx.files import MAX_BATCH_SIZE
 from mercury_model.runtime.onnx.ort import ort
 from mercury_model.runtime.onnx.runtime import SPIN_US, session_options
 from mercury_model.runtime.protocol import ForwardCall, Runtime
 from mercury_model.runtime.torch import TorchRuntime, has_bf16_arithmetic, load_denoiser
+from mercury_model.weights.checkpoint import Tensors
 
+FOUND = Path(__file__).parents[1] / "results" / "runtime.json"
 ROWS = (1, 2, 4, 6, 8, 12, 16, 64)
 SHARED_ROWS = (1, 4)
 
@@ -79,7 +81,7 @@ class Floor:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "runtime.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--runs", type=int, default=50, help="calls a figure is made of")
     parser.add_argument("--context", type=int, default=300, help="tokens before the block")
     parser.add_argument("--spin", type=int, nargs="+", default=[SPIN_US], help="microseconds")
@@ -122,7 +124,7 @@ def runtimes(
     if has_bf16_arithmetic():
         yield "torch bf16", "bf16", TorchRuntime(network, dtype=torch.bfloat16, threads=threads)
     del network
-    for precision, kind in ((Precision.FP32, "fp32"), (INT8, "int8")):
+    for precision, kind in ((Precision.FP32, "fp32"), (int8_precision(), "int8")):
         for spin in spins:
             name = f"onnx {precision}" + (f" spin {spin} us" if len(spins) > 1 else "")
             yield name, kind, on_onnx(folder, tensors, precision, threads, spin)
@@ -204,7 +206,7 @@ def int8_rate(folder: Path, threads: int) -> float:
     path = folder / "product.onnx"
     with path.with_suffix(".weights").open("wb") as file:
         nodes = Nodes(file, "product.weights")
-        arithmetic = Int8(nodes, config, INT8)
+        arithmetic = Int8(nodes, config, int8_precision())
         ones = nodes.constant("ones", np.ones(config.hidden_size, np.float32))
         matrix = np.ones((4 * config.intermediate_size, config.hidden_size), np.float32)
         y = arithmetic.product(arithmetic.normed("x", ones), "matrix", matrix, "")

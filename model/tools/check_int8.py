@@ -17,8 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from on_mini import CARD, INT8, on_onnx, options, origin, predicted, weights
 
+from mercury_lsp.bench.mini import (
+    CARD,
+    int8_precision,
+    on_onnx,
+    options,
+    origin,
+    predicted,
+    weights,
+)
 from mercury_lsp.cli.evaluate import held_out
 from mercury_lsp.evaluation import scores
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
@@ -28,6 +36,7 @@ from mercury_model.spec.fim_format import FimFormat
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry
 
+FOUND = Path(__file__).parents[1] / "results" / "int8.json"
 SURE = 0.5
 
 
@@ -54,7 +63,7 @@ class Compared:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "int8.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--gaps", type=int, default=1_000, help="how many, spread over all")
     parser.add_argument("--before", type=int, default=448, help="tokens before a gap that are read")
@@ -99,10 +108,8 @@ def earlier(path: Path, what: dict[str, int]) -> list[Compared]:
 def runtimes(folder: Path, threads: int) -> tuple[Runtime, Runtime]:
     """In int8, as the server has it on this machine, and in single precision."""
     tensors = weights()
-    rounded, whole = (
-        on_onnx(folder, tensors, precision, threads) for precision in (INT8, Precision.FP32)
-    )
-    return rounded, whole
+    rounded = on_onnx(folder, tensors, int8_precision(), threads)
+    return rounded, on_onnx(folder, tensors, Precision.FP32, threads)
 
 
 def compared(
@@ -121,7 +128,7 @@ def compared(
         ends = after == format.eos_id
         if case.kind in SINGLE_LINE:  # a text that goes on behind its line is cut there
             ends = ends or tokenizer.decode([after]).startswith("\n")
-        return tokens == truth and ends
+        return bool(tokens == truth and ends)
 
     return Compared(
         kind=case.kind.value,

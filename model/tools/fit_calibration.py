@@ -16,22 +16,24 @@ from operator import mul
 from pathlib import Path
 
 import torch
-from fit_trust import least
-from on_mini import options, origin
 
-from mercury_lsp.cli.evaluate import OTHERS, load
+from mercury_lsp.bench.mini import options, origin
+from mercury_lsp.cli.evaluate import OTHERS
+from mercury_lsp.config import surroundings
 from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case, draw
+from mercury_lsp.evaluation.fit import minimize
 from mercury_lsp.evaluation.scores import calibration_error, exact, reliability
 from mercury_model.decoding.infiller import Infiller
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
-from mercury_model.load import LoadedModel
+from mercury_model.load import LoadedModel, load
 from mercury_model.spec.card import Calibration
 from mercury_model.training.data import read
 from mercury_model.training.feed import by_language
 from mercury_model.training.start import TRAIN
 
+FOUND = Path(__file__).parents[1] / "results" / "calibration.json"
 OPEN = 4
 
 Known = tuple[float, bool]
@@ -40,12 +42,12 @@ Known = tuple[float, bool]
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "calibration.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--python", type=int, default=400, help="gaps in Python")
     parser.add_argument("--others", type=int, default=40, help="and in each other language")
     given = parser.parse_args()
-    model = load("mini", (), given.threads)
+    model = load("mini", cache_dir=surroundings().cache_dir, threads=given.threads)
     counts = {"python": given.python, **dict.fromkeys(OTHERS, given.others)}
     drawn = draw(by_language(read(given.corpus / TRAIN)), counts, 99, OPEN)
     cases = [case for case in drawn if case.kind in SINGLE_LINE]
@@ -90,7 +92,7 @@ def fitted(known: Sequence[Known]) -> Calibration:
             factors[0] * odds + factors[1], right
         )
 
-    return Calibration(*least(loss, 2))
+    return Calibration(*minimize(loss, 2))
 
 
 def error(known: Sequence[Known]) -> float:

@@ -4,23 +4,25 @@
 the training packages with their truth, once with nothing else open and once with four other files.
 At each token it knows what the network gives it and what share of votes it has. The four numbers of
 `CacheTrust` that make the truth likeliest belong in `model/mercury_model/weights/mini.json`, and
-the two that tell how often votes come true, in `cache_lm.AGREED`. Writes
+the two that tell how often votes come true, in `lookup.ACCEPTANCE_LOG_ODDS`. Writes
 `model/results/trust.json`.
 """
 
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from on_mini import options, origin, predicted
 
-from mercury_lsp.cli.evaluate import OTHERS, load
+from mercury_lsp.bench.mini import options, origin, predicted
+from mercury_lsp.cli.evaluate import OTHERS
+from mercury_lsp.config import surroundings
 from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case, draw
+from mercury_lsp.evaluation.fit import minimize
 from mercury_model.decoding.lookup import (
     MAX_MATCH_BYTES,
     CacheLM,
@@ -28,12 +30,13 @@ from mercury_model.decoding.lookup import (
     lookup_weight,
     trust_terms,
 )
-from mercury_model.load import LoadedModel
+from mercury_model.load import LoadedModel, load
 from mercury_model.spec.card import CacheTrust
 from mercury_model.training.data import read
 from mercury_model.training.feed import by_language
 from mercury_model.training.start import TRAIN
 
+FOUND = Path(__file__).parents[1] / "results" / "trust.json"
 OPEN = (0, 4)
 UNKNOWN = 1e-5
 """The probability of a token that is no candidate of the network."""
@@ -46,7 +49,7 @@ class Row:
     `agreed`: the token that has most votes is what both together hold likeliest.
     """
 
-    trust_terms: tuple[float, float, float, float]
+    terms: tuple[float, float, float, float]
     network: float
     votes: float
     agreed: bool
@@ -54,12 +57,12 @@ class Row:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "trust.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--python", type=int, default=400, help="gaps in Python")
     parser.add_argument("--others", type=int, default=40, help="and in each other language")
     given = parser.parse_args()
-    model = load("mini", (), given.threads)
+    model = load("mini", cache_dir=surroundings().cache_dir, threads=given.threads)
     counts = {"python": given.python, **dict.fromkeys(OTHERS, given.others)}
     cases = draw(by_language(read(given.corpus / TRAIN)), counts, 99, max(OPEN))
     rows = [row for case in cases for row in read_rows(model, case)]
@@ -118,32 +121,17 @@ def fitted(rows: Sequence[Row]) -> CacheTrust:
         weight = torch.sigmoid(known @ factors)
         return -torch.log((1 - weight) * network + weight * votes + UNKNOWN / 10).mean()
 
-    return CacheTrust(*least(loss, 4))
+    return CacheTrust(*minimize(loss, 4))
 
 
 def agreed(rows: Sequence[Row]) -> list[float]:
     """The log odds that votes come true: a constant, and a factor of the logarithm of length."""
     known = torch.tensor([row.terms[:2] for row in rows])
     true = torch.tensor([float(row.agreed) for row in rows])
-    return least(
+    return minimize(
         lambda factors: torch.nn.functional.binary_cross_entropy_with_logits(known @ factors, true),
         2,
     )
-
-
-def least(loss: Callable[[torch.Tensor], torch.Tensor], size: int) -> list[float]:
-    """Where a smooth loss of `size` numbers is least (L-BFGS)."""
-    factors = torch.zeros(size, requires_grad=True)
-    search = torch.optim.LBFGS([factors], max_iter=200, line_search_fn="strong_wolfe")
-
-    def step() -> float:
-        search.zero_grad()
-        value = loss(factors)
-        value.backward()
-        return float(value.detach())
-
-    search.step(step)
-    return [float(value) for value in factors.detach()]
 
 
 def nats(rows: Sequence[Row], trust: CacheTrust) -> float:

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from on_mini import (
+from onnx import TensorProto, helper
+
+from mercury_lsp.bench.mini import (
     CARD,
-    INT8,
-    RESULTS,
     context_ids,
+    int8_precision,
     measured,
     on_onnx,
     options,
@@ -29,8 +30,6 @@ from on_mini import (
     read,
     weights,
 )
-from onnx import TensorProto, helper
-
 from mercury_model.runtime.onnx.ort import ort
 from mercury_model.runtime.onnx.runtime import (
     OnnxKVCache,
@@ -39,6 +38,7 @@ from mercury_model.runtime.onnx.runtime import (
     session_options,
 )
 
+RESULTS = Path(__file__).parents[1] / "results"
 FOUND = RESULTS / "profile.json"
 ROWS = (2, 4, 8, 16, 64)
 FED = {"MatMulIntegerToFloat": TensorProto.UINT8, "GroupQueryAttention": TensorProto.FLOAT}
@@ -62,7 +62,7 @@ class Step:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, FOUND.name)
+    parser = options(__doc__, FOUND)
     parser.add_argument("--runs", type=int, default=50, help="calls a figure is made of")
     parser.add_argument("--context", type=int, default=512, help="tokens before the rows")
     given = parser.parse_args()
@@ -70,7 +70,7 @@ def main() -> None:
         steps = timed(Path(folder), given.threads, given.context, given.runs)
     report = {
         "model": "mini",
-        "precision": INT8,
+        "precision": int8_precision(),
         "context": given.context,
         "threads": given.threads,
         "runs": given.runs,
@@ -88,9 +88,13 @@ def timed(folder: Path, threads: int, context: int, runs: int) -> list[Step]:
     whole, bare = folder / "whole", folder / "bare"
     for made in (whole, bare):
         made.mkdir()
-    runtimes = on_onnx(whole, tensors, INT8, threads), on_onnx(bare, plain, INT8, threads)
+    precision = int8_precision()
+    runtimes = (
+        on_onnx(whole, tensors, precision, threads),
+        on_onnx(bare, plain, precision, threads),
+    )
     require_same(runtimes, ids)
-    graph = bare / f"{INT8}.onnx"
+    graph = bare / f"{precision}.onnx"
     parts = [Alone(graph, operation, threads) for operation in FED]
     steps = []
     for rows in ROWS:
@@ -135,7 +139,7 @@ class Alone:
             self._widths[node.input[0]] = width
         _keep(model.graph, nodes)
         for name, width in self._widths.items():
-            shape = [1, "R", width]
+            shape: list[str | int | None] = [1, "R", width]
             model.graph.input.append(helper.make_tensor_value_info(name, self._type, shape))
         self._last = nodes[-1].output[0]
         last = helper.make_tensor_value_info(self._last, TensorProto.FLOAT, None)

@@ -6,12 +6,12 @@ matplotlib.
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
-
-from on_mini import RESULTS
 
 from mercury_lsp import figure
 
+RESULTS = Path(__file__).parents[1] / "results"
 FOUND = RESULTS / "runtime.json"
 COLOURS = ("#8c8c8c", "#d1772f", "#3b6fb6", "#5a9a68")
 

@@ -38,13 +38,13 @@ def test_a_right_completion_is_exact_and_parses(mode: Mode) -> None:
     assert outcome.tokens == 4
 
 
-def test_a_line_is_cut_where_it_ends_and_a_block_is_not() -> None:
+def test_a_single_line_is_cut_at_its_end_and_a_block_is_not() -> None:
     line, block = filled("b\nc", [case("b"), case("b\nc", SpanKind.BLOCK)])
     assert (line.text, line.ended, line.exact) == ("b", False, True)
     assert (block.text, block.ended, block.exact) == ("b\nc", True, True)
 
 
-def test_what_does_not_parse_with_the_truth_says_nothing() -> None:
+def test_a_file_that_does_not_parse_with_the_truth_is_not_scored() -> None:
     (outcome,) = filled(
         "b", [Case("python", "p", "p.py", SpanKind.REST_OF_LINE, "a = ((", "b", "\n")]
     )
@@ -67,7 +67,7 @@ def test_a_report_compares_each_setting_with_autoregressive_decoding() -> None:
     assert set(settings["verified"]["by_kind"]) == {"rest of line", "block"}
 
 
-def test_each_kind_of_gap_says_how_far_its_confidence_is_off() -> None:
+def test_each_kind_of_gap_has_a_calibration_error() -> None:
     cases = [case("b, c"), case("d", SpanKind.BLOCK)]
     right, wrong = filled("b, c", cases)
     kinds = report.document(cases, {"": [right, wrong]})["settings"][""]["by_kind"]
@@ -76,7 +76,7 @@ def test_each_kind_of_gap_says_how_far_its_confidence_is_off() -> None:
     assert off["block"] == pytest.approx(wrong.confidence, abs=1e-3)
 
 
-def test_a_report_tells_what_an_editor_would_be_offered() -> None:
+def test_a_report_has_what_an_editor_would_show() -> None:
     cases = [case("b, c"), case("d")]
     outcomes = filled("b, c", cases)
     rows = report.document(cases, {"": outcomes})["settings"][""]["all"]["offered"]
@@ -108,7 +108,7 @@ def sources(package: str, files: int) -> list[Source]:
     return [Source("python", package, "MIT", f"{i}.py", text) for i in range(files)]
 
 
-def test_with_a_case_come_the_files_nearest_to_its_own() -> None:
+def test_a_case_comes_with_the_files_nearest_to_its_own() -> None:
     text = sources("p", 1)[0].text
     paths = ("far.py", "near/a.py", "near/b.py", "near/by/c.py")
     pool = [Source("python", "p", "MIT", path, f"# {path}\n{text}") for path in paths]

@@ -6,19 +6,19 @@ from typing import Any
 import torch
 
 from mercury_kernels.case import Cost, Source, Tolerance
-from mercury_kernels.linear.cases import taken
+from mercury_kernels.linear.cases import activations
 from mercury_kernels.weights import quantized
 
 TOLERANCE: Tolerance = {torch.float32: 1e-5, torch.bfloat16: 1e-5, torch.int32: 2e-3}
-"""Sums are fp32 over bf16 products that are exact in it, so types do not differ. Among 150,000
-logits some are closer than that, and may change ranks."""
+"""Products of bf16 are exact in fp32 and so are summed alike in both dtypes. Among 150,000 logits
+some are closer than the tolerance, so their ids may swap."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadCase:
-    """`tokens` [M] hidden states of `depth` [K] over a `vocabulary` [V], the `top` best wanted.
+    """`tokens` [M] hidden states of `depth` [K], a `vocabulary` [V], and `top` candidates.
 
-    With `every` above 1 the rows of the weight stand for every so manieth token.
+    Row v of the weight is token `every` · v.
     """
 
     tokens: int
@@ -29,12 +29,12 @@ class HeadCase:
 
     @property
     def name(self) -> str:
-        """As in `M32-V49153-K576-top16`."""
+        """For example `M32-V49153-K576-top16`."""
         shape = f"M{self.tokens}-V{self.vocabulary}-K{self.depth}-top{self.top}"
         return shape if self.every == 1 else f"{shape}-every{self.every}"
 
     def inputs(self, source: Source) -> dict[str, Any]:
-        """Logits of about four either way: some rows are nearly sure, some are not."""
+        """Logits with a standard deviation of about 4, so that entropies of the rows vary."""
         generator = source.generator()
         x = source.normal(generator, self.tokens, self.depth, scale=4.0)
         matrix = source.normal(generator, self.vocabulary, self.depth, scale=self.depth**-0.5)
@@ -42,14 +42,14 @@ class HeadCase:
         if self.every > 1:
             names = source.numbers([self.every * row for row in range(self.vocabulary)])
         return {
-            "x": taken(x, source),
+            "x": activations(x, source),
             "weight": quantized(matrix, source.weights),
             "top": self.top,
             "vocabulary": names,
         }
 
     def cost(self, source: Source) -> Cost:
-        """Weights and hidden states read once; what is kept of each row is small change."""
+        """Weights and hidden states are read once; the candidates and two sums are written."""
         moved = self.vocabulary * self.depth * source.weights.itemsize
         moved += self.tokens * self.depth * source.rows.itemsize
         moved += self.tokens * (8 * self.top + 8)

@@ -84,9 +84,7 @@ class Engine:
 
     def set_limits(self, limits: EngineLimits) -> None:
         """Hold as many requests and as much context as `limits` say. Only between two steps."""
-        held = replace(
-            self._limits, requests=limits.requests, context_bytes=limits.context_bytes
-        )
+        held = replace(self._limits, requests=limits.requests, context_bytes=limits.context_bytes)
         self._limits = held
         self._infiller.bound(held.context_bytes - self._reserved_bytes)
 

@@ -12,7 +12,7 @@ import torch
 
 from mercury_kernels.head.reference import Predicted
 from mercury_kernels.paged import PAGE
-from mercury_kernels.passes import Engine, Expectation
+from mercury_kernels.passes import ModelRunner, PredictionPass
 from mercury_kernels.step import BUCKETS, CANVASES, Bucket, Inputs, smallest_bucket
 from mercury_model.errors import RuntimeUnavailable
 from mercury_model.runtime.cuda.paged_kv import PagedKVCache, PagePool
@@ -65,7 +65,7 @@ class CudaRuntime:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ModelRunner,
         config: ModelConfig,
         mask_id: int,
         cache: torch.dtype | None = None,
@@ -75,7 +75,7 @@ class CudaRuntime:
         self._config = config
         self.mask_id = mask_id
         self._moved = 0
-        self._passes: dict[Bucket, Expectation] = {}
+        self._passes: dict[Bucket, PredictionPass] = {}
 
     @property
     def config(self) -> ModelConfig:
@@ -86,10 +86,10 @@ class CudaRuntime:
     def name(self) -> str:
         """For logs and `doctor`."""
         network = self.engine.network
-        kinds = (network.layers[0].qkv.values.dtype, self.pool.pages.held.dtype)
+        kinds = (network.layers[0].qkv.values.dtype, self.pool.pages.kv.dtype)
         weights, cache = (str(kind).removeprefix("torch.") for kind in kinds)
         device = network.embedding.device
-        return f"{self.engine.do.name} {device} {weights} weights, {cache} contexts"
+        return f"{self.engine.ops.name} {device} {weights} weights, {cache} contexts"
 
     @property
     def max_batch_size(self) -> int:
@@ -202,28 +202,28 @@ class CudaRuntime:
     def _run(self, blocks: Sequence[Block]) -> list[Predictions]:
         bucket = self.make_room(blocks)
         work = self._pass(bucket)
-        write_inputs(work.given, blocks)
+        write_inputs(work.inputs, blocks)
         work.run()
         first = [index * bucket.block for index in range(len(blocks))]
         return [
-            _predictions(work.found, slice(at, at + len(block.ids)))
+            _predictions(work.outputs, slice(at, at + len(block.ids)))
             for at, block in zip(first, blocks, strict=True)
         ]
 
-    def _pass(self, bucket: Bucket) -> Expectation:
+    def _pass(self, bucket: Bucket) -> PredictionPass:
         """The pass of a bucket, captured anew where the pages have moved."""
         if self._moved != self.pool.moved:
             self._passes.clear()
             self._moved = self.pool.moved
         if bucket not in self._passes:
             top = min(TOP_K, len(self.engine.network.head.values))
-            self._passes[bucket] = Expectation(self.engine, bucket, self.pool.pages, top)
+            self._passes[bucket] = PredictionPass(self.engine, bucket, self.pool.pages, top)
         return self._passes[bucket]
 
 
 def write_inputs(given: Inputs, blocks: Sequence[Block]) -> None:
     """Say which blocks a pass is for; their contexts have room for them."""
-    given.whole.zero_()
+    given.buffer.zero_()
     for index, block in enumerate(blocks):
         rows, start, pages = len(block.ids), block.start, block.kv.pages
         given.ids[index, :rows] = torch.tensor(block.ids)
