@@ -53,8 +53,8 @@ def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--socket=1234"], "--socket"),
         (["--node-ipc"], "--node-ipc"),
-        (["--stdio", "--tcp", "localhost:1"], "do not go together"),
-        (["--stdio", "models", "list"], "do not go together"),
+        (["--stdio", "--tcp", "localhost:1"], "cannot be combined"),
+        (["--stdio", "models", "list"], "cannot be combined"),
         (["--tcp", "localhost"], "HOST:PORT"),
         (["--log-file", "/absent/folder/log", "--stdio"], "cannot be opened"),
         (["models", "info", "maxi"], "no model called 'maxi'"),
@@ -74,7 +74,7 @@ def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["bench", "--set", "nonsense=1"], "Unknown setting"),
         (["bench", "--compare", "magic"], "no mode magic"),
         (["bench", "--gaps", "--plot", "p.png"], "Only a trace has a plot"),
-        (["bench", "--gaps", "--starts", "3"], "do not go together"),
+        (["bench", "--gaps", "--starts", "3"], "cannot be combined"),
         (["bench", "--speed", "0"], "speed"),
     ],
 )
