@@ -9,7 +9,7 @@ from mercury_kernels.adapter import Adapter
 from mercury_kernels.case import Source
 from mercury_kernels.launch import Launch
 from mercury_kernels.rope.cases import rotation
-from mercury_kernels.rope.reference import Projection
+from mercury_kernels.rope.reference import QkvEpilogue
 from mercury_kernels.step import Adapters, Bucket, LayerWeights, Network, TokenConstraints
 from mercury_kernels.weights import Weight, quantized
 from mercury_model.network.adapters import LowRankAdapters
@@ -70,7 +70,7 @@ def network(model: Denoiser, dtype: torch.dtype = torch.float32, positions: int 
         LayerWeights(
             attention_norm=layer.attention_norm.weight,
             qkv=weight(torch.cat([layer.q.weight, layer.k.weight, layer.v.weight])),
-            after=Projection(
+            epilogue=QkvEpilogue(
                 bias=torch.cat([layer.q.bias, layer.k.bias, layer.v.bias]),
                 q_norm=layer.q_norm.weight,
                 k_norm=layer.k_norm.weight,

@@ -63,18 +63,20 @@ def adapt(  # noqa: PLR0913  the options are what the command is
     ] = Path("runs/mini"),
     corpus: Folder = Path("runs/corpus"),
     model: Annotated[str, typer.Option(help="The model to start from.")] = "mini",
-    steps: Annotated[int, typer.Option(min=1, help="Where the learning rate reaches zero.")] = 800,
+    steps: Annotated[
+        int, typer.Option(min=1, help="The step at which the learning rate reaches zero.")
+    ] = 800,
     minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="Stop after so long; go on with the same command.")
+        float | None, typer.Option(min=0.1, help="Stop after this time; the same command resumes.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for the first GPU.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
     examples: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 3,
     rate: Annotated[
-        float, typer.Option(min=0.01, max=2.0, help="Share of the usual learning rates.")
+        float, typer.Option(min=0.01, max=2.0, help="Multiplies the usual learning rates.")
     ] = 1.0,
     seed: Annotated[
-        int, typer.Option(min=1, help="Draws the examples; another one than the run before had.")
+        int, typer.Option(min=1, help="Draws the examples; use another seed than the run before.")
     ] = 1,
     precision: Annotated[
         Literal["auto", "bf16", "fp32"],
@@ -133,7 +135,7 @@ def export(
     corpus: Folder = Path("runs/corpus"),
     model: Annotated[str, typer.Option(help="The model the run started from.")] = "mini",
 ) -> None:
-    """Write what a run has learnt as a delta: int8, a few megabytes."""
+    """Write the trained weights of a run as a delta: int8, a few megabytes."""
     from mercury_model.training.loop import CHECKPOINT
     from mercury_model.training.start import export_delta
 
@@ -145,7 +147,7 @@ def export(
 
 
 def _name(package: "Package | None") -> str | None:
-    """What a progress bar says of a package."""
+    """The text of a progress bar for a package."""
     return None if package is None else f"{package.name} {package.version}"
 
 
@@ -156,7 +158,7 @@ def _require(corpus: Path) -> None:
 
 
 def _line(report: dict[str, Any], steps: int) -> str:
-    """One step of `steps` for a person to read."""
+    """One line for a training step."""
     keys = ("step", "loss", "accuracy", "drafted", "rows", "seconds")
     said = "  ".join(f"{key} {report[key]}" for key in keys if key in report)
     if "probe" in report:
@@ -166,7 +168,7 @@ def _line(report: dict[str, Any], steps: int) -> str:
 
 @contextmanager
 def _interrupted() -> Iterator[Callable[[], bool]]:
-    """Whether the user, or the system, has asked to end: the step at work is finished first."""
+    """Whether the user or the system has asked to stop; the running step is finished first."""
     import signal
 
     asked = False

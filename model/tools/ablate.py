@@ -1,10 +1,10 @@
-"""What each choice of the adaptation is worth: short runs from the same start, one choice changed.
+"""Ablate the adaptation of mini: short runs from the same start, each with one choice changed.
 
-`mercury-lsp train data`, then `python model/tools/ablate.py`. Every run starts from mini's first
-delta with adapters that are zero, and is probed on the same held-out examples, laid out as they
-usually are whatever is changed. Two runs that differ in their seed alone tell what differences mean
-nothing. `model/results/ablations.json` has the runs; one that is there already is not done again.
-Prints the table of model/README.md.
+Run `mercury-lsp train data`, then `python model/tools/ablate.py`. Every run starts from the first
+delta of mini with adapters of zero, and is probed on the same held-out examples in the usual
+layout. Two runs that differ only in their seed show the size of a difference by chance. The runs
+go to `model/results/ablations.json`; runs that it has already are skipped. Prints the table of
+model/README.md.
 """
 
 import json
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from on_mini import RESULTS, options, origin
 
+from mercury_lsp.bench.mini import options, origin
 from mercury_lsp.config import surroundings
 from mercury_model.network.denoiser import Denoiser
 from mercury_model.training.adaptation import Adaptation, AdapterConfig, adaptation_trainer
@@ -24,13 +24,14 @@ from mercury_model.training.collate import Blocks, Packed
 from mercury_model.training.feed import ExampleFeed
 from mercury_model.training.start import prepare
 
+RESULTS = Path(__file__).parents[1] / "results"
 FOUND = RESULTS / "ablations.json"
 USUAL = AdapterConfig()
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a run does differently from the usual plan and blocks."""
+    """The settings of a run that differ from the usual ones."""
 
     name: str
     plan: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +60,7 @@ VARIANTS = (
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, FOUND.name)
+    parser = options(__doc__, FOUND)
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--steps", type=int, default=90)
     parser.add_argument("--examples", type=int, default=3, help="examples a step")
@@ -98,7 +99,7 @@ def ran(
     feed: ExampleFeed,
     held_out: Sequence[Packed],
 ) -> dict[str, Any]:
-    """What a run from nothing comes to, after how many positions, and how much of it learns."""
+    """The probe of a run from new adapters, its positions and its trained parameters."""
     objective, rows = Adaptation.of(network, plan), 0
     trainer = adaptation_trainer(network, objective, plan, feed)
     for report in trainer.steps():
@@ -113,7 +114,7 @@ def ran(
 
 
 def table(report: dict[str, Any]) -> str:
-    """A line for each run: what the probe found, and how many parameters learnt."""
+    """One line for each run: its probe, and its number of trained parameters."""
     lines = [
         "| changed | loss | next token right | first draft right | drafts right in a row "
         "| parameters |",

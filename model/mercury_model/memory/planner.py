@@ -21,7 +21,7 @@ from mercury_model.memory.inference import (
     footprint,
     precisions,
 )
-from mercury_model.memory.shape import NetworkShape, find
+from mercury_model.memory.shape import NetworkShape
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 
 
@@ -83,19 +83,18 @@ Candidates = Callable[[int], Iterator[Configuration]]
 class MemoryEfficientDiffusion:
     """Plans for one network on one device.
 
-    `model` is a name of the table of models, one of `shape.PRESETS`, or a shape. `free_bytes`
-    counts what the whole process may take; unless given, what is free now. `kept` is what a GPU
-    can run, the best first.
+    `free_bytes` counts what the whole process may take; unless given, what is free now. `kept` is
+    what a GPU can run, the best first.
     """
 
     def __init__(
         self,
-        model: str | NetworkShape,
+        shape: NetworkShape,
         free_bytes: int | None = None,
         device: Device = "cpu",
         kept: Collection[KernelDtypes] = KERNEL_DTYPES,
     ) -> None:
-        self.shape = find(model) if isinstance(model, str) else model
+        self.shape = shape
         self.device: Device = device
         self.free_bytes = free_memory(device) if free_bytes is None else free_bytes
         self._kept = kept

@@ -15,7 +15,7 @@ from torch import Tensor
 from mercury_model.network.attention import MaskedAttention
 from mercury_model.network.denoiser import Denoiser, load_denoiser
 from mercury_model.network.kv_cache import BatchedKV, KVSlice, TorchKVCache
-from mercury_model.runtime.limits import MAX_POSITIONS, TOP_K, kv_capacity
+from mercury_model.runtime.limits import BLOCKED_LOGIT, MAX_POSITIONS, TOP_K, kv_capacity
 from mercury_model.runtime.protocol import (
     ForwardCall,
     KVCache,
@@ -23,6 +23,7 @@ from mercury_model.runtime.protocol import (
     check_batch,
     check_canvas_rows,
     count_before_masks,
+    restriction,
     split_predictions,
 )
 from mercury_model.spec.model_config import ModelConfig
@@ -53,8 +54,14 @@ class TorchRuntime:
         return self._model.config
 
     @property
+    def vocabulary(self) -> NDArray[np.int64] | None:
+        """The ids that can be predicted, ascending; None if all can."""
+        ids = self._model.vocabulary
+        return None if ids is None else ids.cpu().numpy().astype(np.int64)
+
+    @property
     def name(self) -> str:
-        """For logs and `doctor`."""
+        """Device, precision and threads, for logs and `doctor`."""
         kind = str(self._dtype).removeprefix("torch.")
         return f"torch {self._device} {kind}, {torch.get_num_threads()} threads"
 
@@ -123,7 +130,8 @@ class TorchRuntime:
             hidden[call.predicted :]
             for call, hidden in zip(calls, self._hidden(calls), strict=True)
         ]
-        return split_predictions(self._predict(torch.cat(parts)), [len(part) for part in parts])
+        predictions = self._predict(torch.cat(parts), restriction(calls, self.vocabulary))
+        return split_predictions(predictions, [len(part) for part in parts])
 
     def logits(self, kv: KVCache, ids: Sequence[int]) -> Tensor:
         """The causal logits [len(ids), V] in fp32, `kv` extended; for comparing networks."""
@@ -136,7 +144,7 @@ class TorchRuntime:
 
     def _hidden(self, calls: Sequence[ForwardCall]) -> tuple[Tensor, ...]:
         """[T, D] for each call, all rows run as one sequence, each blind for those of others."""
-        check_batch(calls, self.max_batch_size, canvas=MAX_POSITIONS)
+        check_batch(calls, self.max_batch_size, self.config.vocab_size, MAX_POSITIONS)
         kvs, rows = [self._own(call.kv) for call in calls], [len(call.ids) for call in calls]
         for kv, count in zip(kvs, rows, strict=True):
             kv.reserve(count)
@@ -183,12 +191,15 @@ class TorchRuntime:
         sight |= masked[:, None]
         return sight
 
-    def _predict(self, hidden: Tensor) -> Predictions:
-        """For each row of `hidden` [R, D]."""
+    def _predict(self, hidden: Tensor, allowed: NDArray[np.bool_] | None = None) -> Predictions:
+        """The predictions for `hidden` [R, D], each row restricted to `allowed` [R, V']."""
         with torch.inference_mode():
             logits, vocabulary = self._model.logits(hidden), self._model.vocabulary
             if vocabulary is not None:
                 logits = logits[:, vocabulary]
+            if allowed is not None:
+                blocked = torch.from_numpy(~allowed).to(logits.device)
+                logits = logits.float().masked_fill(blocked, BLOCKED_LOGIT)
             log_probs = torch.log_softmax(logits.float(), -1)
             top, ids = log_probs.topk(min(TOP_K, log_probs.shape[-1]))
             if vocabulary is not None:

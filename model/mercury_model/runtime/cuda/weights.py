@@ -12,7 +12,7 @@ from torch import Tensor
 from mercury_kernels.adapter import Adapter
 from mercury_kernels.architecture import quantize_activations_from
 from mercury_kernels.dispatch import Operations
-from mercury_kernels.rope.reference import Projection, Rotation
+from mercury_kernels.rope.reference import QkvEpilogue, Rotation
 from mercury_kernels.step import Adapters, LayerWeights, Network
 from mercury_kernels.weights import Weight, quantized
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, CacheDtype, KernelDtypes, WeightDtype
@@ -142,7 +142,7 @@ def _layer(
     return LayerWeights(
         attention_norm=plain(layer["attention_norm"]),
         qkv=weight(*(layer[part] for part in "qkv")),
-        after=Projection(bias, norms[0], norms[1], config.rms_norm_eps),
+        epilogue=QkvEpilogue(bias, norms[0], norms[1], config.rms_norm_eps),
         output=weight(layer["o"]),
         mlp_norm=plain(layer["mlp_norm"]),
         gate=weight(layer["g"]),
