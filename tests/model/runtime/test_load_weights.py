@@ -8,7 +8,7 @@ import torch
 from random_weights import Tensors, adapted, tensors
 
 from mercury_kernels.dispatch import reference_operations
-from mercury_kernels.passes import Engine
+from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
 from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.runtime import CudaRuntime
@@ -28,7 +28,7 @@ def on_torch(weights: Tensors) -> TorchRuntime:
 def on_kernels(dtype: torch.dtype) -> Callable[[Tensors], CudaRuntime]:
     def made(weights: Tensors) -> CudaRuntime:
         network = load_weights(CONFIG, weights, torch.device("cpu"), MASK, 128, dtype)
-        return CudaRuntime(Engine(network, reference_operations(), Eager), CONFIG, MASK)
+        return CudaRuntime(ModelRunner(network, reference_operations(), Eager), CONFIG, MASK)
 
     return made
 
