@@ -218,6 +218,19 @@ async def test_a_change_of_configuration_holds_from_the_next_request_on(wire: Wi
             pass
 
 
+async def test_the_last_settings_hold_however_quickly_they_change(wire: Wire) -> None:
+    for enable in (False, True, False, True, False):
+        settings = {"mercury": {"enable": enable}}
+        wire.notify("workspace/didChangeConfiguration", {"settings": settings})
+    wire.open("h = \n")
+    await wire.hear("mercury/status", state="off")
+    assert (await wire.complete(0, 4))["result"] == []
+    wire.heard.clear()
+    wire.notify("workspace/didChangeConfiguration", {"settings": {"mercury": {"enable": True}}})
+    await wire.hear("mercury/status", state="ready")
+    assert texts(await wire.complete(0, 4))[0] == "abc(d)"
+
+
 async def test_settings_that_are_sent_again_load_nothing_again() -> None:
     settings = {"mercury": {"deadlineMs": 1000}}
     async with serving(SCRIPTED) as wire:
