@@ -51,7 +51,7 @@ class Operations:
         [Tensor, QkvEpilogue, Rotation, Tensor, Tensor, Tensor, PagedKVCache], None
     ]
     attend: Callable[[Tensor, Tensor, PagedKVCache, CausalTokens | None], Tensor]
-    predict: Callable[[Rows, Weight, int, Tensor | None], Predicted]
+    predict: Callable[[Rows, Weight, int, Tensor | None, Tensor | None], Predicted]
     choose: Callable[[Predicted, Tensor, SamplingTensors, Tensor, int, int], Choices]
     kl_divergence: Callable[[Predicted, PreviousPredictions, int], Tensor]
     commit: Callable[[Tensor, Tensor, Choices, Policy, int, Tensor], None]

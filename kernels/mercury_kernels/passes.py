@@ -34,17 +34,34 @@ class ModelRunner:
     capture: Capture
 
 
+RowKind: TypeAlias = Literal["free", "restricted"]
+"""Whether the rows of a pass may give every token."""
+
+
 class PredictionPass:
     """Runs the network over every block and commits nothing.
 
-    `outputs` are the `top` candidates of each of the B · T rows, in order.
+    `outputs` are the `top` candidates of each of the B · T rows, in order. `allowed` [B · T, V] on
+    the host restricts each row; it is None in a pass of free rows.
     """
 
-    def __init__(self, runner: ModelRunner, bucket: Bucket, pages: Pages, top: int) -> None:
+    def __init__(
+        self,
+        runner: ModelRunner,
+        bucket: Bucket,
+        pages: Pages,
+        top: int,
+        kind: RowKind = "free",
+    ) -> None:
         network = runner.network
         state = State.empty(network, bucket, pages)
         rows = bucket.batch * bucket.block
         self.inputs = _host_inputs(state, bucket)
+        self.allowed: Tensor | None = None
+        if kind == "restricted":
+            state = state.restricted(len(network.head.values))
+            self.allowed = _on_host((rows, len(network.head.values)), torch.bool, state.remaining)
+            self.allowed.fill_(True)
         self.outputs = Predicted(
             ids=_on_host((rows, top), torch.int32, state.remaining),
             logits=_on_host((rows, top), torch.float32, state.remaining),
@@ -54,6 +71,8 @@ class PredictionPass:
 
         def call() -> None:
             state.inputs.buffer.copy_(self.inputs.buffer, non_blocking=True)
+            if state.allowed is not None and self.allowed is not None:
+                state.allowed.copy_(self.allowed, non_blocking=True)
             predicted = predict_rows(network, state, top, runner.ops)
             self.outputs.ids.copy_(predicted.ids, non_blocking=True)
             self.outputs.logits.copy_(predicted.logits, non_blocking=True)

@@ -188,8 +188,8 @@ class State:
 
     `caches`, one for each layer, share the page table of the inputs. `remaining` [B] int32 is the
     number of masks after the step. `previous` are the predictions of the step before, None unless
-    the policy needs them. A row without a sequence has no masks, attends to nothing, and writes no
-    keys.
+    the policy needs them. `allowed` [B · T, V] are the tokens that each row may give, None if every
+    row may give all. A row without a sequence has no masks, attends to nothing, and writes no keys.
     """
 
     inputs: Inputs
@@ -198,6 +198,7 @@ class State:
     policy: Policy
     remaining: Tensor
     previous: PreviousPredictions | None = None
+    allowed: Tensor | None = None
 
     @classmethod
     def empty(cls, network: Network, bucket: Bucket, pages: Pages) -> "State":
@@ -223,6 +224,12 @@ class State:
             policy=Policy("threshold", torch.full_like(floats, 0.9), floats.clone()),
             remaining=ints.clone(),
         )
+
+    def restricted(self, vocabulary: int) -> "State":
+        """The same buffers with a restriction of each row to some of `vocabulary` tokens."""
+        ids = self.inputs.ids
+        allowed = torch.ones(ids.numel(), vocabulary, dtype=torch.bool, device=ids.device)
+        return replace(self, allowed=allowed)
 
     def klass(self, top: int) -> "State":
         """The same buffers under the policy "klass", with the `top` previous candidates."""
@@ -287,7 +294,8 @@ def _gated(
 
 def predict_rows(network: Network, state: State, top: int, ops: Operations) -> Predicted:
     """Run every block and predict the token of each of its rows. Commits nothing."""
-    return ops.predict(hidden_states(network, state, ops), network.head, top, network.vocabulary)
+    hidden = hidden_states(network, state, ops)
+    return ops.predict(hidden, network.head, top, network.vocabulary, state.allowed)
 
 
 def denoise(network: Network, state: State, constraints: TokenConstraints, ops: Operations) -> None:

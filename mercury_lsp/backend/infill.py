@@ -1,7 +1,7 @@
 """From the core to the model and back: a `Context` becomes a prompt, outputs become drafts."""
 
 import operator
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from itertools import accumulate
@@ -17,19 +17,17 @@ from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.spec.card import Calibration, ModelCard
 
-CHARACTERS_PER_TOKEN = 6
-"""The core bounds text in characters, the tokenizer in tokens. Source code has three to four
-characters a token; the tokenizer cuts the surplus exactly."""
 
 _DEFAULTS = RequestOptions()
 
 
 def limits(card: ModelCard) -> Limits:
-    """How much text the core gives a model to read."""
+    """How much text the core gives a model to read; the tokenizer cuts the surplus exactly."""
+    each = card.infill.characters_per_token
     return Limits(
-        prefix_chars=card.infill.prefix_tokens * CHARACTERS_PER_TOKEN,
-        suffix_chars=card.infill.suffix_tokens * CHARACTERS_PER_TOKEN,
-        snippet_chars=card.infill.file_tokens * CHARACTERS_PER_TOKEN,
+        prefix_chars=card.infill.prefix_tokens * each,
+        suffix_chars=card.infill.suffix_tokens * each,
+        snippet_chars=card.infill.file_tokens * each,
     )
 
 
@@ -99,7 +97,7 @@ class Backend:
         """For a stream that has begun: the model is not replaced before it ends."""
         info = self._service.info
         assert info is not None
-        return DraftConverter(info.tokenizer.decode, info.card.calibration)
+        return DraftConverter(info.card.calibration)
 
     def _prompt(self, context: Context) -> FimPrompt:
         others = tuple((snippet.path, snippet.text) for snippet in context.snippets)
@@ -114,18 +112,19 @@ class DraftConverter:
     The whole text is right only if it also ends where it should.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], calibration: Calibration) -> None:
-        self._decode = decode
+    def __init__(self, calibration: Calibration) -> None:
         self._calibration = calibration
-        self._ends: list[int] = []  # of committed tokens, which do not change
 
     def __call__(self, output: PartialOutput) -> Draft:
         """The core's view of `output`."""
         committed = [*output.committed, False].index(False)
-        for count in range(len(self._ends) + 1, committed + 1):
-            self._ends.append(len(self._decode(output.ids[:count])))
         products = [*accumulate(output.confidences[:committed], operator.mul, initial=1.0)]
-        chances = tuple(zip(self._ends, map(self._calibration, products[1:]), strict=False))
+        # Tokens that only spell what stands before the cursor have no text of their own.
+        chances = tuple(
+            (end, self._calibration(product))
+            for end, product in zip(output.ends, products[1:], strict=False)
+            if end
+        )
         # Text that ran into the limit is not whole: what is cut off must be trimmed as such.
         finished = output.finished and output.reason != "length"
         confidence = self._calibration(products[-1] * output.ending)

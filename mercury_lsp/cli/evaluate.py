@@ -131,7 +131,8 @@ def load_with(model: str, deltas: Sequence[Path], threads: int) -> "LoadedModel"
     loaded = load(model, cache_dir=cache, threads=threads)
     if not deltas:
         return loaded
-    from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+    from mercury_model.network.denoiser import load_denoiser
+    from mercury_model.runtime.torch import TorchRuntime
 
     base = registry.merged(registry.find(model), cache)
     weights = checkpoint.merge(base, [checkpoint.read_delta(path) for path in deltas])

@@ -21,7 +21,9 @@ models = typer.Typer(
 )
 models.command()(plan)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from `models list`.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A name from `models list`, or a folder.")
+]
 
 _MEGABYTE = 1_000_000
 
@@ -66,7 +68,7 @@ def pull(name: Name) -> None:
     where = surroundings()
     entry = table_of_models.find(name)
     if entry.base is None:
-        typer.echo(f"{entry.name} comes with mercury-lsp; there is nothing to fetch.")
+        typer.echo(f"{entry.name} {entry.origin}; there is nothing to fetch.")
         return
     with _progress(entry.name) as progress:
         table_of_models.pull(
@@ -87,13 +89,13 @@ def info(name: Name) -> None:
 
     folder = surroundings().cache_dir
     entry = table_of_models.find(name)
-    here = table_of_models.is_available(name, folder)
+    here = table_of_models.is_available(entry, folder)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for key, value in _facts(entry, table_of_models.card(name)):
+    for key, value in _facts(entry, table_of_models.card(entry)):
         table.add_row(f"[bold]{key}[/bold]", value)
-    place = "comes with mercury-lsp" if entry.base is None else f"in {folder}"
+    place = entry.origin if entry.base is None else f"in {folder}"
     table.add_row("[bold]on this machine[/bold]", place if here else "no")
     Console().print(table)
 
@@ -105,7 +107,7 @@ def remove(name: Name) -> None:
 
     entry = table_of_models.find(name)
     if entry.base is None:
-        typer.echo(f"{entry.name} comes with mercury-lsp; it stays.")
+        typer.echo(f"{entry.name} {entry.origin}; it stays.")
         return
     freed = table_of_models.remove(entry.name, cache_dir=surroundings().cache_dir)
     typer.echo(f"{_megabytes(freed)} freed." if freed else "There was nothing to remove.")

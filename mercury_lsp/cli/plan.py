@@ -34,9 +34,12 @@ def plan(  # noqa: PLR0913  the options are what the command is
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Plan the best precision, batch and block size, or training, for the available memory."""
+    from mercury_model.load import network_shape
     from mercury_model.memory import MemoryEfficientDiffusion
 
-    planner = MemoryEfficientDiffusion(model, None if memory is None else parsed(memory), device)
+    planner = MemoryEfficientDiffusion(
+        network_shape(model), None if memory is None else parsed(memory), device
+    )
     if train:
         made = planner.optimize_training_memory(batch or 3, tokens or planner.shape.tokens)
     else:

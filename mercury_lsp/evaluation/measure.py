@@ -69,7 +69,7 @@ def _evaluate(
     case: Case, drafts: Sequence[PartialOutput], seconds: float, info: ModelInfo
 ) -> Outcome:
     last = drafts[-1]
-    seen = [*map(DraftConverter(info.tokenizer.decode, info.card.calibration), drafts)]
+    seen = [*map(DraftConverter(info.card.calibration), drafts)]
     return Outcome(
         exact=scores.exact(last.text, case.truth),
         similarity=round(scores.similarity(last.text, case.truth), 4),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from fakes import FORMAT, LetterTokenizer, ScriptedRuntime, card, spell
+from healing_fakes import HEALED, VOCAB_SIZE, FarBack, writes
 from service_fakes import scripted, serving
 
 from mercury_lsp.backend.infill import Backend
@@ -97,3 +98,17 @@ def test_a_bracket_that_the_editor_closes_costs_no_new_context() -> None:
     assert last.text == "b)"
     (_, reading), *_ = runtime.calls
     assert len(reading) < 10
+
+
+def test_tokens_that_spell_what_stands_before_the_cursor_have_no_chance_of_their_own() -> None:
+    prefix, wanted = "x = 1", "0 + y"
+    runtime = ScriptedRuntime(writes(prefix, wanted, 0.8), HEALED, vocab_size=VOCAB_SIZE)
+    healed = replace(card(HEALED), architecture=runtime.config)
+    model = LoadedModel(healed, FarBack(3), runtime)  # type: ignore[arg-type]
+    context = Context("python", prefix, "", GapKind.REST_OF_LINE, "    ")
+    *_, last = Backend(model, Config(mode="autoregressive")).infill(context)
+    assert last.text == wanted
+    assert [end for end, _ in last.chances] == [1, 2, 3, 4, 5]
+    assert [chance for _, chance in last.chances] == sorted(
+        (chance for _, chance in last.chances), reverse=True
+    )

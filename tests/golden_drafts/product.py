@@ -31,7 +31,8 @@ from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.load import LoadedModel, load
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.network.denoiser import load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.card import CacheTrust
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry
@@ -81,7 +82,7 @@ def fill(model: LoadedModel, session: Session, mode: str | None = None) -> list[
         with closing(infiller.drafts(gap, settings)) as drafts:
             drawn = [plain(draft) for draft in islice(drafts, case.drawn)]
         found.append(
-            {"context": _digest(infiller.context_ids(gap)), "ahead": left, "drafts": drawn}
+            {"context": _digest(infiller.fim_context(gap).ids), "ahead": left, "drafts": drawn}
         )
     return found
 

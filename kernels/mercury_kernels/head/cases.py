@@ -18,7 +18,8 @@ some are closer than the tolerance, so their ids may swap."""
 class HeadCase:
     """`tokens` [M] hidden states of `depth` [K], a `vocabulary` [V], and `top` candidates.
 
-    Row v of the weight is token `every` · v.
+    Row v of the weight is token `every` · v. If `restricted` is not 0, rows from the second on may
+    give only that many tokens.
     """
 
     tokens: int
@@ -26,12 +27,14 @@ class HeadCase:
     depth: int
     top: int
     every: int = 1
+    restricted: int = 0
 
     @property
     def name(self) -> str:
         """For example `M32-V49153-K576-top16`."""
         shape = f"M{self.tokens}-V{self.vocabulary}-K{self.depth}-top{self.top}"
-        return shape if self.every == 1 else f"{shape}-every{self.every}"
+        shape = shape if self.every == 1 else f"{shape}-every{self.every}"
+        return f"{shape}-restricted{self.restricted}" if self.restricted else shape
 
     def inputs(self, source: Source) -> dict[str, Any]:
         """Logits with a standard deviation of about 4, so that entropies of the rows vary."""
@@ -41,12 +44,24 @@ class HeadCase:
         names = None
         if self.every > 1:
             names = source.numbers([self.every * row for row in range(self.vocabulary)])
-        return {
+        inputs = {
             "x": activations(x, source),
             "weight": quantized(matrix, source.weights),
             "top": self.top,
             "vocabulary": names,
         }
+        return inputs | self._restriction(source)
+
+    def _restriction(self, source: Source) -> dict[str, Any]:
+        """Row 0 may give every token, row i those from `vocabulary` / (i + 2) on."""
+        if not self.restricted:
+            return {}
+        allowed = torch.zeros(self.tokens, self.vocabulary, dtype=torch.bool)
+        for row in range(self.tokens):
+            first = self.vocabulary // (row + 2)
+            allowed[row, first : first + self.restricted] = True
+        allowed[0] = True
+        return {"allowed": allowed.to(source.device)}
 
     def cost(self, source: Source) -> Cost:
         """Weights and hidden states are read once; the candidates and two sums are written."""
@@ -62,4 +77,6 @@ TESTS = (
     HeadCase(2, 2100, 100, 16),
     HeadCase(70, 300, 32, 1),
     HeadCase(5, 130, 40, 3, every=3),
+    HeadCase(3, 63, 60, 5, restricted=7),
+    HeadCase(70, 300, 32, 4, every=2, restricted=150),
 )

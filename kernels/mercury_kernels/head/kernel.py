@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mercury_kernels.check import TensorMismatch, require
-from mercury_kernels.head.reference import Predicted
+from mercury_kernels.head.reference import BLOCKED_LOGIT, Predicted
 from mercury_kernels.launch import Launch, Submit, run
 from mercury_kernels.linear.kernel import product
 from mercury_kernels.tile import Tile, precision, step_depth, token_tile
@@ -21,6 +21,9 @@ from mercury_kernels.weights import Rows, Weight, require_rows, require_weight
 
 MAX_TOP = 64
 """The maximum number of candidates of a row; a tile must have as many tokens."""
+
+
+_BLOCKED: tl.constexpr = tl.constexpr(BLOCKED_LOGIT)
 
 
 @triton.jit
@@ -49,11 +52,12 @@ def token_of(key):
 def predict_tile(
     x, x_scale, weight, scale, keys, sums, tokens, vocabulary, depth,
     TOKENS: tl.constexpr, FEATURES: tl.constexpr, DEPTH: tl.constexpr, TOP: tl.constexpr,
-    PRECISION: tl.constexpr,
+    PRECISION: tl.constexpr, allowed=None,
 ):  # fmt: skip
     """Logits of one tile of the vocabulary, reduced to TOP keys, Σ e^(l−m) and Σ e^(l−m)(l−m).
 
-    `keys` [M, tiles, TOP], best first, m the logit of the first; `sums` [M, tiles, 2].
+    `keys` [M, tiles, TOP], best first, m the logit of the first; `sums` [M, tiles, 2]. `allowed`
+    [M, V] bytes, 0 where a logit becomes BLOCKED_LOGIT.
     """
     tile, tiles = tl.program_id(0), tl.num_programs(0)
     n = tile * FEATURES + tl.arange(0, FEATURES)
@@ -73,6 +77,10 @@ def predict_tile(
         total *= tl.load(scale + n, mask=inside_n, other=0.0)[:, None]
     if x_scale is not None:
         total *= tl.load(x_scale + m, mask=inside_m, other=0.0)[None, :]
+    if allowed is not None:
+        places = allowed + m[None, :].to(tl.int64) * vocabulary + n[:, None]
+        given = tl.load(places, mask=inside_n[:, None] & inside_m[None, :], other=1)
+        total = tl.where(given != 0, total, _BLOCKED)
     logits = tl.trans(tl.where(inside_n[:, None], total, -float("inf")))
 
     shifted = logits - tl.max(logits, 1)[:, None]
@@ -131,7 +139,12 @@ def vocabulary_tile(tokens: int, values: torch.dtype, rows: torch.dtype) -> Tile
 
 
 def predict(
-    x: Rows, weight: Weight, top: int, vocabulary: Tensor | None = None, submit: Submit = run
+    x: Rows,
+    weight: Weight,
+    top: int,
+    vocabulary: Tensor | None = None,
+    allowed: Tensor | None = None,
+    submit: Submit = run,
 ) -> Predicted:
     """See `reference.predict`. Raises TensorMismatch naming a tensor that does not fit."""
     activations = require_rows(x)
@@ -143,6 +156,8 @@ def predict(
         raise TensorMismatch(f"weight has {rows} rows; the top {top} cannot be chosen")
     if vocabulary is not None:
         require("vocabulary", vocabulary, [rows], [torch.int32], values)
+    if allowed is not None:
+        require("allowed", allowed, [tokens, rows], [torch.bool], values)
     tile = vocabulary_tile(tokens, weight.values.dtype, values.dtype)
     tiles = triton.cdiv(rows, tile.features)
     width = triton.next_power_of_2(top)
@@ -170,8 +185,10 @@ def predict(
         "TOP": width,
         "PRECISION": precision(values),
     }
+    if allowed is not None:
+        arguments["allowed"] = allowed.view(torch.uint8)
     grid = (tiles, triton.cdiv(tokens, tile.tokens))
-    submit(Launch(predict_tile, grid, arguments, tile.warps, tile.stages))
+    submit(Launch(predict_tile, grid, arguments, warps=tile.warps, stages=tile.stages))
     arguments = {
         "keys": keys,
         "sums": sums,
@@ -186,5 +203,5 @@ def predict(
         "TOP": width,
         "WANTED": top,
     }
-    submit(Launch(merge, (tokens,), arguments, 8 if tiles > 512 else 4, 1))
+    submit(Launch(merge, (tokens,), arguments, warps=8 if tiles > 512 else 4, stages=1))
     return out

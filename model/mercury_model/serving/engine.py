@@ -180,8 +180,8 @@ class Engine:
         What is less urgent, and not chosen, gives way: it begins again later.
         """
         infiller, limit = self._infiller, self._limits.context_bytes
-        job.ids = job.ids or infiller.context_ids(job.order.gap)
-        needed = self._runtime.kv_bytes(infiller.most_tokens(job.ids, job.order.sampling))
+        wanted = job.wanted = job.wanted or infiller.fim_context(job.order.gap)
+        needed = self._runtime.kv_bytes(infiller.most_tokens(wanted, job.order.sampling))
         if needed > limit:
             self._fail(
                 job,
@@ -204,12 +204,12 @@ class Engine:
                 return False
             self._put_back(max(lesser, key=lambda other: (other.order.priority, other.number)))
         job.reserved_bytes = needed
-        infiller.bound(limit - self._reserved_bytes, job.ids)
-        job.script = infiller.script(job.order.gap, job.ids, job.order.sampling)
+        infiller.set_capacity(limit - self._reserved_bytes, wanted)
+        job.script = infiller.script(job.order.gap, wanted, job.order.sampling)
         self._go_on(job, None)
         if job.call is not None and job.call.kv.nbytes > needed:  # it has room for more
             job.reserved_bytes = job.call.kv.nbytes
-            infiller.bound(limit - self._reserved_bytes)
+            infiller.set_capacity(limit - self._reserved_bytes)
         return True
 
     def _go_on(self, job: InfillSequence, answer: Predictions | Exception | None) -> None:
@@ -247,7 +247,7 @@ class Engine:
         """Take a job's context from it; what it holds is kept while there is room."""
         script, job.script, job.call = job.script, None, None
         job.reading, job.reserved_bytes = True, 0
-        self._infiller.bound(self._limits.context_bytes - self._reserved_bytes)
+        self._infiller.set_capacity(self._limits.context_bytes - self._reserved_bytes)
         if script is not None:
             script.close()
 

@@ -64,6 +64,7 @@ class ModelCard:
         """The inverse of `to_json`. Raises TypeError or KeyError for unknown or missing fields."""
         infill = dict(raw["infill"])
         infill["languages"] = tuple(infill["languages"])
+        infill["stop_ids"] = tuple(infill.get("stop_ids", ()))
         trust = raw.get("cache_trust")
         parts = {"architecture", "infill", "cache_trust", "calibration"}
         known = {field.name for field in fields(cls)} - parts

@@ -14,10 +14,11 @@ from runtime_pairs import LLAMA, MASK, PAIRS, agree, context, ours_and_theirs, p
 from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.runtime import FIRST_PAGES, CudaRuntime
 from mercury_model.runtime.cuda.weights import load_weights
 from mercury_model.runtime.protocol import ForwardCall, Runtime
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry
@@ -233,7 +234,7 @@ def test_mini_with_its_adapters_is_the_torch_runtime(cache_dir: Path) -> None:
         TorchRuntime(load_denoiser(card.architecture, weights, mask), dtype=torch.float32),
     )
     tokenizer = Tokenizer(registry.BUNDLED / entry.tokenizer, card.infill)
-    ids = tokenizer.context_ids("def mean(values):\n    return sum(", ") / len(values)\n")
+    ids = tokenizer.fim_context("def mean(values):\n    return sum(", ") / len(values)\n").ids
     block = [ids[-2], *[mask] * 3, ids[-1], *[mask] * 2]
     mine, its = (context(runtime, ids) for runtime in both)
     agree(both[0].denoise(mine, block), both[1].denoise(its, block))

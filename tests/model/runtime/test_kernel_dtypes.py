@@ -14,11 +14,12 @@ from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
 from mercury_model.memory import NetworkShape
 from mercury_model.memory.inference import InferenceLoad, kv_bytes, on_cuda, weight_bytes
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import DTYPES, load_weights
 from mercury_model.runtime.limits import MAX_POSITIONS
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry
@@ -113,7 +114,7 @@ def test_tiny_expects_much_the_same_however_it_is_kept(kept: KernelDtypes) -> No
     exact = TorchRuntime(load_denoiser(card.architecture, weights, mask), dtype=torch.float32)
     ours = runtime(card.architecture, weights, mask, kept)
     tokenizer = Tokenizer(registry.BUNDLED / entry.tokenizer, card.infill)
-    ids = tokenizer.context_ids(CODE * 3, "\n")[:192]
+    ids = tokenizer.fim_context(CODE * 3, "\n").ids[:192]
     found = []
     for each in (ours, exact):
         kv = each.new_kv_cache()

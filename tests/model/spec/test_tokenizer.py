@@ -48,7 +48,7 @@ def test_a_context_keeps_to_its_limits_and_ends_at_the_cursor(
     before: list[str], after: list[str]
 ) -> None:
     prefix, suffix = "\n".join(before * 20), "\n".join(after * 20)
-    back, front = parts(TOKENIZER.context_ids(prefix, suffix))
+    back, front = parts(list(TOKENIZER.fim_context(prefix, suffix).ids))
     assert len(front) <= FORMAT.prefix_tokens
     assert len(back) <= FORMAT.suffix_tokens
     assert prefix.endswith(TOKENIZER.decode(front))
@@ -57,7 +57,7 @@ def test_a_context_keeps_to_its_limits_and_ends_at_the_cursor(
 
 def test_a_long_prefix_begins_at_a_line_and_most_of_the_room_is_used() -> None:
     prefix = "".join(f"value_{number} = compute({number})\n" for number in range(200))
-    _, front = parts(TOKENIZER.context_ids(prefix, ""))
+    _, front = parts(list(TOKENIZER.fim_context(prefix, "").ids))
     text = TOKENIZER.decode(front)
     assert text.startswith("value_")
     assert len(front) > FORMAT.prefix_tokens // 2
@@ -66,9 +66,9 @@ def test_a_long_prefix_begins_at_a_line_and_most_of_the_room_is_used() -> None:
 def test_typing_leaves_what_was_tokenised_in_place_but_for_a_step_now_and_then() -> None:
     prefix = "".join(f"value_{number} = compute({number})\n" for number in range(60))
     typed = "result = sum(value_1, value_2)\nprint(result, value_3)\n"
-    whole, moved = TOKENIZER.context_ids(prefix, "\nend\n"), 0
+    whole, moved = list(TOKENIZER.fim_context(prefix, "\nend\n").ids), 0
     for count in range(1, len(typed) + 1):
-        now = TOKENIZER.context_ids(prefix + typed[:count], "\nend\n")
+        now = list(TOKENIZER.fim_context(prefix + typed[:count], "\nend\n").ids)
         common = next((i for i, (a, b) in enumerate(zip(whole, now, strict=False)) if a != b), 0)
         moved += common < len(whole) - 8
         whole = now
@@ -77,19 +77,19 @@ def test_typing_leaves_what_was_tokenised_in_place_but_for_a_step_now_and_then()
 
 @pytest.mark.parametrize("text", ["a" * 3_000_000, "a b\n" * 1_000_000, "\n" * 2_000_000])
 def test_huge_text_costs_no_more_than_its_window(text: str) -> None:
-    back, front = parts(TOKENIZER.context_ids(text, text))
+    back, front = parts(list(TOKENIZER.fim_context(text, text).ids))
     assert 0 < len(front) <= FORMAT.prefix_tokens
     assert 0 < len(back) <= FORMAT.suffix_tokens
 
 
 def test_other_files_come_first_and_only_where_the_weights_know_them() -> None:
     others = [("a.py", "x = 1\n"), ("b.py", "y = 2\n" * 100)]
-    plain = TOKENIZER.context_ids("p", "s", others)
-    assert plain == TOKENIZER.context_ids("p", "s")
+    plain = list(TOKENIZER.fim_context("p", "s", others).ids)
+    assert plain == list(TOKENIZER.fim_context("p", "s").ids)
     knowing = Tokenizer(
         registry.BUNDLED / "tokenizer.json", replace(FORMAT, file_id=5, file_tokens=50)
     )
-    ids = knowing.context_ids("p", "s", others)
+    ids = list(knowing.fim_context("p", "s", others).ids)
     assert ids.count(5) == 2
     assert len(ids) - len(plain) == 50
     assert ids[-len(plain) :] == plain

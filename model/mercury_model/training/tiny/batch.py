@@ -28,16 +28,16 @@ FROM_THE_LEFT = 0.4
 """The share of blocks that are masked from some position on instead."""
 SHORT_BLOCKS = 0.25
 PAST_END_WEIGHT = 0.1
-CHARS_PER_TOKEN = 5
 
 Encode = Callable[[str], Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The clean stream of one gap; its middle begins at `ids[middle]`."""
+    """The clean stream of one gap; prefix and middle begin at `ids[prefix]`, `ids[middle]`."""
 
     ids: tuple[int, ...]
+    prefix: int
     middle: int
 
 
@@ -70,23 +70,19 @@ def examples(
         if hole is None:
             continue
         cursor = hole.cursors[0]
-        low = max(0, cursor.start - format.prefix_tokens * CHARS_PER_TOKEN)
+        low = max(0, cursor.start - format.prefix_tokens * format.characters_per_token)
         before, after = text[low : cursor.start], text[cursor.end :]
         suffix: Sequence[int] = ()
         if draw.random() > NO_SUFFIX:
-            suffix = encode(after[: format.suffix_tokens * CHARS_PER_TOKEN])
+            suffix = encode(after[: format.suffix_tokens * format.characters_per_token])
         prefix = encode(before)[-format.prefix_tokens :]
         middle = encode(text[cursor.start : cursor.end])
         if len(middle) > format.middle_tokens:
             continue
-        head = [
-            format.suffix_id,
-            *suffix[: format.suffix_tokens],
-            format.prefix_id,
-            *prefix,
-            format.middle_id,
-        ]
-        yield Example((*head, *middle, format.eos_id), len(head))
+        suffix = suffix[: format.suffix_tokens]
+        start = format.before_prefix(suffix)
+        head = [*start, *prefix, *format.after_prefix(suffix)]
+        yield Example((*head, *middle, format.eos_id), len(start), len(head))
 
 
 def collate(chosen: Sequence[Example], format: FimFormat, rng: np.random.Generator) -> Batch:
@@ -109,15 +105,15 @@ def collate(chosen: Sequence[Example], format: FimFormat, rng: np.random.Generat
     rng.shuffle(t)
     for row, example in enumerate(chosen):
         layout.put_clean(row, example, format)
-        for index, start in enumerate(_block_starts(example, format, rng)):
+        for index, start in enumerate(_block_starts(example, rng)):
             block = _block(example, start, float(t[row * blocks + index]), format, rng)
             layout.put_block(row, clean + index * format.block_length, start, block)
     return layout.batch()
 
 
-def _block_starts(example: Example, format: FimFormat, rng: np.random.Generator) -> list[int]:
+def _block_starts(example: Example, rng: np.random.Generator) -> list[int]:
     """Where blocks begin: at the middle's first token, elsewhere in it, and in the prefix."""
-    low = min(example.ids.index(format.prefix_id) + 8, example.middle - 1)
+    low = min(example.prefix + 7, example.middle - 1)
     inside = rng.integers(example.middle, len(example.ids), BLOCKS_IN_MIDDLE - 1)
     before = rng.integers(low, example.middle, BLOCKS_BEFORE)
     return [example.middle, *inside.tolist(), *before.tolist()]
@@ -153,7 +149,7 @@ def _block(
     tokens = np.array([*found, *[format.eos_id] * (size - len(found))])
     real = np.arange(size) < len(found)
     weights = np.where(real, 1.0, PAST_END_WEIGHT)
-    weights[tokens == format.middle_id] = 0
+    weights[np.isin(tokens, format.marks)] = 0
     seen = np.ones((size, size), np.bool_)
     if rng.random() < FROM_THE_LEFT:
         first = int(rng.integers(1, size)) if rng.random() < 0.5 else 1
@@ -185,7 +181,7 @@ class _Layout:
         self.ids[row, : ids.size] = ids
         self.targets[row, : ids.size - 1] = ids[1:]
         weights = np.where(np.arange(1, ids.size) < example.middle, 1.0, MIDDLE_WEIGHT)
-        weights[np.isin(ids[1:], (format.prefix_id, format.middle_id))] = 0
+        weights[np.isin(ids[1:], format.marks)] = 0
         self.weights[row, : ids.size - 1] = weights
 
     def put_block(self, row: int, at: int, start: int, block: _Block) -> None:
