@@ -219,16 +219,16 @@ async def test_a_change_of_configuration_holds_from_the_next_request_on(wire: Wi
 
 
 async def test_the_last_settings_hold_however_quickly_they_change(wire: Wire) -> None:
-    for enable in (False, True, False, True, False):
+    wire.open("h = \n")
+    for enable in (False, True, False, True):
         settings = {"mercury": {"enable": enable}}
         wire.notify("workspace/didChangeConfiguration", {"settings": settings})
-    wire.open("h = \n")
-    await wire.hear("mercury/status", state="off")
-    assert (await wire.complete(0, 4))["result"] == []
-    wire.heard.clear()
-    wire.notify("workspace/didChangeConfiguration", {"settings": {"mercury": {"enable": True}}})
-    await wire.hear("mercury/status", state="ready")
-    assert texts(await wire.complete(0, 4))[0] == "abc(d)"
+    async with asyncio.timeout(60):
+        while not (await wire.complete(0, 4))["result"]:
+            pass
+    await wire.shut_down()
+    states = [m["params"]["state"] for m in wire.heard if m["method"] == "mercury/status"]
+    assert states[-1] == "ready"
 
 
 async def test_settings_that_are_sent_again_load_nothing_again() -> None:
