@@ -1,6 +1,6 @@
 """Every setting, its default, its unit and its bounds; the only place that reads the environment.
 
-`parse` never fails: a setting that cannot be used is reported once and its default stands.
+`parse` never fails: a setting that cannot be used is reported once and keeps its default.
 """
 
 import math
@@ -20,7 +20,7 @@ SECTION = "mercury"
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a setting may be: a range for numbers, a list for names; and what it is for."""
+    """The values that a setting may have (a range or a list of names), and its purpose."""
 
     purpose: str
     minimum: float | None = None
@@ -40,42 +40,42 @@ def _setting(
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The server's settings, as an editor sends them (in camelCase) or as the defaults stand."""
+    """The server's settings. Editors send them in camelCase."""
 
     enable: bool = _setting(True, "Offer inline completions at all.")
     model: str = _setting("mini", "The model to use: a name from `mercury-lsp models list`.")
     mode: Mode = _setting(
         "verified",
-        "How the model decodes: drafted by diffusion and verified, by diffusion alone, or one"
-        " token after the other.",
+        "The decoding mode: drafts that are verified in one pass, diffusion alone, or one token"
+        " after another.",
         choices=get_args(Mode),
     )
     quality_speed_tradeoff: float = _setting(
         0.5, "0 commits one token a step (best), 1 all at once (fastest).", 0, 1
     )
-    deadline_ms: int = _setting(150, "Time for an automatic request, in milliseconds.", 1, 60_000)
+    deadline_ms: int = _setting(
+        150, "Time limit of an automatic request, in milliseconds.", 1, 60_000
+    )
     invoked_deadline_ms: int = _setting(
-        1_500, "Time for a request made by key or command, in milliseconds.", 1, 60_000
+        1_500, "Time limit of a request made by key or command, in milliseconds.", 1, 60_000
     )
     max_tokens: int = _setting(60, "The longest completion, in tokens.", 1, 1_024)
     min_confidence: float = _setting(
-        0.1, "Less likely to be right than this, nothing is shown unless asked for.", 0, 1
+        0.1, "Automatic suggestions that are less likely to be right than this are hidden.", 0, 1
     )
     distraction: float = _setting(
         4.0,
-        "How many keys a wrong suggestion costs: of a line, what saves most on average is shown.",
+        "The cost of a wrong suggestion in keys. The part of a line that saves most is shown.",
         0,
         1_000,
     )
     alternatives: int = _setting(3, "How many completions an invoked request returns.", 1, 8)
     neighbours: bool = _setting(
-        True, "Read files beside an open one, too: what is repeated there is likely here."
+        True, "Also read files in the folder of an open one: their code is often repeated in it."
     )
-    disabled_languages: tuple[str, ...] = _setting(
-        (), "LSP language ids in which nothing is offered."
-    )
+    disabled_languages: tuple[str, ...] = _setting((), "LSP language ids without suggestions.")
     cache_entries: int = _setting(
-        250, "How many completions are kept for typing through.", 0, 100_000
+        250, "How many completions are kept, to serve suggestions that are being typed.", 0, 100_000
     )
     context_megabytes: int = _setting(
         64, "Memory for the keys and values of document contexts, in megabytes.", 16, 65_536
@@ -84,11 +84,11 @@ class Config:
 
 
 def parse(raw: object, base: Config | None = None) -> tuple[Config, tuple[str, ...]]:
-    """Settings as sent by an editor: the config that holds, and what was wrong with them.
+    """Settings as sent by an editor: the resulting config, and the problems found.
 
-    Keys are camelCase, optionally inside `{"mercury": {…}}`; unknown keys and values of the wrong
-    type or out of range are problems, each one sentence; what they would have set keeps its value
-    from `base` (the defaults, if not given).
+    Keys are camelCase, optionally inside `{"mercury": {…}}`. Each unknown key is a problem of one
+    sentence, and so is each value of the wrong type or out of range. Such a setting keeps its value
+    of `base` (the defaults, if not given).
     """
     base = base or Config()
     if raw is None:
@@ -153,10 +153,10 @@ def _coerce(value: Any, default: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the environment says: where files are kept, and whether the network may be used.
+    """Settings of the environment: where files are kept, and whether the network may be used.
 
-    `imports_folder`: PYTHONPATH has an empty or relative entry, so that a Python that heeds it runs
-    files of the folder it is started in: a user's workspace.
+    `imports_folder`: PYTHONPATH has an empty or relative entry, so Python would run files of the
+    folder in which it is started: a user's workspace.
     """
 
     cache_dir: Path

@@ -1,8 +1,8 @@
-"""Everything that can go wrong for a reason the user can mend.
+"""The errors that a user can fix.
 
 MercuryError
 ├── SettingsError          a command-line value that cannot be used
-├── ServerGone             the server under a harness or test ended or broke the protocol
+├── ServerGone             the server of a harness or test ended or broke the protocol
 └── (mercury_model.errors)
     └── ModelError         weights missing, altered, in an unknown format; runtime not available
 """
@@ -11,7 +11,7 @@ from mercury_model.errors import ErrorWithRemedy, ModelError
 
 
 class MercuryError(ErrorWithRemedy):
-    """An error with its remedy: `str(error)` is one or two sentences meant for the user."""
+    """An error with its remedy; `str(error)` is one or two sentences for the user."""
 
 
 class SettingsError(MercuryError):
@@ -19,7 +19,7 @@ class SettingsError(MercuryError):
 
 
 class ServerGone(MercuryError):
-    """The server ended, or answered with something that is not the protocol."""
+    """The server ended, or broke the protocol."""
 
 
 __all__ = ["MercuryError", "ModelError", "ServerGone", "SettingsError"]

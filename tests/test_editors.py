@@ -25,7 +25,7 @@ def test_vs_code_knows_every_setting_with_its_default_and_bounds() -> None:
     manifest = json.loads((EDITORS / "vscode" / "package.json").read_text("utf-8"))
     properties = manifest["contributes"]["configuration"]["properties"]
     assert properties["mercury.deadlineMs"] == {
-        "description": "Time for an automatic request, in milliseconds.",
+        "description": "Time limit of an automatic request, in milliseconds.",
         "default": 150,
         "type": "integer",
         "minimum": 1,

@@ -101,20 +101,26 @@ class Weights:
             self._server.report(error)
 
     async def _configure(self) -> None:
-        wanted = _model_settings(self._config)
-        if wanted is None:
-            self.completer = self._loaded = None
-            self._become(Status(State.OFF))
-            await asyncio.wrap_future(self._service.unload())
-        elif self.completer is not None and wanted == self._loaded:
-            self.completer = self.completer.configured(self._config)
-        else:
-            await self._load()
+        async with self._changing:
+            wanted = _model_settings(self._config)
+            if wanted is None:
+                self.completer = self._loaded = None
+                self._become(Status(State.OFF))
+                await asyncio.wrap_future(self._service.unload())
+                return
+            if self._has(wanted):
+                assert self.completer is not None
+                self.completer = self.completer.configured(self._config)
+                return
+        await self._load()
+
+    def _has(self, wanted: ModelSettings) -> bool:
+        return self.completer is not None and wanted == self._loaded
 
     async def _load(self) -> None:
         async with self._changing:
             wanted = _model_settings(self._config)
-            if wanted is None:
+            if wanted is None or self._has(wanted):
                 return
             self._stamp = self._store.stamp(wanted.name)
             self.completer = None

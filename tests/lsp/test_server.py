@@ -218,6 +218,19 @@ async def test_a_change_of_configuration_holds_from_the_next_request_on(wire: Wi
             pass
 
 
+async def test_the_last_settings_hold_however_quickly_they_change(wire: Wire) -> None:
+    wire.open("h = \n")
+    for enable in (False, True, False, True):
+        settings = {"mercury": {"enable": enable}}
+        wire.notify("workspace/didChangeConfiguration", {"settings": settings})
+    async with asyncio.timeout(60):
+        while not (await wire.complete(0, 4))["result"]:
+            pass
+    await wire.shut_down()
+    states = [m["params"]["state"] for m in wire.heard if m["method"] == "mercury/status"]
+    assert states[-1] == "ready"
+
+
 async def test_settings_that_are_sent_again_load_nothing_again() -> None:
     settings = {"mercury": {"deadlineMs": 1000}}
     async with serving(SCRIPTED) as wire:
