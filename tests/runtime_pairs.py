@@ -11,10 +11,11 @@ from random_weights import Tensors, adapted, tensors
 from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import load_weights
 from mercury_model.runtime.protocol import KVCache, Predictions, Runtime
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.model_config import ModelConfig
 
 MASK = 5

@@ -116,7 +116,14 @@ def check_and_time(
         if operation.name == "attend" and find_spec("flash_attn") is not None:
             others["flash"] = Timing.of(timer.seconds(_flash(inputs)))
     return Result(
-        operation.name, case.name, types(source), wrong, cost.bytes, cost.flops, timing, others
+        operation=operation.name,
+        case=case.name,
+        types=types(source),
+        wrong=wrong,
+        bytes=cost.bytes,
+        flops=cost.flops,
+        kernel=timing,
+        others=others,
     )
 
 

@@ -26,12 +26,13 @@ from mercury_kernels.step import Adapters, LayerWeights, Network
 from mercury_kernels.weights import MAX_MAGNITUDE, Weight
 from mercury_kernels.workload import Workload
 from mercury_model.decoding.unmasking import Threshold
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.bulk import BulkDenoiser, BulkParams
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import load_weights
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.protocol import KVCache
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.fim_format import FimFormat
 from mercury_model.spec.model_config import ModelConfig
 

@@ -1,4 +1,4 @@
-"""`mercury-lsp models`: what there is, what is here, what fits, fetching and forgetting it."""
+"""`mercury-lsp models`: list, fetch, describe, plan for and remove models."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +21,16 @@ models = typer.Typer(
 )
 models.command()(plan)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from `models list`.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A name from `models list`, or a folder.")
+]
 
 _MEGABYTE = 1_000_000
 
 
 @models.command("list")
 def list_models() -> None:
-    """What models there are, and which of them are on this machine."""
+    """List all models, and which of them are on this machine."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -66,7 +68,7 @@ def pull(name: Name) -> None:
     where = surroundings()
     entry = table_of_models.find(name)
     if entry.base is None:
-        typer.echo(f"{entry.name} comes with mercury-lsp; there is nothing to fetch.")
+        typer.echo(f"{entry.name} {entry.origin}; there is nothing to fetch.")
         return
     with _progress(entry.name) as progress:
         table_of_models.pull(
@@ -79,7 +81,7 @@ def pull(name: Name) -> None:
 
 @models.command()
 def info(name: Name) -> None:
-    """What there is to know about a model."""
+    """Describe a model."""
     from rich.console import Console
     from rich.table import Table
 
@@ -87,25 +89,25 @@ def info(name: Name) -> None:
 
     folder = surroundings().cache_dir
     entry = table_of_models.find(name)
-    here = table_of_models.is_available(name, folder)
+    here = table_of_models.is_available(entry, folder)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for key, value in _facts(entry, table_of_models.card(name)):
+    for key, value in _facts(entry, table_of_models.card(entry)):
         table.add_row(f"[bold]{key}[/bold]", value)
-    place = "comes with mercury-lsp" if entry.base is None else f"in {folder}"
+    place = entry.origin if entry.base is None else f"in {folder}"
     table.add_row("[bold]on this machine[/bold]", place if here else "no")
     Console().print(table)
 
 
 @models.command()
 def remove(name: Name) -> None:
-    """Delete what was fetched and made for a model."""
+    """Delete the downloaded and generated files of a model."""
     from mercury_model.weights import registry as table_of_models
 
     entry = table_of_models.find(name)
     if entry.base is None:
-        typer.echo(f"{entry.name} comes with mercury-lsp; it stays.")
+        typer.echo(f"{entry.name} {entry.origin}; it stays.")
         return
     freed = table_of_models.remove(entry.name, cache_dir=surroundings().cache_dir)
     typer.echo(f"{_megabytes(freed)} freed." if freed else "There was nothing to remove.")
@@ -143,7 +145,7 @@ def _facts(entry: "ModelEntry", card: "ModelCard") -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def _progress(name: str) -> Iterator["Progress"]:
-    """A bar on stderr where that is a terminal; silence where it is not."""
+    """A progress bar on stderr, if that is a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -8,11 +8,10 @@ from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.evaluation import scores
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
 from mercury_lsp.evaluation.offers import DISTRACTIONS, Offer, offer
-from mercury_model.decoding.infiller import Infiller
+from mercury_lsp.service import ModelInfo, ModelService
 from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
-from mercury_model.load import LoadedModel
 
 MAX_TOKENS = 60
 
@@ -40,7 +39,7 @@ class Outcome:
 
 
 def fill(
-    model: LoadedModel,
+    service: ModelService,
     cases: Sequence[Case],
     samplings: Mapping[str, SamplingParams],
     clock: Callable[[], float],
@@ -49,27 +48,28 @@ def fill(
 
     Contexts are prefilled before the clock starts.
     """
-    infiller = Infiller(model.card, model.tokenizer, model.runtime)
+    info = service.info
+    assert info is not None
     for case in cases:
         others = tuple(text[:DOCUMENT_CHARS] for text in case.others)
         prompt = FimPrompt(case.before, case.after, elsewhere=others)
         stop = ("\n",) if case.kind in SINGLE_LINE else ()
         outcomes = {}
         for name, sampling in samplings.items():
-            for _ in infiller.prefill(prompt):
+            for _ in service.prefill(prompt):
                 pass
             began = clock()
-            drafts = [*infiller.drafts(prompt, replace(sampling, max_tokens=MAX_TOKENS, stop=stop))]
+            drafts = [*service.drafts(prompt, replace(sampling, max_tokens=MAX_TOKENS, stop=stop))]
             seconds = clock() - began
-            outcomes[name] = _evaluate(case, drafts, seconds, model)
+            outcomes[name] = _evaluate(case, drafts, seconds, info)
         yield outcomes
 
 
 def _evaluate(
-    case: Case, drafts: Sequence[PartialOutput], seconds: float, model: LoadedModel
+    case: Case, drafts: Sequence[PartialOutput], seconds: float, info: ModelInfo
 ) -> Outcome:
     last = drafts[-1]
-    seen = [*map(DraftConverter(model.card.calibration), drafts)]
+    seen = [*map(DraftConverter(info.card.calibration), drafts)]
     return Outcome(
         exact=scores.exact(last.text, case.truth),
         similarity=round(scores.similarity(last.text, case.truth), 4),
@@ -81,7 +81,7 @@ def _evaluate(
         steps=last.steps,
         seconds=round(seconds, 4),
         text=last.text,
-        offers=tuple(offer(case, seen, limits(model.card), value) for value in DISTRACTIONS),
+        offers=tuple(offer(case, seen, limits(info.card), value) for value in DISTRACTIONS),
     )
 
 

@@ -1,9 +1,9 @@
-"""Loads a model: its card and tokenizer, its weights, and the runtime that the machine gets.
+"""Loads a model: its card and tokenizer, its weights, and the runtime for this machine.
 
 The only wiring of weights, planner and runtimes. The runtime is chosen once and named in the log.
 
-On a CUDA GPU with Triton those are the kernels. On a CPU it is ONNX Runtime in int8, built from the
-weights on the first load and kept. torch is for training, and the reference.
+A CUDA GPU with Triton runs the kernels. A CPU runs ONNX Runtime in int8; its graph is built from
+the weights on the first load and stored. torch is for training, and is the reference.
 """
 
 import logging
@@ -18,7 +18,8 @@ import psutil
 from filelock import FileLock
 
 from mercury_model import dependencies
-from mercury_model.errors import RuntimeUnavailable
+from mercury_model.errors import RuntimeUnavailable, WeightsUnsupported
+from mercury_model.memory.shape import PRESETS, NetworkShape, shape_of
 from mercury_model.runtime.cuda import availability
 from mercury_model.runtime.cuda.dtypes import KernelDtypes
 from mercury_model.runtime.limits import MAX_POSITIONS
@@ -28,11 +29,12 @@ from mercury_model.spec.card import ModelCard
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry
 from mercury_model.weights.checkpoint import Tensors
+from mercury_model.weights.registry import ModelReference
 
 log = logging.getLogger(__name__)
 
 RuntimeKind: TypeAlias = Literal["best", "kernels", "onnx", "torch"]
-"""`best` is `kernels` where these can serve and do what they should, else `onnx`."""
+"""`best` is `kernels` where these run and agree with their reference, else `onnx`."""
 
 GRAPH_VERSION = 6
 """Raised when the graph changes, so that graphs of earlier releases are not used."""
@@ -51,44 +53,69 @@ class LoadedModel:
 
 
 def load(
-    name: str, *, cache_dir: Path, threads: int = 0, runtime: RuntimeKind = "best"
+    model: ModelReference, *, cache_dir: Path, threads: int = 0, runtime: RuntimeKind = "best"
 ) -> LoadedModel:
     """Make a model ready to run; quick from the second time on.
 
-    `threads` 0 means one per physical core. Raises WeightsMissing, WeightsCorrupted,
-    RuntimeUnavailable.
+    `model` is a name, an alias or a folder (see `registry`). `threads` 0 means one per physical
+    core. Raises WeightsMissing, WeightsCorrupted, WeightsUnsupported, RuntimeUnavailable.
     """
-    entry, about = registry.find(name), registry.card(name)
+    entry = registry.find(model)
+    about = registry.card(entry)
     if entry.base is not None:
         registry.present(entry, cache_dir)
     return LoadedModel(
         about,
-        Tokenizer(registry.BUNDLED / entry.tokenizer, about.infill),
+        registry.tokenizer(entry, cache_dir),
         select_runtime(
             runtime,
             about,
             lambda: registry.merged(entry, cache_dir),
             cache_dir / f"{entry.name}-{entry.key}",
             threads,
+            network_shape(entry),
         ),
     )
 
 
+def network_shape(model: ModelReference) -> NetworkShape:
+    """The shape of a model, or of one of `memory.PRESETS` by its name.
+
+    Raises WeightsUnsupported for an unknown name.
+    """
+    if isinstance(model, str) and model.lower() in PRESETS:
+        return PRESETS[model.lower()]
+    try:
+        entry = registry.find(model)
+    except WeightsUnsupported as error:
+        shapes = f"Known shapes: {', '.join(PRESETS)}."
+        raise WeightsUnsupported(error.what, f"{error.remedy} {shapes}") from None
+    rank, vocabulary = registry.sizes(entry)
+    return shape_of(registry.card(entry), rank, vocabulary, merged=entry.base is not None)
+
+
 def select_runtime(
-    kind: RuntimeKind, card: ModelCard, weights: Callable[[], Tensors], path: Path, threads: int
+    kind: RuntimeKind,
+    card: ModelCard,
+    weights: Callable[[], Tensors],
+    path: Path,
+    threads: int,
+    shape: NetworkShape | None = None,
 ) -> Runtime:
     """The runtime for a model. `weights` are asked for when there is something to build.
 
-    `path` is where what is built is kept, without an ending; `threads` 0 means one per physical
-    core. Raises RuntimeUnavailable when what the runtime needs is not installed.
+    What is built is stored at `path`, which has no ending. `threads` 0 means one per physical core.
+    `shape` is what memory is planned for, by default what the card says. Raises RuntimeUnavailable
+    when the packages of the runtime are not installed.
     """
+    shape = shape or shape_of(card)
     threads = threads or cores()
     dependencies.keep_files("triton", path.parent)
     if kind == "best":
-        runtime = _cuda_if_available(card, weights) or _onnx(card, weights, path, threads)
+        runtime = _cuda_if_available(card, weights, shape) or _onnx(card, weights, path, threads)
     else:
         makers: Mapping[str, Callable[[], Runtime]] = {
-            "kernels": lambda: _cuda(card, weights),
+            "kernels": lambda: _cuda(card, weights, shape),
             "torch": lambda: _torch(card, weights, threads),
             "onnx": lambda: _onnx(card, weights, path, threads),
         }
@@ -106,27 +133,29 @@ def select_runtime(
 
 
 def cores() -> int:
-    """How many physical cores this process may use: a second thread on one only gets in the way."""
+    """How many physical cores this process may use. A second thread on a core slows both down."""
     physical = psutil.cpu_count(logical=False) or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return min(physical, allowed)
 
 
-def _cuda_if_available(card: ModelCard, weights: Callable[[], Tensors]) -> Runtime | None:
+def _cuda_if_available(
+    card: ModelCard, weights: Callable[[], Tensors], shape: NetworkShape
+) -> Runtime | None:
     """The kernels; without them, the log says why."""
     why = availability.unavailable_reason()
     if why is not None:
         log.info("no kernels: %s", why)
         return None
     try:
-        return _cuda(card, weights)
+        return _cuda(card, weights, shape)
     except Exception as error:
         # Compilers, drivers and devices fail in ways of their own; the CPU serves whatever it was.
         log.warning("no kernels: %s: %s", type(error).__name__, error)
         return None
 
 
-def _cuda(card: ModelCard, weights: Callable[[], Tensors]) -> Runtime:
+def _cuda(card: ModelCard, weights: Callable[[], Tensors], shape: NetworkShape) -> Runtime:
     why = availability.unavailable_reason()
     if why is not None:
         raise RuntimeUnavailable(
@@ -140,7 +169,7 @@ def _cuda(card: ModelCard, weights: Callable[[], Tensors]) -> Runtime:
 
     taught, device = card.infill, torch.device("cuda")
     do = dispatch.select(device)
-    kept = plan_dtypes(card.name, supported_dtypes(do))
+    kept = plan_dtypes(shape, supported_dtypes(do))
     network = load_weights(
         card.architecture, weights(), device, taught.mask_id, MAX_POSITIONS, DTYPES[kept.weights]
     )
@@ -157,30 +186,29 @@ def _cuda(card: ModelCard, weights: Callable[[], Tensors]) -> Runtime:
         )
     )
     require_agreement(runtime, reference)
-    runtime.warm(
-        taught.prefix_tokens + taught.suffix_tokens + taught.file_tokens + taught.middle_tokens
-    )
+    runtime.warm(taught.context_tokens)
     return runtime
 
 
 def plan_dtypes(
-    name: str, kept: Collection[KernelDtypes], free_bytes: int | None = None
+    shape: NetworkShape, kept: Collection[KernelDtypes], free_bytes: int | None = None
 ) -> KernelDtypes:
-    """How the GPU keeps a model: of what it can run, the best that fits beside one sequence.
+    """The types in which the GPU stores a network: the best of `kept` that fit beside one sequence.
 
-    `free_bytes` is what it has now unless given. Raises InsufficientMemory when nothing fits.
+    `free_bytes` is what is free now unless given. Raises InsufficientMemory when nothing fits.
     """
     from mercury_model.memory import MemoryEfficientDiffusion
     from mercury_model.memory.inference import on_cuda
 
-    planner = MemoryEfficientDiffusion(name, free_bytes, "cuda", kept)
+    planner = MemoryEfficientDiffusion(shape, free_bytes, "cuda", kept)
     plan = planner.optimize_memory_usage(1, planner.shape.tokens)
     log.info("plan for the GPU: %s", plan.why)
     return next(each for each in kept if on_cuda(each) == plan.best.precision)
 
 
 def _torch(card: ModelCard, weights: Callable[[], Tensors], threads: int) -> Runtime:
-    from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+    from mercury_model.network.denoiser import load_denoiser
+    from mercury_model.runtime.torch import TorchRuntime
 
     network = load_denoiser(card.architecture, weights(), card.infill.mask_id)
     return TorchRuntime(network, threads=threads)
@@ -197,7 +225,7 @@ def _onnx(card: ModelCard, weights: Callable[[], Tensors], path: Path, threads: 
 
 
 def graph_precision(flags: frozenset[str]) -> str:
-    """How matrices are multiplied on a processor with these flags (see `graph.Precision`).
+    """How matrices are multiplied on a processor with these flags (see `arithmetic.Precision`).
 
     Without the flags of `_EXACT`, sums of unsigned by signed products saturate at 16 bits.
     """
@@ -205,7 +233,7 @@ def graph_precision(flags: frozenset[str]) -> str:
 
 
 def _build(path: Path, card: ModelCard, weights: Callable[[], Tensors], about: str) -> None:
-    """Write the graph unless it is there as it was written: its seal is beside it."""
+    """Write the graph unless it is there and unchanged since; the seal beside it tells."""
     seal = path.with_suffix(".seal")
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
@@ -229,11 +257,11 @@ def _state(path: Path) -> str:
 
 
 def cpu_flags() -> frozenset[str]:
-    """The processor's flags, as Linux names them; what other systems are known to have."""
+    """The processor's flags as Linux names them; elsewhere, those that are known."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
-        # Every Mac with Apple's own processors has dot products; of others nothing is known.
+        # All of Apple's own processors have dot products; nothing is known of others.
         mac = platform.system() == "Darwin" and platform.machine() == "arm64"
         return frozenset({"asimddp"} if mac else ())
     named = [line for line in lines if line.startswith(("flags", "Features"))]

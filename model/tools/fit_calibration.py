@@ -1,10 +1,10 @@
-"""From how likely tokens are to how likely a text is right: fitted by likelihood.
+"""Fit the calibration of mini: from token probabilities to the chance that a text is right.
 
-`python model/tools/fit_calibration.py`, with mini pulled and `mercury-lsp train data` done, fills
-gaps within a line of training packages, four other files being open. Of each completion every
-beginning is right or not, and the whole is, if it also ends where the truth ends. The two numbers
-of `Calibration` that make that likeliest belong in `model/mercury_model/weights/mini.json`. Writes
-`model/results/calibration.json`.
+`python model/tools/fit_calibration.py`, after `mercury-lsp models pull mini` and `mercury-lsp train
+data`, fills gaps within a line of training packages with four other files open. Every prefix of a
+completion is right or wrong; the whole is right if it also ends where the truth ends. Writes
+`model/results/calibration.json`; its two maximum-likelihood numbers of `Calibration` belong in
+`model/mercury_model/weights/mini.json`.
 """
 
 import json
@@ -37,7 +37,7 @@ FOUND = Path(__file__).parents[1] / "results" / "calibration.json"
 OPEN = 4
 
 Known = tuple[float, bool]
-"""The product of a text's probabilities, and whether the text is right."""
+"""The product of the token probabilities of a text, and whether the text is right."""
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def filled(model: LoadedModel, case: Case) -> Iterator[Known]:
-    """Every beginning of a completion of one gap, and last the whole."""
+    """Every prefix of a completion of one gap, and last the whole text."""
     others = tuple(text[:DOCUMENT_CHARS] for text in case.others)
     gap = FimPrompt(case.before, case.after, elsewhere=others)
     infiller = Infiller(model.card, model.tokenizer, model.runtime)
@@ -82,7 +82,7 @@ def filled(model: LoadedModel, case: Case) -> Iterator[Known]:
 
 
 def fitted(known: Sequence[Known]) -> Calibration:
-    """What makes it likeliest that just these are right."""
+    """The maximum-likelihood calibration."""
     products = torch.tensor([product for product, _ in known], dtype=torch.float64)
     right = torch.tensor([float(right) for _, right in known], dtype=torch.float64)
     odds = torch.logit(products, eps=1e-6)

@@ -1,11 +1,11 @@
-"""How far mini should trust what is repeated elsewhere: fitted by likelihood.
+"""Fit the weight of the cache language model of mini by likelihood.
 
-`python model/tools/fit_trust.py`, with mini pulled and `mercury-lsp train data` done, reads gaps of
-the training packages with their truth, once with nothing else open and once with four other files.
-At each token it knows what the network gives it and what share of votes it has. The four numbers of
-`CacheTrust` that make the truth likeliest belong in `model/mercury_model/weights/mini.json`, and
-the two that tell how often votes come true, in `lookup.ACCEPTANCE_LOG_ODDS`. Writes
-`model/results/trust.json`.
+`python model/tools/fit_trust.py`, after `mercury-lsp models pull mini` and `mercury-lsp train
+data`, reads gaps of training packages with their truth, without other files and with four of them.
+For each token it compares the probability of the network with the share of votes. Writes
+`model/results/trust.json`. The four numbers of `CacheTrust` belong in
+`model/mercury_model/weights/mini.json`, and the two log odds that a vote comes true in
+`lookup.ACCEPTANCE_LOG_ODDS`.
 """
 
 import json
@@ -39,14 +39,15 @@ from mercury_model.training.start import TRAIN
 FOUND = Path(__file__).parents[1] / "results" / "trust.json"
 OPEN = (0, 4)
 UNKNOWN = 1e-5
-"""The probability of a token that is no candidate of the network."""
+"""The assumed probability of a token that is not among the candidates of the network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A token of a truth that has votes: the terms of their log odds, and its two probabilities.
+    """A token of the truth at a position with votes, and its probabilities in both models.
 
-    `agreed`: the token that has most votes is what both together hold likeliest.
+    `terms` are those of the log odds of the weight. `agreed`: the token with most votes is also the
+    likeliest one of the interpolated model.
     """
 
     terms: tuple[float, float, float, float]
@@ -85,7 +86,7 @@ def main() -> None:
 
 
 def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
-    """The tokens of one gap, with each number of open files; without what ends a line."""
+    """The tokens of one gap, for each number of open files; the end of a line is left out."""
     tokenizer, eos_id = model.tokenizer, model.card.infill.eos_id
     assert model.card.cache_trust is not None
     truth = tokenizer.encode(case.truth)
@@ -114,7 +115,7 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
 
 
 def fitted(rows: Sequence[Row]) -> CacheTrust:
-    """What makes the truth likeliest."""
+    """The maximum-likelihood weight."""
     known = torch.tensor([row.terms for row in rows])
     network = torch.tensor([row.network for row in rows])
     votes = torch.tensor([row.votes for row in rows])
@@ -127,7 +128,7 @@ def fitted(rows: Sequence[Row]) -> CacheTrust:
 
 
 def agreed(rows: Sequence[Row]) -> list[float]:
-    """The log odds that votes come true: a constant, and a factor of the logarithm of length."""
+    """The log odds that a vote comes true: a constant and a factor of the log of the length."""
     known = torch.tensor([row.terms[:2] for row in rows])
     true = torch.tensor([float(row.agreed) for row in rows])
     return minimize(

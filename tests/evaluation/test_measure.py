@@ -2,6 +2,7 @@ from itertools import count
 
 import pytest
 from fakes import LetterTokenizer, ScriptedRuntime, card, spell
+from service_fakes import serving
 
 from mercury_lsp.evaluation import measure, report
 from mercury_lsp.evaluation.cases import Case, draw
@@ -22,8 +23,9 @@ def model(text: str) -> LoadedModel:
 
 def filled(text: str, cases: list[Case], mode: Mode = "verified") -> list[measure.Outcome]:
     ticks, samplings = count(), {"": SamplingParams(mode=mode)}
-    outcomes = measure.fill(model(text), cases, samplings, lambda: next(ticks))
-    return [by_name[""] for by_name in outcomes]
+    with serving(model(text)) as service:
+        outcomes = measure.fill(service, cases, samplings, lambda: next(ticks))
+        return [by_name[""] for by_name in outcomes]
 
 
 @pytest.mark.parametrize("mode", ["verified", "autoregressive", "diffusion"])
@@ -90,8 +92,9 @@ def test_the_same_case_is_filled_with_each_setting_before_the_next() -> None:
     ticks = count()
     samplings = {"a": SamplingParams(mode="autoregressive"), "b": SamplingParams(mode="verified")}
     loaded = model("b, c")
-    outcomes = measure.fill(loaded, [case("b"), case("c")], samplings, lambda: next(ticks))
-    first = next(outcomes)
+    with serving(loaded) as service:
+        cases = [case("b"), case("c")]
+        first = next(measure.fill(service, cases, samplings, lambda: next(ticks)))
     assert list(first) == ["a", "b"]
     assert first["a"].text == first["b"].text == "b, c"
     # The context is ready when the clock starts: what is timed is denoising alone.

@@ -9,12 +9,12 @@ from random_weights import adapted
 from mercury_kernels.dispatch import triton_operations
 from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
+from mercury_model.network.denoiser import load_denoiser as loaded
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import DTYPES, load_weights
 from mercury_model.runtime.protocol import KVCache, Runtime
 from mercury_model.runtime.torch import TorchRuntime
-from mercury_model.runtime.torch import load_denoiser as loaded
 
 
 def both() -> tuple[CudaRuntime, TorchRuntime]:

@@ -55,6 +55,7 @@ from mercury_kernels.workload import (
     parts,
     shipped,
 )
+from mercury_model.network.attention import MaskedAttention
 
 
 def masked_state(net: Network, sequences: int = 2, contexts: torch.dtype = torch.float32) -> State:
@@ -81,7 +82,8 @@ def test_the_network_is_the_denoiser_causal_over_the_context_and_both_ways_in_th
     ids = torch.cat([context, torch.full((2, 6), MASK)], 1)
     sees = torch.ones(12, 12, dtype=torch.bool)
     sees[:6] = torch.arange(12) <= torch.arange(6)[:, None]
-    want = model(ids, torch.arange(12).expand(2, 12), sees[None, None])[:, 6:]
+    attention = MaskedAttention(sees[None, None])
+    want = model(ids, torch.arange(12).expand(2, 12), attention)[:, 6:]
     assert torch.allclose(got, want, atol=1e-4)
 
 

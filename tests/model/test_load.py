@@ -14,7 +14,7 @@ from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
 from mercury_model.errors import RuntimeUnavailable
-from mercury_model.load import load, plan_dtypes
+from mercury_model.load import load, network_shape, plan_dtypes
 from mercury_model.runtime.cuda import availability
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 from mercury_model.runtime.cuda.runtime import CudaRuntime, require_agreement
@@ -110,7 +110,7 @@ def test_a_runtime_that_does_something_else_than_its_reference_is_refused() -> N
 def test_a_gpu_keeps_a_model_as_the_plan_for_its_memory_says(
     kept: Sequence[KernelDtypes], megabytes: int, chosen: KernelDtypes
 ) -> None:
-    assert plan_dtypes("mini", kept, megabytes * 10**6) == chosen
+    assert plan_dtypes(network_shape("mini"), kept, megabytes * 10**6) == chosen
 
 
 def test_what_a_device_cannot_run_is_not_planned_for_it() -> None:

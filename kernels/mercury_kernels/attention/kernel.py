@@ -178,7 +178,15 @@ def attend(
         "SPLITS": splits,
         "PRECISION": precision(q),
     }
-    submit(Launch(attend_split, (batch * num_kv_heads, tiles, splits), arguments, rows // 16, 2))
+    submit(
+        Launch(
+            attend_split,
+            (batch * num_kv_heads, tiles, splits),
+            arguments,
+            warps=rows // 16,
+            stages=2,
+        )
+    )
     if splits > 1:
         results = batch * tokens * heads
         arguments = {
@@ -190,5 +198,7 @@ def attend(
             "WIDTH": width,
             "SPLITS": splits,
         }
-        submit(Launch(combine, (triton.cdiv(results, COMBINED_ROWS),), arguments, 4, 1))
+        submit(
+            Launch(combine, (triton.cdiv(results, COMBINED_ROWS),), arguments, warps=4, stages=1)
+        )
     return out

@@ -139,4 +139,4 @@ def commit(
         "BLOCK": block,
         "OTHERS": max(1, min(block, COMPARED // block)),
     }
-    submit(Launch(commit_block, (batch,), arguments, warps))
+    submit(Launch(commit_block, (batch,), arguments, warps=warps))

@@ -188,7 +188,7 @@ def predict(
     if allowed is not None:
         arguments["allowed"] = allowed.view(torch.uint8)
     grid = (tiles, triton.cdiv(tokens, tile.tokens))
-    submit(Launch(predict_tile, grid, arguments, tile.warps, tile.stages))
+    submit(Launch(predict_tile, grid, arguments, warps=tile.warps, stages=tile.stages))
     arguments = {
         "keys": keys,
         "sums": sums,
@@ -203,5 +203,5 @@ def predict(
         "TOP": width,
         "WANTED": top,
     }
-    submit(Launch(merge, (tokens,), arguments, 8 if tiles > 512 else 4, 1))
+    submit(Launch(merge, (tokens,), arguments, warps=8 if tiles > 512 else 4, stages=1))
     return out

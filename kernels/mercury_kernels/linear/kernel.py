@@ -118,5 +118,5 @@ def linear(x: Rows, weight: Weight, gated: Gated | None = None, submit: Submit =
         "PRECISION": precision(rows.values),
     }
     grid = (triton.cdiv(features, tile.features), triton.cdiv(tokens, tile.tokens), parts)
-    submit(Launch(linear_part, grid, arguments, tile.warps, tile.stages))
+    submit(Launch(linear_part, grid, arguments, warps=tile.warps, stages=tile.stages))
     return out

@@ -105,5 +105,5 @@ def swiglu(
         "PRECISION": precision(rows.values),
     }
     grid = (triton.cdiv(features, tile.features), triton.cdiv(tokens, tile.tokens))
-    submit(Launch(swiglu_tile, grid, arguments, tile.warps, tile.stages))
+    submit(Launch(swiglu_tile, grid, arguments, warps=tile.warps, stages=tile.stages))
     return out

@@ -21,7 +21,7 @@ from mercury_model.memory.inference import (
     footprint,
     precisions,
 )
-from mercury_model.memory.shape import NetworkShape, find
+from mercury_model.memory.shape import NetworkShape
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 
 
@@ -83,19 +83,18 @@ Candidates = Callable[[int], Iterator[Configuration]]
 class MemoryEfficientDiffusion:
     """Plans for one network on one device.
 
-    `model` is a name of the table of models, one of `shape.PRESETS`, or a shape. `free_bytes`
-    counts what the whole process may take; unless given, what is free now. `kept` is what a GPU
-    can run, the best first.
+    `free_bytes` counts what the whole process may take; unless given, what is free now. `kept` is
+    what a GPU can run, the best first.
     """
 
     def __init__(
         self,
-        model: str | NetworkShape,
+        shape: NetworkShape,
         free_bytes: int | None = None,
         device: Device = "cpu",
         kept: Collection[KernelDtypes] = KERNEL_DTYPES,
     ) -> None:
-        self.shape = find(model) if isinstance(model, str) else model
+        self.shape = shape
         self.device: Device = device
         self.free_bytes = free_memory(device) if free_bytes is None else free_bytes
         self._kept = kept
@@ -119,7 +118,7 @@ class MemoryEfficientDiffusion:
         """
         if not self.shape.config.can_be_adapted:
             raise WeightsUnsupported(
-                f"{self.shape.name} cannot be adapted: biases, normed heads or its own head.",
+                f"{self.shape.name} cannot be adapted: it has normed heads or its own head.",
                 "Plan for mini or tiny, or without --train.",
             )
         return self._first_that_fits(
@@ -139,7 +138,7 @@ class MemoryEfficientDiffusion:
         import torch
 
         from mercury_model.memory import training
-        from mercury_model.training.adapt import AdapterConfig as Settings
+        from mercury_model.training.adaptation import AdapterConfig as Settings
         from mercury_model.training.base import training_dtype
 
         own = training_dtype(torch.device(self.device))

@@ -1,12 +1,11 @@
-"""The networks that can be planned for: models of the table, and shapes of larger ones."""
+"""The shapes that memory is planned for. Knows no model by its name, and reads no files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mercury_kernels.architecture import LLAMA_8B, QWEN_7B, QWEN_HALF, Architecture
-from mercury_model.errors import WeightsUnsupported
+from mercury_model.spec.card import ModelCard
 from mercury_model.spec.model_config import ModelConfig
-from mercury_model.weights import registry, tensor_file
 
 BLOCK, TOKENS = 32, 2048
 """Positions of a block, and tokens in all, where no weights say how many they were taught."""
@@ -57,30 +56,17 @@ PRESETS: Mapping[str, NetworkShape] = {
 """Shapes without weights here, by name."""
 
 
-def find(name: str) -> NetworkShape:
-    """The shape of a model of the table, by name or alias, or of PRESETS. Raises
-    WeightsUnsupported."""
-    if name.lower() in PRESETS:
-        return PRESETS[name.lower()]
-    try:
-        entry = registry.find(name)
-    except WeightsUnsupported as error:
-        shapes = f"Known shapes: {', '.join(PRESETS)}."
-        raise WeightsUnsupported(error.what, f"{error.remedy} {shapes}") from None
-    card = registry.card(entry.name)
-    lengths = {
-        tensor.rpartition(".")[2]: len(values)
-        for weights in entry.weights
-        for tensor, values in tensor_file.read(registry.BUNDLED / weights.file).tensors.items()
-    }
+def shape_of(
+    card: ModelCard, gated_rank: int = 0, vocabulary: int = 0, *, merged: bool = False
+) -> NetworkShape:
+    """The shape of a model: what its card says, and what its weights add to that."""
     taught = card.infill
-    tokens = taught.prefix_tokens + taught.suffix_tokens + taught.file_tokens + taught.middle_tokens
     return NetworkShape(
-        entry.name,
+        card.name,
         card.architecture,
-        lengths.get("mask_a", 0),
+        gated_rank,
         taught.block_length,
-        tokens,
-        entry.base is not None,
-        lengths.get("vocabulary", 0),
+        taught.context_tokens,
+        merged,
+        vocabulary,
     )

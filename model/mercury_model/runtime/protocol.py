@@ -3,7 +3,7 @@
 A runtime knows no text, no clock and no policy. One thread uses it at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -150,6 +150,17 @@ class CanvasRuntime(Runtime, Protocol):
         predictions are exact if only these rows have changed since the whole canvas was run, and
         if no other row was run since. The canvas grows to `at + len(ids)` tokens if it is shorter.
         Raises ValueError if `at` is beyond its end.
+        """
+
+
+class ReloadableRuntime(Runtime, Protocol):
+    """A runtime whose weights can be replaced while it runs, as between two steps of training."""
+
+    def load_weights(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Replace the weights by those of another checkpoint, named as `checkpoint` does.
+
+        Contexts read before hold keys and values of the old weights; the caller drops them. Raises
+        ValueError, and changes nothing, where names or shapes do not fit.
         """
 
 

@@ -8,7 +8,7 @@ thread. Knows no text; the clock is an argument.
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mercury_model.decoding.call_generator import advance
 from mercury_model.decoding.infiller import Infiller
@@ -75,6 +75,17 @@ class Engine:
     def busy(self) -> bool:
         """Whether any sequence is waiting or running."""
         return bool(self._arrived or self._live)
+
+    @property
+    def infiller(self) -> Infiller:
+        """Answers one request alone, over the same contexts; only between two steps."""
+        return self._infiller
+
+    def set_limits(self, limits: EngineLimits) -> None:
+        """Hold as many requests and as much context as `limits` say. Only between two steps."""
+        held = replace(self._limits, requests=limits.requests, context_bytes=limits.context_bytes)
+        self._limits = held
+        self._infiller.bound(held.context_bytes - self._reserved_bytes)
 
     @property
     def context_bytes(self) -> int:

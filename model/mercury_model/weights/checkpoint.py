@@ -7,9 +7,9 @@ has them `.{q|k|v}.bias` and `.{q|k}_norm`, and gated adapters `.{q|…|d}.mask_
 Matrices are [out, in], as torch and safetensors have them. No torch, no network, no pickles.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,10 @@ from mercury_model.errors import WeightsCorrupted, WeightsUnsupported
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.weights import tensor_file as files
 
-Tensors: TypeAlias = dict[str, NDArray[np.float32]]
+Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
+"""By name. A mapping may make a tensor when it is asked for: ask for each once."""
 
-_GGUF_LAYER = {
-    "attn_q": "q", "attn_k": "k", "attn_v": "v", "attn_output": "o",
-    "ffn_gate": "g", "ffn_up": "u", "ffn_down": "d",
-    "attn_norm": "attention_norm", "ffn_norm": "mlp_norm",
-}  # fmt: skip
-_GGUF_TOP = {"token_embd": "embedding", "output_norm": "norm", "output": "head"}
+_MATRICES = frozenset("qkvogud")
 
 
 def check(path: Path, sha256: str) -> None:
@@ -37,73 +33,15 @@ def check(path: Path, sha256: str) -> None:
         )
 
 
-def read_gguf(path: Path) -> tuple[ModelConfig, Tensors]:
-    """A Llama-shaped GGUF file, dequantised to fp32.
-
-    Raises WeightsUnsupported for another architecture or a quantisation that cannot be read.
-    """
-    from gguf import GGUFReader
-    from gguf.quants import dequantize
-
-    try:
-        reader = GGUFReader(path)
-    except (ValueError, IndexError, OSError) as error:
+def check_vocabulary(tensors: Tensors, config: ModelConfig) -> None:
+    """Raise WeightsCorrupted if an id that is to be predicted is outside of the vocabulary."""
+    predicted = tensors.get("vocabulary")
+    if predicted is not None and not 0 <= predicted.min() <= predicted.max() < config.vocab_size:
         raise WeightsCorrupted(
-            f"{path} is not a whole GGUF file ({error}).",
-            "Delete it, then run: mercury-lsp models pull.",
-        ) from error
-    fields = {name: field.contents() for name, field in reader.fields.items() if _small(name)}
-    config = _gguf_config(path, fields, {tensor.name for tensor in reader.tensors})
-    result: Tensors = {}
-    for tensor in reader.tensors:
-        values = np.require(dequantize(tensor.data, tensor.tensor_type), np.float32, ["W"])
-        name = _gguf_name(tensor.name)
-        if name.endswith(".q"):
-            values = _untangle(values, config.num_heads)
-        elif name.endswith(".k"):
-            values = _untangle(values, config.num_kv_heads)
-        result[name] = values
-    return config, result
-
-
-def _small(field: str) -> bool:
-    return field.startswith(("general.architecture", "llama."))
-
-
-def _gguf_config(path: Path, fields: Mapping[str, Any], names: set[str]) -> ModelConfig:
-    if fields.get("general.architecture") != "llama":
-        raise WeightsUnsupported(
-            f"{path} holds a network of the kind {fields.get('general.architecture')}.",
-            "Only Llama-shaped GGUF files can be read.",
+            f"The weights predict the id {int(predicted.max())}, and the vocabulary has "
+            f"{config.vocab_size} tokens.",
+            "Fetch them again, or mend the card.",
         )
-    heads, width = fields["llama.attention.head_count"], fields["llama.embedding_length"]
-    return ModelConfig(
-        vocab_size=fields["llama.vocab_size"],
-        hidden_size=width,
-        num_layers=fields["llama.block_count"],
-        num_heads=heads,
-        num_kv_heads=fields["llama.attention.head_count_kv"],
-        head_dim=fields.get("llama.attention.key_length", width // heads),
-        intermediate_size=fields["llama.feed_forward_length"],
-        rope_theta=float(fields["llama.rope.freq_base"]),
-        rms_norm_eps=round(float(fields["llama.attention.layer_norm_rms_epsilon"]), 12),
-        tie_word_embeddings="output.weight" not in names,
-    )
-
-
-def _gguf_name(name: str) -> str:
-    stem = name.removesuffix(".weight")
-    if stem in _GGUF_TOP:
-        return _GGUF_TOP[stem]
-    _, index, part = stem.split(".")
-    return f"layers.{index}.{_GGUF_LAYER[part]}"
-
-
-def _untangle(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Undo ggml's order of the rows of Q and K, which interleaves the halves of each head."""
-    per_head = rows.shape[0] // heads
-    paired = rows.reshape(heads, per_head // 2, 2, -1)
-    return paired.swapaxes(1, 2).reshape(rows.shape)
 
 
 def read_delta(path: Path) -> Tensors:
@@ -112,7 +50,7 @@ def read_delta(path: Path) -> Tensors:
     int8 tensors have their scales beside them: `x` [rows, columns] and `x.scale` [rows].
     """
     stored = files.read(path).tensors
-    result: Tensors = {}
+    result: dict[str, NDArray[np.float32]] = {}
     for name, values in stored.items():
         if name.endswith(".scale"):
             continue
@@ -123,39 +61,67 @@ def read_delta(path: Path) -> Tensors:
     return result
 
 
-def merge(base: Tensors, deltas: Iterable[Mapping[str, NDArray[np.float32]]]) -> Tensors:
+def merge(base: Tensors, deltas: Sequence[Tensors]) -> Tensors:
     """`base` with each delta added in turn; `base` itself is left alone.
 
     A delta holds low-rank pairs `x.a` [rank, in] and `x.b` [out, rank], which add b a to matrix x;
     `special` [n, width], which is added to the first n rows of the embedding; gated adapters and
     a vocabulary, which are taken over as they are, the last delta's in place of those before.
+    Each tensor is merged when it is asked for, and not kept.
     """
-    merged = dict(base)
-    for delta in deltas:
-        for name, values in delta.items():
-            if name == "special":
-                embedding = merged["embedding"].copy()
-                embedding[: len(values)] += values
-                merged["embedding"] = embedding
-            elif name == "vocabulary" or name.endswith((".mask_a", ".mask_b")):
-                merged[name] = values
-            elif name.endswith(".b"):
-                target = name.removesuffix(".b")
-                merged[target] = merged[target] + values @ delta[f"{target}.a"]
-    merged.update(_idle_gates(merged))
-    return merged
+    return _Merged(base, deltas)
 
 
-def _idle_gates(tensors: Tensors) -> Tensors:
-    """Zeros for matrices without a gated adapter where others have one: all alike is faster."""
-    rank = next((len(values) for name, values in tensors.items() if name.endswith(".mask_a")), 0)
-    idle: Tensors = {}
-    for name, matrix in tensors.items() if rank else ():
-        part = name.rsplit(".", 1)[-1]
-        if part in _GGUF_LAYER.values() and matrix.ndim == 2 and f"{name}.mask_a" not in tensors:
-            idle[f"{name}.mask_a"] = np.zeros((rank, matrix.shape[1]), np.float32)
-            idle[f"{name}.mask_b"] = np.zeros((matrix.shape[0], rank), np.float32)
-    return idle
+class _Merged(Mapping[str, NDArray[np.float32]]):
+    """See `merge`."""
+
+    def __init__(self, base: Tensors, deltas: Sequence[Tensors]) -> None:
+        self._base = base
+        self._deltas = deltas
+        self._taken = {
+            name: values
+            for delta in deltas
+            for name, values in delta.items()
+            if name == "vocabulary" or name.endswith((".mask_a", ".mask_b"))
+        }
+        adapted = [*base, *self._taken]
+        self._rank = next(
+            (len(values) for name, values in self._taken.items() if name.endswith(".mask_a")), 0
+        )
+        self._idle = {
+            f"{name}.{half}"
+            for name in (base if self._rank else ())
+            if name.rpartition(".")[2] in _MATRICES and f"{name}.mask_a" not in adapted
+            for half in ("mask_a", "mask_b")
+        }
+        self._names = dict.fromkeys([*adapted, *sorted(self._idle)])
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        if name in self._taken:
+            return self._taken[name]
+        if name in self._idle:
+            return self._zeros(name)
+        values = self._base[name]
+        for delta in self._deltas:
+            if name == "embedding" and "special" in delta:
+                values = values.copy()
+                values[: len(delta["special"])] += delta["special"]
+            if f"{name}.b" in delta:
+                values = values + delta[f"{name}.b"] @ delta[f"{name}.a"]
+        return values
+
+    def _zeros(self, name: str) -> NDArray[np.float32]:
+        """For a matrix without a gated adapter where others have one: all alike is faster."""
+        matrix, _, half = name.rpartition(".")
+        rows, columns = self._base[matrix].shape
+        shape = (self._rank, columns) if half == "mask_a" else (rows, self._rank)
+        return np.zeros(shape, np.float32)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def read_hub(folder: Path, rename: Callable[[str], str | None]) -> Tensors:
@@ -169,7 +135,7 @@ def read_hub(folder: Path, rename: Callable[[str], str | None]) -> Tensors:
             f"{folder} has no safetensors files.",
             "Pickled checkpoints are refused, since loading them runs code; convert them first.",
         )
-    result: Tensors = {}
+    result: dict[str, NDArray[np.float32]] = {}
     for shard in shards:
         for name, values in files.read(shard).tensors.items():
             ours = rename(name)

@@ -1,4 +1,7 @@
-"""Conventions of open-weight families, as data: what their tensors and config keys are called."""
+"""Conventions of open-weight families, as data: the names of their tensors and config keys.
+
+FAMILIES are those of hub folders, GGUF_FAMILIES those of GGUF files.
+"""
 
 import re
 from collections.abc import Mapping
@@ -11,13 +14,17 @@ from mercury_model.spec.model_config import ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How a family names things. `layer` has a group for the index and one for the part."""
+    """How a family names things. `layer` has a group for the index and one for the part.
+
+    `interleaved`: the rows of Q and K alternate between the halves of each head.
+    """
 
     layer: re.Pattern[str]
     parts: Mapping[str, str]
     top: Mapping[str, str]
     qkv_bias: bool = False
     qk_norm: bool = False
+    interleaved: bool = False
 
     def rename(self, name: str) -> str | None:
         """Our name of a tensor of theirs; None for one that is not used (rotary tables)."""
@@ -70,6 +77,29 @@ FAMILIES: Mapping[str, Family] = {
     "llada": Family(_LLADA_LAYER, _LLADA_PARTS, _LLADA_TOP),
 }
 """By the `model_type` of a hub configuration."""
+
+_GGUF_PARTS = {
+    **{f"attn_{x}.weight": x for x in "qkv"},
+    "attn_output.weight": "o",
+    "ffn_gate.weight": "g",
+    "ffn_up.weight": "u",
+    "ffn_down.weight": "d",
+    "attn_norm.weight": "attention_norm",
+    "ffn_norm.weight": "mlp_norm",
+    **{f"attn_{x}.bias": f"{x}.bias" for x in "qkv"},
+}
+_GGUF_TOP = {
+    "token_embd.weight": "embedding",
+    "output_norm.weight": "norm",
+    "output.weight": "head",
+}
+_GGUF_LAYER = re.compile(r"blk\.(?P<index>\d+)\.(?P<part>.+)")
+
+GGUF_FAMILIES: Mapping[str, Family] = {
+    "llama": Family(_GGUF_LAYER, _GGUF_PARTS, _GGUF_TOP, interleaved=True),
+    "qwen2": Family(_GGUF_LAYER, _GGUF_PARTS, _GGUF_TOP, qkv_bias=True),
+}
+"""By the `general.architecture` of a GGUF file."""
 
 _LLADA_KEYS = {
     "hidden_size": "d_model",

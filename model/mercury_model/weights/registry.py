@@ -1,22 +1,26 @@
-"""The models there are: what each is made of, whether it is here, pulling, removing.
+"""The known models, and models in folders: their parts, whether they are here, pulling, removing.
 
-`pull` is the only function here that touches the network.
+A model is found by its name, by its alias or by a folder that holds `card.json`, the weights and,
+unless these are a GGUF file, `tokenizer.json`. Only `pull` touches the network.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 
 from mercury_model.errors import WeightsCorrupted, WeightsMissing, WeightsUnsupported
 from mercury_model.spec.card import ModelCard
-from mercury_model.weights import checkpoint, tensor_file
+from mercury_model.spec.tokenizer import Tokenizer
+from mercury_model.weights import checkpoint, model_folder, tensor_file
+from mercury_model.weights.gguf import GgufTensors, open_gguf
 from mercury_model.weights.hub import HubFile
+from mercury_model.weights.qwen import QWEN_05B, QWEN_15B
 from mercury_model.weights.sources import Artifact, Progress, Sources
 from mercury_model.weights.wheels import Package
 
@@ -44,17 +48,24 @@ class Bundled:
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """A model of the table: a base that is pulled, with deltas; or weights that are bundled."""
+    """A model: a base that is pulled, with deltas; weights that are bundled; or a folder.
+
+    `tokenizer` is a file beside the card, or "" where the base has it in its metadata. `folder` is
+    that of a model which is not of the table.
+    """
 
     name: str
     alias: str
     tokenizer: str
     weights: tuple[Bundled, ...]
     base: Artifact | None = None
+    folder: Path | None = None
 
     @property
     def key(self) -> str:
         """Changes whenever what `load` would give changes."""
+        if self.folder is not None:
+            return f"{LAYOUT}-{model_folder.state(self.folder)}"
         parts = [weights.sha256 for weights in self.weights]
         if self.base is not None:
             parts.append(self.base.sha256)
@@ -64,6 +75,15 @@ class ModelEntry:
     def download_bytes(self) -> int:
         """How much is pulled."""
         return 0 if self.base is None else self.base.size
+
+    @property
+    def origin(self) -> str:
+        """Where a model that is not pulled comes from, for a person."""
+        return "comes with mercury-lsp" if self.folder is None else f"is the folder {self.folder}"
+
+
+ModelReference: TypeAlias = str | Path | ModelEntry
+"""A name, an alias or a folder; or what `find` made of it."""
 
 
 _SMOLLM2 = Artifact(
@@ -107,6 +127,20 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
                 base=_SMOLLM2,
             ),
             ModelEntry(
+                name="qwen-0.5b",
+                alias="qwen2.5-coder-0.5b-instruct",
+                tokenizer="",
+                weights=(),
+                base=QWEN_05B,
+            ),
+            ModelEntry(
+                name="qwen-1.5b",
+                alias="qwen2.5-coder-1.5b-instruct",
+                tokenizer="",
+                weights=(),
+                base=QWEN_15B,
+            ),
+            ModelEntry(
                 name="tiny",
                 alias="mercury-coder-tiny",
                 tokenizer="tiny-tokenizer.json",
@@ -122,39 +156,68 @@ MODELS: Mapping[str, ModelEntry] = MappingProxyType(
 )
 
 
-def find(name: str) -> ModelEntry:
-    """The entry of a name or alias. Raises WeightsUnsupported, naming those there are."""
+def find(model: ModelReference) -> ModelEntry:
+    """The entry of a name, an alias or a folder; names come first.
+
+    Raises WeightsUnsupported, naming the known models, and WeightsMissing for a folder without a
+    card.
+    """
+    if isinstance(model, ModelEntry):
+        return model
     for entry in MODELS.values():
-        if name in (entry.name, entry.alias):
+        if model in (entry.name, entry.alias):
             return entry
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        tokenizer = "tokenizer.json" if (folder / "tokenizer.json").exists() else ""
+        about = model_folder.read_card(folder / "card.json")
+        return ModelEntry(about.name, str(folder), tokenizer, (), folder=folder.resolve())
     known = ", ".join(f"{entry.name} ({entry.alias})" for entry in MODELS.values())
-    raise WeightsUnsupported(f"There is no model called {name!r}.", f"Known models: {known}.")
+    raise WeightsUnsupported(
+        f"There is no model called {str(model)!r}, and no such folder.", f"Known models: {known}."
+    )
+
+
+def card(model: ModelReference) -> ModelCard:
+    """The card of a model, whether its weights are here or not. Raises what `find` does."""
+    entry = find(model)
+    if entry.folder is not None:
+        return model_folder.read_card(entry.folder / "card.json")
+    return _bundled_card(entry.name)
 
 
 @cache
-def card(name: str) -> ModelCard:
-    """What there is to know about a model, whether its weights are here or not."""
-    entry = find(name)
-    return ModelCard.from_json(json.loads((BUNDLED / f"{entry.name}.json").read_text("utf-8")))
+def _bundled_card(name: str) -> ModelCard:
+    return model_folder.read_card(BUNDLED / f"{name}.json")
 
 
-def is_available(name: str, cache_dir: Path) -> bool:
+def tokenizer(model: ModelReference, cache_dir: Path) -> Tokenizer:
+    """The tokenizer of a model. Raises WeightsMissing where it is part of a base not pulled yet."""
+    entry = find(model)
+    about, folder = card(entry), entry.folder
+    if entry.tokenizer:
+        return Tokenizer((folder or BUNDLED) / entry.tokenizer, about.infill)
+    path = present(entry, cache_dir) if folder is None else model_folder.gguf_file(folder)
+    return Tokenizer(open_gguf(path).vocabulary(), about.infill)
+
+
+def is_available(model: ModelReference, cache_dir: Path) -> bool:
     """Whether `load` has what it needs; looks at no more than the presence of files."""
-    entry = find(name)
+    entry = find(model)
     return entry.base is None or (cache_dir / entry.base.file).exists()
 
 
-def pull(name: str, *, cache_dir: Path, offline: bool, progress: Progress) -> Path:
-    """Fetch what `name` needs. Returns the folder it is in. Raises PullFailed."""
-    entry = find(name)
+def pull(model: ModelReference, *, cache_dir: Path, offline: bool, progress: Progress) -> Path:
+    """Fetch what a model needs. Returns the folder it is in. Raises PullFailed."""
+    entry = find(model)
     if entry.base is None:
-        return BUNDLED
+        return entry.folder or BUNDLED
     return Sources(cache_dir, offline).fetch(entry.base, progress).parent
 
 
-def remove(name: str, *, cache_dir: Path) -> int:
-    """Delete what was pulled and made for `name`; returns the bytes that this freed."""
-    entry = find(name)
+def remove(model: ModelReference, *, cache_dir: Path) -> int:
+    """Delete what was pulled and made for a model; returns the bytes that this freed."""
+    entry = find(model)
     if entry.base is None:
         return 0
     freed = 0
@@ -168,14 +231,48 @@ def remove(name: str, *, cache_dir: Path) -> int:
     return freed
 
 
-def merged(entry: ModelEntry, cache_dir: Path) -> checkpoint.Tensors:
-    """The weights of a model with its deltas merged in, in fp32."""
-    if entry.base is None:
-        return _widen(tensor_file.read(entry.weights[0].open()).tensors)
-    path = present(entry, cache_dir)
-    checkpoint.check(path, entry.base.sha256)
-    _, base = checkpoint.read_gguf(path)
-    return checkpoint.merge(base, [checkpoint.read_delta(delta.open()) for delta in entry.weights])
+def merged(model: ModelReference, cache_dir: Path) -> checkpoint.Tensors:
+    """The weights of a model with its deltas merged in, in fp32; each is made when it is asked for.
+
+    Raises WeightsMissing, WeightsCorrupted and WeightsUnsupported.
+    """
+    entry = find(model)
+    about = card(entry)
+    if entry.folder is not None:
+        base = model_folder.tensors(entry.folder, about.architecture)
+    elif entry.base is None:
+        stored = tensor_file.read(entry.weights[0].open()).tensors
+        base = {name: values.astype(np.float32) for name, values in stored.items()}
+    else:
+        path = present(entry, cache_dir)
+        checkpoint.check(path, entry.base.sha256)
+        base = GgufTensors(open_gguf(path), about.architecture)
+    deltas = [checkpoint.read_delta(delta.open()) for delta in _deltas(entry)]
+    predicted = about.infill.predicted_ids()
+    if predicted and "vocabulary" not in base:
+        deltas.insert(0, {"vocabulary": np.array(predicted, np.int32)})
+    result = checkpoint.merge(base, deltas) if deltas else base
+    checkpoint.check_vocabulary(result, about.architecture)
+    return result
+
+
+def sizes(model: ModelReference) -> tuple[int, int]:
+    """The rank of a model's gated adapters, and how many tokens it predicts (0: all).
+
+    Reads the headers of files that are bundled or in the model's folder.
+    """
+    entry = find(model)
+    if entry.folder is not None:
+        files = sorted(entry.folder.glob("*.safetensors"))
+    else:
+        files = [BUNDLED / weights.file for weights in entry.weights]
+    lengths = {
+        name.rpartition(".")[2]: len(values)
+        for file in files
+        for name, values in tensor_file.read(file).tensors.items()
+    }
+    predicted = lengths.get("vocabulary") or len(card(entry).infill.predicted_ids())
+    return lengths.get("mask_a", 0), predicted
 
 
 def present(entry: ModelEntry, cache_dir: Path) -> Path:
@@ -190,5 +287,5 @@ def present(entry: ModelEntry, cache_dir: Path) -> Path:
     return path
 
 
-def _widen(stored: Mapping[str, np.ndarray]) -> checkpoint.Tensors:
-    return {name: values.astype(np.float32) for name, values in stored.items()}
+def _deltas(entry: ModelEntry) -> tuple[Bundled, ...]:
+    return entry.weights if entry.base is not None else ()

@@ -16,12 +16,13 @@ from types import MappingProxyType
 
 import pytest
 
+from mercury_model.load import network_shape
 from mercury_model.memory import inference, training
 from mercury_model.memory.footprint import MB
 from mercury_model.memory.inference import CPU, InferenceLoad
-from mercury_model.memory.shape import NetworkShape, find
+from mercury_model.memory.shape import NetworkShape
 from mercury_model.memory.training import TrainingLoad
-from mercury_model.training.adapt import AdapterConfig
+from mercury_model.training.adaptation import AdapterConfig
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 
@@ -82,7 +83,7 @@ def probe(kind: str, shape: NetworkShape, precision: str, **case: object) -> int
 def test_filling_gaps_takes_what_is_predicted(
     name: str, precision: str, batch: int, tokens: int, block: int
 ) -> None:
-    shape, load = find(name), InferenceLoad(batch, tokens, block)
+    shape, load = network_shape(name), InferenceLoad(batch, tokens, block)
     measured = probe(
         "infer",
         shape,
@@ -110,7 +111,7 @@ def test_filling_gaps_takes_what_is_predicted(
 def test_a_training_step_takes_what_is_predicted(
     name: str, precision: str, batch: int, tokens: int, recompute: bool
 ) -> None:
-    shape = find(name)
+    shape = network_shape(name)
     plan = AdapterConfig(first_layer=8 if name == "mini" else 0, recompute=recompute)
     measured = probe(
         "train",
@@ -156,11 +157,14 @@ def test_the_whole_process_of_the_default_runtime_takes_what_is_predicted(
 ) -> None:
     alone("-c", SERVED, name, str(cache_dir))  # so that its graph is there
     measured = int(alone("-c", SERVED, name, str(cache_dir), str(tokens), str(block)))
-    check(inference.footprint(find(name), CPU[0], InferenceLoad(1, tokens, block)).peak, measured)
+    check(
+        inference.footprint(network_shape(name), CPU[0], InferenceLoad(1, tokens, block)).peak,
+        measured,
+    )
 
 
 @pytest.mark.slow
 def test_the_first_load_of_mini_takes_what_is_predicted(mini_base: Path, tmp_path: Path) -> None:
     (tmp_path / mini_base.name).symlink_to(mini_base)
     measured = int(alone("-c", SERVED, "mini", str(tmp_path)))
-    check(inference.first_load_bytes(find("mini"), CPU[0]), measured)
+    check(inference.first_load_bytes(network_shape("mini"), CPU[0]), measured)

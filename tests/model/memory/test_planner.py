@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mercury_kernels import paged
 from mercury_kernels.architecture import ARCHITECTURES
 from mercury_model.errors import InsufficientMemory, RuntimeUnavailable, WeightsUnsupported
+from mercury_model.load import network_shape
 from mercury_model.memory import (
     PRESETS,
     Configuration,
@@ -23,18 +24,18 @@ from mercury_model.memory import inference as counts
 from mercury_model.memory.available import free_memory
 from mercury_model.memory.footprint import GB, MB, readable
 from mercury_model.memory.inference import CPU, Device, InferenceLoad, on_cuda, weight_bytes
-from mercury_model.memory.shape import find
+from mercury_model.network.adapters import LowRankAdapters
 from mercury_model.network.denoiser import Denoiser
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.model_config import ModelConfig
-from mercury_model.training.adapt import AdapterConfig as Settings
-from mercury_model.training.adapt import AdapterTrainer
+from mercury_model.training.adaptation import Adaptation
+from mercury_model.training.adaptation import AdapterConfig as Settings
 from mercury_model.training.base import frozen
 
 BF16, FP32 = CPU[1:]
 CUDA = tuple(map(on_cuda, KERNEL_DTYPES))
-MINI, TINY = find("mini"), find("tiny")
+MINI, TINY = network_shape("mini"), network_shape("tiny")
 SHAPES = st.sampled_from([MINI, TINY, *PRESETS.values()])
 SIZES = st.integers(1, 40)
 TOKENS = st.integers(1, 5000)
@@ -143,7 +144,7 @@ def test_what_is_given_up_comes_in_the_order_that_is_promised() -> None:
 
 def test_weights_in_fp8_are_proposed_where_they_are_multiplied_in_fp8_and_can_be() -> None:
     def narrow(model: str, batch: int, kept: Collection[KernelDtypes] = KERNEL_DTYPES) -> set[str]:
-        planner = MemoryEfficientDiffusion(model, 400 * GB, "cuda", kept)
+        planner = MemoryEfficientDiffusion(network_shape(model), 400 * GB, "cuda", kept)
         considered = planner.optimize_memory_usage(batch, 2048).considered
         return {one.precision.name for one in considered if one.batch == batch} - {"bf16"}
 
@@ -154,18 +155,18 @@ def test_weights_in_fp8_are_proposed_where_they_are_multiplied_in_fp8_and_can_be
 
 
 def test_a_plan_says_what_it_gave_up() -> None:
-    made = MemoryEfficientDiffusion("mini", 700 * MB).optimize_memory_usage(16, 1024)
+    made = MemoryEfficientDiffusion(MINI, 700 * MB).optimize_memory_usage(16, 1024)
     assert made.best.batch == 8
     assert "batch 8 instead of 16" in made.why
-    made = MemoryEfficientDiffusion("mini", 800 * MB).optimize_training_memory(3, 370)
+    made = MemoryEfficientDiffusion(MINI, 800 * MB).optimize_training_memory(3, 370)
     assert made.best.recompute
-    assert MemoryEfficientDiffusion("mini", 9 * GB).optimize_memory_usage(1, 370).why == (
+    assert MemoryEfficientDiffusion(MINI, 9 * GB).optimize_memory_usage(1, 370).why == (
         "the first choice fits"
     )
 
 
 def test_when_nothing_fits_the_error_knows_how_many_tokens_would() -> None:
-    planner = MemoryEfficientDiffusion("mini", 300 * MB)
+    planner = MemoryEfficientDiffusion(MINI, 300 * MB)
     with pytest.raises(InsufficientMemory, match="300 MB are free") as short:
         planner.optimize_memory_usage(1, 9999)
     tokens = int(short.value.remedy.split("--tokens ")[1].rstrip("."))
@@ -173,21 +174,21 @@ def test_when_nothing_fits_the_error_knows_how_many_tokens_would() -> None:
     with pytest.raises(InsufficientMemory):
         planner.optimize_memory_usage(1, tokens + 1)
     with pytest.raises(InsufficientMemory, match="smaller model"):
-        MemoryEfficientDiffusion("mini", 100 * MB).optimize_memory_usage(1, 370)
+        MemoryEfficientDiffusion(MINI, 100 * MB).optimize_memory_usage(1, 370)
 
 
 def test_what_cannot_be_planned_is_refused() -> None:
     with pytest.raises(WeightsUnsupported, match=r"qwen2\.5-7b"):
-        MemoryEfficientDiffusion("maxi")
+        network_shape("maxi")
     with pytest.raises(WeightsUnsupported, match="cannot be adapted"):
-        MemoryEfficientDiffusion("llama-8b", GB).optimize_training_memory(1, 100)
+        MemoryEfficientDiffusion(PRESETS["llama-8b"], GB).optimize_training_memory(1, 100)
     with pytest.raises(ValueError, match="at least 1"):
-        MemoryEfficientDiffusion("tiny", GB).optimize_memory_usage(0, 100)
+        MemoryEfficientDiffusion(TINY, GB).optimize_memory_usage(0, 100)
 
 
 def test_free_memory_is_what_the_system_says() -> None:
     assert 0 < free_memory("cpu") <= psutil.virtual_memory().total
-    assert MemoryEfficientDiffusion("tiny").free_bytes <= psutil.virtual_memory().total
+    assert MemoryEfficientDiffusion(TINY).free_bytes <= psutil.virtual_memory().total
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeUnavailable, match="CUDA"):
             free_memory("cuda")
@@ -211,7 +212,8 @@ def test_weights_are_counted_as_the_network_has_them(
     config: ModelConfig, gated_rank: int, precision: counts.Precision
 ) -> None:
     with torch.device("meta"):
-        network = Denoiser(config, gated_rank, 0)
+        gated = LowRankAdapters.zeros(config, gated_rank) if gated_rank else None
+        network = Denoiser(config, gated, 0)
     held = sum(p.numel() for p in network.parameters()) * precision.matrix
     assert weight_bytes(NetworkShape("", config, gated_rank), precision) == held
 
@@ -238,7 +240,7 @@ def test_room_for_keys_and_values_is_what_a_context_has(tokens: int) -> None:
 def test_adapters_are_counted_as_training_has_them() -> None:
     from mercury_model.memory.training import TrainingLoad, footprint
 
-    shape, plan = find("tiny"), Settings(first_layer=1)
+    shape, plan = TINY, Settings(first_layer=1)
     c = shape.config
     zeros = {
         "embedding": torch.zeros(c.vocab_size, c.hidden_size),
@@ -251,8 +253,9 @@ def test_adapters_are_counted_as_training_has_them() -> None:
             f"layers.{i}.{norm}_norm": torch.zeros(c.hidden_size) for norm in ("attention", "mlp")
         }
     tensors = {name: values.numpy() for name, values in zeros.items()}
-    run = AdapterTrainer(frozen(c, tensors, torch.device("cpu"), torch.float32), plan)
-    held = sum(p.nbytes for p in run.network.parameters())
+    network = frozen(c, tensors, torch.device("cpu"), torch.float32)
+    adapters = Adaptation.of(network, plan)
+    held = sum(p.nbytes for each in (adapters.plain, adapters.gated) for p in each.parameters())
     parts = footprint(shape, FP32, TrainingLoad(1, 100, plan)).parts
     assert parts["adapters"] == parts["gradients"] == held
     assert parts["optimiser"] == 2 * held

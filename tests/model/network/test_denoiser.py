@@ -19,11 +19,13 @@ from transformers import (
 from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import load_weights
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.weights import checkpoint
 from mercury_model.weights.families import read_config
+from mercury_model.weights.gguf import GgufTensors, open_gguf
 
 SMALL = {
     "vocab_size": 83,
@@ -104,7 +106,9 @@ def _probabilities(
 @pytest.mark.mini
 def test_the_base_of_mini_agrees_with_transformers_to_a_ten_thousandth(mini_base: Path) -> None:
     # In double precision: in single, processors differ by more than that in how they sum.
-    config, tensors = checkpoint.read_gguf(mini_base)
+    file = open_gguf(mini_base)
+    config = file.config()
+    tensors = GgufTensors(file, config)
     peer = LlamaForCausalLM.from_pretrained(
         mini_base.parent, gguf_file=mini_base.name, dtype=torch.float32
     ).double()

@@ -14,10 +14,11 @@ from runtime_pairs import LLAMA, MASK, PAIRS, agree, context, ours_and_theirs, p
 from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.runtime import FIRST_PAGES, CudaRuntime
 from mercury_model.runtime.cuda.weights import load_weights
 from mercury_model.runtime.protocol import ForwardCall, Runtime
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry

@@ -14,11 +14,12 @@ from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
 from mercury_model.memory import NetworkShape
 from mercury_model.memory.inference import InferenceLoad, kv_bytes, on_cuda, weight_bytes
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import DTYPES, load_weights
 from mercury_model.runtime.limits import MAX_POSITIONS
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry

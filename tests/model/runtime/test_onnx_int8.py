@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.onnx import int8
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.weights import registry
 
 CARD = registry.card("tiny")
@@ -26,7 +27,11 @@ def test_a_turn_keeps_lengths_and_spreads_every_coordinate_over_all(size: int) -
 
 def test_a_turned_network_gives_the_logits_it_gave() -> None:
     config = CARD.architecture
-    turned = int8.rotated_ends(config, WEIGHTS)
+    norm, head = int8.rotated_head(config, WEIGHTS["embedding"].copy(), WEIGHTS["norm"])
+    stream = int8.rotation(config.hidden_size)
+    turned = {"embedding": WEIGHTS["embedding"] @ stream.T, "norm": norm, "head": head}
+    half = int8.rotated_embedding(config, WEIGHTS["embedding"])
+    np.testing.assert_array_equal(half, turned["embedding"].astype(np.float16))
     block = int8.rotation(int8.rotation_block(config))
     for layer in range(config.num_layers):
         start = f"layers.{layer}."

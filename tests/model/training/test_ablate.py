@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from scripts import script
 
-from mercury_model.training.adapt import AdapterConfig
+from mercury_model.training.adaptation import AdapterConfig
 from mercury_model.training.collate import Blocks
 
 VARIANTS = script("model/tools/ablate.py").VARIANTS

@@ -4,7 +4,7 @@ Every call is one pass of a bucket, the smallest that holds its rows and its con
 launches is captured once. Over the reference operations the same runs, and is tested, on a CPU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from mercury_kernels.passes import ModelRunner, PredictionPass, RowKind
 from mercury_kernels.step import BUCKETS, CANVASES, Bucket, Inputs, smallest_bucket
 from mercury_model.errors import RuntimeUnavailable
 from mercury_model.runtime.cuda.paged_kv import PagedKVCache, PagePool
+from mercury_model.runtime.cuda.weights import load_weights, replace_weights
 from mercury_model.runtime.limits import CHUNK_TOKENS, TOP_K
 from mercury_model.runtime.protocol import (
     ForwardCall,
@@ -107,6 +108,16 @@ class CudaRuntime:
     def max_batch_size(self) -> int:
         """How many calls may share a pass."""
         return MAX_BATCH_SIZE
+
+    def load_weights(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """See `mercury_model.runtime.ReloadableRuntime`. They are converted on the CPU."""
+        network, cpu = self.engine.network, torch.device("cpu")
+        dtype = network.layers[0].qkv.values.dtype
+        try:
+            other = load_weights(self.config, tensors, cpu, self.mask_id, 1, dtype)
+        except KeyError as error:
+            raise ValueError(f"the weights do not fit the network: {error} is missing") from error
+        replace_weights(network, other)
 
     def new_kv_cache(self) -> KVCache:
         """An empty context."""

@@ -92,11 +92,21 @@ class Rows:
     grid: str = ""
 
 
+def predicted_rows(tensors: Tensors) -> NDArray[np.float32]:
+    """The rows of the head for the tokens that are predicted; the caller may write to them."""
+    head = tensors["head" if "head" in tensors else "embedding"]
+    vocabulary = tensors.get("vocabulary")
+    return head.copy() if vocabulary is None else head[vocabulary]
+
+
 class Arithmetic(Protocol):
     """How rows are normed and multiplied."""
 
-    def ends(self, tensors: Tensors) -> Tensors:
-        """`embedding`, `norm` and `head`, as this arithmetic wants them."""
+    def embedding(self, tensors: Tensors) -> NDArray[np.float16]:
+        """The table of the tokens that are read."""
+
+    def head(self, tensors: Tensors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The last norm, and the head with a row for each token that is predicted."""
 
     def layer(self, tensors: Tensors) -> Tensors:
         """The tensors of a layer, as this arithmetic wants them."""
@@ -118,9 +128,13 @@ class Fp32:
         self._nodes = nodes
         self._eps = config.rms_norm_eps
 
-    def ends(self, tensors: Tensors) -> Tensors:
+    def embedding(self, tensors: Tensors) -> NDArray[np.float16]:
+        """See `Arithmetic`."""
+        return tensors["embedding"].astype(np.float16)
+
+    def head(self, tensors: Tensors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See `Arithmetic`; as they are."""
-        return {"head": tensors["embedding"], **tensors}
+        return tensors["norm"], predicted_rows(tensors)
 
     def layer(self, tensors: Tensors) -> Tensors:
         """See `Arithmetic`; as they are."""
@@ -154,9 +168,13 @@ class Int8:
         self._unsigned = precision == Precision.INT8_UNSIGNED
         self._middle = nodes.constant("middle", np.array(128, np.uint8))
 
-    def ends(self, tensors: Tensors) -> Tensors:
+    def embedding(self, tensors: Tensors) -> NDArray[np.float16]:
         """See `Arithmetic`."""
-        return int8.rotated_ends(self._config, tensors)
+        return int8.rotated_embedding(self._config, tensors["embedding"])
+
+    def head(self, tensors: Tensors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See `Arithmetic`."""
+        return int8.rotated_head(self._config, predicted_rows(tensors), tensors["norm"])
 
     def layer(self, tensors: Tensors) -> Tensors:
         """See `Arithmetic`."""

@@ -103,17 +103,15 @@ class _Builder:
     def build(self, mask_id: int) -> onnx.ModelProto:
         """The whole model."""
         nodes, config = self._nodes, self._config
-        ends = self._arithmetic.ends(self._tensors)
-        table = nodes.constant("embedding", ends["embedding"].astype(np.float16))
+        table = nodes.constant("embedding", self._arithmetic.embedding(self._tensors))
         x = nodes.add("Cast", [nodes.add("Gather", [table, "ids"])], to=TensorProto.FLOAT)
         masks, masks_left = self._masks(mask_id)
         for index in range(config.num_layers - 1):
             x = self._layer(index, x, masks, masks)
         x = self._layer(config.num_layers - 1, x, masks, masks_left)
-        rows = self._arithmetic.normed(x, nodes.constant("norm", ends["norm"]))
-        head, vocabulary = ends["head"], self._tensors.get("vocabulary")
-        if vocabulary is not None:
-            head = head[vocabulary]
+        norm, head = self._arithmetic.head(self._tensors)
+        rows = self._arithmetic.normed(x, nodes.constant("norm", norm))
+        vocabulary = self._tensors.get("vocabulary")
         self._predict(self._arithmetic.product(rows, "head", head, ""), vocabulary)
         graph = helper.make_graph(
             nodes.nodes, "denoiser", *_interface(config), initializer=nodes.constants
@@ -141,8 +139,8 @@ class _Builder:
         nodes, start = self._nodes, f"layers.{index}."
         layer = self._arithmetic.layer(
             {
-                name.removeprefix(start): values
-                for name, values in self._tensors.items()
+                name.removeprefix(start): self._tensors[name]
+                for name in self._tensors
                 if name.startswith(start)
             }
         )

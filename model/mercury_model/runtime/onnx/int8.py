@@ -29,6 +29,9 @@ Matrix = NDArray[np.float32]
 MAX_ROTATION = 64
 """The widest block that is turned at run time: wider spreads better and costs more."""
 
+ROWS_AT_A_TIME = 4096
+"""Of a large matrix, when it is rotated: a second copy of the whole would double the memory."""
+
 MAX_LEVEL = 127
 """Steps of the grid on either side of zero."""
 
@@ -83,21 +86,32 @@ def rotation(size: int) -> Matrix:
 
 def quantize_columns(matrix: Matrix) -> QuantizedMatrix:
     """Round a matrix [out, in] on a grid for each output, whose ends are its largest entry."""
-    scales = np.abs(matrix).max(axis=1) / MAX_LEVEL
+    scales = np.maximum(matrix.max(axis=1), -matrix.min(axis=1)) / MAX_LEVEL
     scales[scales == 0] = 1
-    values = np.rint(matrix / scales[:, None]).astype(np.int8)
-    return QuantizedMatrix(np.ascontiguousarray(values.T), scales.astype(np.float32))
+    values = np.empty(matrix.shape[::-1], np.int8)
+    for start in range(0, len(matrix), ROWS_AT_A_TIME):
+        rows = slice(start, start + ROWS_AT_A_TIME)
+        values[:, rows] = np.rint(matrix[rows] / scales[rows, None]).T
+    return QuantizedMatrix(values, scales.astype(np.float32))
 
 
-def rotated_ends(config: ModelConfig, tensors: Mapping[str, Matrix]) -> Tensors:
-    """`embedding`, `norm` and `head` for a turned stream; the norm is ones, the head explicit."""
+def rotated_embedding(config: ModelConfig, embedding: Matrix) -> NDArray[np.float16]:
+    """The embedding for a rotated stream, in fp16."""
     stream = rotation(config.hidden_size)
-    head = tensors.get("head", tensors["embedding"])
-    return {
-        "embedding": tensors["embedding"] @ stream.T,
-        "norm": np.ones(config.hidden_size, np.float32),
-        "head": (head * tensors["norm"]) @ stream.T,
-    }
+    result = np.empty(embedding.shape, np.float16)
+    for start in range(0, len(embedding), ROWS_AT_A_TIME):
+        rows = slice(start, start + ROWS_AT_A_TIME)
+        result[rows] = embedding[rows] @ stream.T
+    return result
+
+
+def rotated_head(config: ModelConfig, head: Matrix, norm: Matrix) -> tuple[Matrix, Matrix]:
+    """Norm and head for a rotated stream: the norm is ones. `head` is overwritten."""
+    stream = rotation(config.hidden_size)
+    for start in range(0, len(head), ROWS_AT_A_TIME):
+        rows = slice(start, start + ROWS_AT_A_TIME)
+        head[rows] = (head[rows] * norm) @ stream.T
+    return np.ones(config.hidden_size, np.float32), head
 
 
 def rotated_layer(config: ModelConfig, layer: Mapping[str, Matrix]) -> Tensors:
@@ -124,7 +138,7 @@ def rotated_layer(config: ModelConfig, layer: Mapping[str, Matrix]) -> Tensors:
             return (value @ heads).reshape(matrix.shape)
         return matrix
 
-    result: Tensors = {}
+    result: dict[str, Matrix] = {}
     for name, values in layer.items():
         part, _, kind = name.partition(".")
         if part.endswith("norm"):
