@@ -17,7 +17,6 @@ from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.spec.card import Calibration, ModelCard
 
-
 _DEFAULTS = RequestOptions()
 
 

@@ -32,7 +32,6 @@ from mercury_lsp.bench.mini import (
     read,
     weights,
 )
-
 from mercury_model.load import network_shape
 from mercury_model.memory.shape import NetworkShape
 from mercury_model.network.denoiser import load_denoiser

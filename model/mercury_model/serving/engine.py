@@ -85,7 +85,7 @@ class Engine:
         """Hold as many requests and as much context as `limits` say. Only between two steps."""
         held = replace(self._limits, requests=limits.requests, context_bytes=limits.context_bytes)
         self._limits = held
-        self._infiller.bound(held.context_bytes - self._reserved_bytes)
+        self._infiller.set_capacity(held.context_bytes - self._reserved_bytes)
 
     @property
     def context_bytes(self) -> int:
