@@ -106,7 +106,8 @@ def test_tokens_that_spell_what_stands_before_the_cursor_have_no_chance_of_their
     healed = replace(card(HEALED), architecture=runtime.config)
     model = LoadedModel(healed, FarBack(3), runtime)  # type: ignore[arg-type]
     context = Context("python", prefix, "", GapKind.REST_OF_LINE, "    ")
-    *_, last = Backend(model, Config(mode="autoregressive")).infill(context)
+    with serving(model) as service:
+        *_, last = Backend(service, Config(mode="autoregressive")).infill(context)
     assert last.text == wanted
     assert [end for end, _ in last.chances] == [1, 2, 3, 4, 5]
     assert [chance for _, chance in last.chances] == sorted(
