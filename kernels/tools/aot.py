@@ -61,13 +61,14 @@ def launches(only: str, plain: bool) -> Iterator[Launch]:
 def signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:
     """The types, constants and attributes that the launcher of Triton specializes on.
 
-    Allocations are aligned to 16 bytes; an integer of 1 becomes a constant.
+    Allocations are aligned to 16 bytes; an integer of 1 becomes a constant. A parameter that the
+    launch leaves out has its default.
     """
     types: dict[str, str] = {}
     constants: dict[str, Any] = {}
     attributes: dict[Any, Any] = {}
     for index, parameter in enumerate(launch.kernel.params):
-        value = launch.arguments[parameter.name]
+        value = launch.arguments.get(parameter.name, parameter.default)
         general = parameter.do_not_specialize or isinstance(value, float)
         one = not general and type(value) is int and value == 1
         if parameter.is_constexpr or value is None or one:
@@ -88,7 +89,9 @@ def key(launch: Launch) -> str:
     """The name of a binary: two launches with the same key share it."""
     types, constants, attributes = signature(launch)
     fixed = ",".join(
-        f"{name}={value}" for name, value in constants.items() if not isinstance(value, float)
+        f"{name}={value}"
+        for name, value in constants.items()
+        if name in launch.arguments and not isinstance(value, float)
     )
     kinds = ",".join(
         kind + ("'" if (index,) in attributes else "")

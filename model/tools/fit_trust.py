@@ -96,7 +96,9 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
         others = [text[:DOCUMENT_CHARS] for text in case.others[len(case.others) - count :]]
         cache = CacheLM([*others, case.after, case.before], tokenizer.encode)
         for index, token in enumerate(wanted):
-            votes = cache.votes(case.before[-MAX_MATCH_BYTES:] + tokenizer.decode(truth[:index]))
+            votes = cache.candidates(
+                case.before[-MAX_MATCH_BYTES:] + tokenizer.decode(truth[:index])
+            )
             if not votes.tokens:
                 continue
             row = found.at(slice(index, index + 1))

@@ -1,7 +1,7 @@
-"""Work that needs the network, as a generator: it yields the calls it wants, and is sent answers.
+"""Call generators: code that yields the network calls it needs and is sent their predictions.
 
-So the same work runs alone, each of its calls answered at once, or beside other work, with which
-its calls share a pass. Beside calls a script yields what it has to show. Knows no clock.
+The same code runs alone, each call made at once, or in the engine, where calls of several
+generators share a pass. A generator also yields its outputs. Knows no clock.
 """
 
 from collections.abc import Generator
@@ -13,37 +13,40 @@ from mercury_model.runtime.protocol import ForwardCall, Predictions, Runtime
 T = TypeVar("T")
 
 CallGenerator: TypeAlias = Generator[ForwardCall | T, Predictions, None]
-"""Is sent the predictions of each call it yields; for all else that it yields, nothing."""
+"""It is sent the predictions of each call that it yields, and None for each output."""
 
 
 def advance(
-    script: CallGenerator[T], answer: Predictions | Exception | None = None
+    generator: CallGenerator[T], answer: Predictions | Exception | None = None
 ) -> ForwardCall | T | None:
-    """What a script yields next, None at its end; a call that failed fails in the script."""
+    """The next call or output of a generator, None at its end.
+
+    `answer` are the predictions of its last call; an error of that call is raised in the generator.
+    """
     try:
         if answer is None:
-            return next(script)
+            return next(generator)
         if isinstance(answer, Exception):
-            return script.throw(answer)
-        return script.send(answer)
+            return generator.throw(answer)
+        return generator.send(answer)
     except StopIteration:
         return None
 
 
-def run_alone(script: CallGenerator[T], runtime: Runtime) -> Generator[T, None, None]:
-    """What a script has to show, each of its calls made at once and alone."""
-    with closing(script):
-        step = advance(script)
+def run_alone(generator: CallGenerator[T], runtime: Runtime) -> Generator[T, None, None]:
+    """The outputs of a generator, each of its calls made at once and alone."""
+    with closing(generator):
+        step = advance(generator)
         while step is not None:
             if isinstance(step, ForwardCall):
-                step = advance(script, _answer(step, runtime))
+                step = advance(generator, _answer(step, runtime))
             else:
                 yield step
-                step = advance(script)
+                step = advance(generator)
 
 
 def _answer(call: ForwardCall, runtime: Runtime) -> Predictions | Exception:
     try:
         return call.on(runtime)
-    except Exception as error:  # for the script, which raises it again when it has let go
+    except Exception as error:  # the generator releases its context and raises it again
         return error

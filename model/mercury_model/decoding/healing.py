@@ -28,8 +28,9 @@ class TokenIndex:
     def __init__(self, token_bytes: Sequence[bytes], vocab_size: int) -> None:
         self.token_bytes = token_bytes
         self._vocab_size = vocab_size
-        self._order = sorted(range(len(token_bytes)), key=token_bytes.__getitem__)
-        self._sorted = [token_bytes[token] for token in self._order]
+        order = sorted(range(len(token_bytes)), key=token_bytes.__getitem__)
+        self._sorted = [token_bytes[token] for token in order]
+        self._order = np.array(order, np.int64)
 
     def agreeing(self, owed: bytes) -> NDArray[np.bool_]:
         """The ids that agree with `owed` [vocab_size].

@@ -48,7 +48,7 @@ class Infiller:
             require_every_byte(tokenizer.token_bytes, runtime.vocabulary)
 
     @property
-    def kept_bytes(self) -> int:
+    def cached_bytes(self) -> int:
         """The memory of the contexts that no generator holds."""
         return self._contexts.nbytes
 
@@ -62,10 +62,10 @@ class Infiller:
     def drafts(
         self, gap: FimPrompt, sampling: SamplingParams
     ) -> Generator[PartialOutput, None, None]:
-        """The outputs of `script` for `gap`, its calls made alone: at most one a step."""
-        return run_alone(self.script(gap, self.fim_context(gap), sampling), self._runtime)
+        """The outputs of `generate` for `gap`, its calls made alone: at most one a step."""
+        return run_alone(self.generate(gap, self.fim_context(gap), sampling), self._runtime)
 
-    def script(
+    def generate(
         self, gap: FimPrompt, wanted: FimContext, sampling: SamplingParams
     ) -> CallGenerator[PartialOutput]:
         """Ever longer outputs for `gap`, the last one finished; `wanted` is its `fim_context`.

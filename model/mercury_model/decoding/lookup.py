@@ -75,7 +75,7 @@ class CacheLM:
         self._encode = encode
         self._sought: tuple[str, list[tuple[int, int]]] = "", []
 
-    def votes(self, before: str, owed: str = "") -> LookupCandidates:
+    def candidates(self, before: str, owed: str = "") -> LookupCandidates:
         """The first tokens behind the places that have most in common with the end of `before`.
 
         `owed` is the end of `before` that tokens have yet to spell: candidates begin with it.
@@ -87,10 +87,10 @@ class CacheLM:
                 tokens[token] += math.exp(DECAY * (length - places[0][0]))
         return LookupCandidates(places[0][0], tokens) if tokens else LookupCandidates()
 
-    def guess(self, before: str, owed: str, most: int) -> DraftTokens:
+    def draft(self, before: str, owed: str, most: int) -> DraftTokens:
         """Up to `most` tokens that follow the place with most in common; ties go to the nearest.
 
-        They begin with `owed`, as in `votes`. Drafting repeated text is known as prompt lookup
+        They begin with `owed`, as in `candidates`. Drafting repeated text is known as prompt lookup
         (Yang et al. 2023, arXiv:2304.04487).
         """
         places = self._matches(before)

@@ -54,7 +54,7 @@ class Middle:
         for _ in range(min(count, self.remaining)):
             self._append(self._rules.mask_id, 0.0, committed=False)
 
-    def add_guess(self, token: int, confidence: float) -> None:
+    def add_draft(self, token: int, confidence: float) -> None:
         """Add a token that may still change at the right."""
         self._append(token, confidence, committed=False)
 

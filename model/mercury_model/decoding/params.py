@@ -12,17 +12,17 @@ Mode = Literal["diffusion", "autoregressive", "verified"]
 class SamplingParams:
     """How to fill a gap.
 
-    `quality_speed_tradeoff` in [0, 1] trades steps for quality in diffusion mode, as `unmask.dial`
-    does; a `policy` says itself what each step commits, and `remask` what of it is masked again.
-    The text ends before any of the `stop` strings, and after `max_tokens` or what the weights were
-    trained for. `rank` begins with the rank-th likeliest token. `temperature` 0 takes the likeliest
-    tokens; above, the same `seed` gives the same drafts.
+    `quality_speed_tradeoff` in [0, 1] trades quality for fewer steps in diffusion mode (see
+    `unmasking.dial`). A `policy` replaces it; `remask` masks committed tokens again. The text ends
+    before any of the `stop` strings, and after `max_tokens` or the longest middle of the format.
+    `rank` begins with the rank-th likeliest token. Temperature 0 takes the likeliest tokens; above
+    0, the same `seed` gives the same drafts.
 
-    `mode`: "diffusion" settles a block of tokens over several steps; "autoregressive" one token a
-    step, left to right; "verified" checks guesses, drafted by denoising or looked up in the
-    context, each step those of the one before, and gives the autoregressive text.
+    `mode`: "diffusion" commits a block of tokens over several steps; "autoregressive" commits one
+    token a step, left to right; "verified" checks draft tokens, made by denoising or by lookup, and
+    gives the autoregressive text.
 
-    `repeats`: in causal predictions the cache language model counts as far as the card says.
+    `repeats`: the cache language model takes part in causal predictions, as the card says.
     """
 
     quality_speed_tradeoff: float = 0.5

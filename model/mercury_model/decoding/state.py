@@ -224,7 +224,7 @@ class DecodingState:
         """
         most = max(0, min(self._block - 1, self.middle.remaining, self._room()))
         middle, rest, before = self.middle.ids(0), self._rest(), self._before()
-        found = DraftTokens() if before is None else self._nearby.cache.guess(*before, most)
+        found = DraftTokens() if before is None else self._nearby.cache.draft(*before, most)
         predicted = remaining_prediction(self._predicted, middle, most)
         sources = (
             draft.first(self._healing.agreeing_count(draft.ids, rest))
@@ -233,7 +233,7 @@ class DecodingState:
         chosen = max(sources, key=DraftTokens.expected)
         chosen = chosen.first(most).likely(MIN_DRAFT_PROBABILITY)
         for token, chance in zip(chosen.ids, chosen.chances, strict=True):
-            self.middle.add_guess(token, float(chance))
+            self.middle.add_draft(token, float(chance))
         self._drafted = len(chosen.ids)
         self._drafting = self._chance * chosen.all_right() >= MIN_MASK_PROBABILITY
 
@@ -267,7 +267,9 @@ class DecodingState:
         """The token behind the middle and its probability, given the network's `predictions`."""
         trust, before = self._nearby.trust, self._before()
         if trust and before is not None:
-            votes = self._nearby.cache.votes(*before).among(self._healing.allowed(self._rest()))
+            votes = self._nearby.cache.candidates(*before).among(
+                self._healing.allowed(self._rest())
+            )
             predictions = interpolate(predictions, votes, trust, self._format.end_ids)
         ranked = self._healing.spelled_by(self.middle.ids(0))
         choices = self._chooser.choose(predictions, len(self.middle), ranked)

@@ -1,4 +1,4 @@
-"""Dynamic batching: many infills over one model, the calls of several in each pass.
+"""Continuous batching: many infills over one model, the calls of several in each pass.
 
 from mercury_model.batch import DynamicBatcher, Order
 

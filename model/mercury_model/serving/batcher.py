@@ -1,4 +1,4 @@
-"""The engine with a thread of its own: orders from any thread, answers as futures."""
+"""The engine on a thread of its own: requests from any thread, answers as futures."""
 
 import threading
 import time
@@ -14,13 +14,13 @@ from mercury_model.serving.request import InfillRequest, InfillSequence, Outcome
 
 
 def _unwatched(_draft: PartialOutput) -> None:
-    """Nobody looks at drafts."""
+    """Nobody watches the drafts."""
 
 
 class DynamicBatcher:
-    """Fills gaps for many at once with one model, which only its thread touches.
+    """Fills many gaps at once with one model, which only the batcher's thread touches.
 
-    Without anything to do the thread sleeps. `close` it, or use it in a `with` block, to end it.
+    An idle thread sleeps. `close` the batcher, or use it in a `with` block, to end the thread.
     """
 
     def __init__(
@@ -41,25 +41,26 @@ class DynamicBatcher:
         self._thread.start()
 
     def submit(
-        self, order: InfillRequest, watch: Callable[[PartialOutput], None] = _unwatched
+        self, request: InfillRequest, watch: Callable[[PartialOutput], None] = _unwatched
     ) -> "Future[PartialOutput]":
-        """The last draft for an order, in a future; one that ran out of time is not finished.
+        """The last draft for a request, in a future; it is not finished if time ran out.
 
         Cancelling the future stops the infill before its next call. `watch` sees each draft on the
-        model's thread. Raises Overloaded when too much is asked already, RuntimeError once closed.
+        model's thread. Raises Overloaded if the engine is full, RuntimeError if the batcher is
+        closed.
         """
         future: Future[PartialOutput] = Future()
         with self._wake:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
-            job = self._engine.submit(order)
-            self._asked[job] = future, watch
+            sequence = self._engine.submit(request)
+            self._asked[sequence] = future, watch
             self._wake.notify()
-        future.add_done_callback(lambda _: job.cancel())
+        future.add_done_callback(lambda _: sequence.cancel())
         return future
 
     def close(self) -> None:
-        """Stop after the pass that runs; what is not done yet is cancelled."""
+        """Stop after the current pass; unfinished requests are cancelled."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -79,8 +80,8 @@ class DynamicBatcher:
 
     def _run(self) -> None:
         while self._has_work():
-            for job in self._engine.step():
-                self._tell(job)
+            for sequence in self._engine.step():
+                self._tell(sequence)
         for future, _ in self._asked.values():
             future.cancel()
         self._asked.clear()
@@ -90,22 +91,22 @@ class DynamicBatcher:
             self._wake.wait_for(lambda: self._engine.busy or self._closed)
             return not self._closed
 
-    def _tell(self, job: InfillSequence) -> None:
-        future, watch = self._asked[job]
-        error = job.error
-        if job.outcome is not Outcome.CANCELLED:
+    def _tell(self, sequence: InfillSequence) -> None:
+        future, watch = self._asked[sequence]
+        error = sequence.error
+        if sequence.outcome is not Outcome.CANCELLED:
             try:
-                watch(job.draft)
-            except Exception as raised:  # it is of whoever watches, and reaches whoever waits
+                watch(sequence.draft)
+            except Exception as raised:  # an error of `watch` reaches whoever awaits the future
                 error = raised
-        if job.outcome is not None:
+        if sequence.outcome is not None:
             with self._wake:
-                del self._asked[job]
-        if future.done() or not (job.outcome or error):
+                del self._asked[sequence]
+        if future.done() or not (sequence.outcome or error):
             return
         if not future.set_running_or_notify_cancel():  # from now on it cannot be cancelled
             return
         if error is not None:
-            future.set_exception(error)  # and with it the job is cancelled
+            future.set_exception(error)  # and with it the sequence is cancelled
         else:
-            future.set_result(job.draft)
+            future.set_result(sequence.draft)

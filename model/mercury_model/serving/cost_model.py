@@ -1,17 +1,16 @@
-"""How long a pass of so many rows takes, learnt from those that were."""
+"""The cost model: predicts how long a pass takes from its number of rows."""
 
 from dataclasses import dataclass
 
 DECAY = 0.97
-"""What an earlier pass counts for beside the one after it: other work on a machine comes and goes.
-"""
+"""The weight of a pass relative to the next one: the load of a machine changes."""
 
 
 @dataclass(slots=True)
 class CostModel:
-    """A line through the passes seen, by least squares: a pass costs `base` and each row more.
+    """A least-squares line through the observed passes: a fixed cost, and a cost for each row.
 
-    Neither is ever negative. Before the first pass nothing is expected to take any time.
+    Neither is negative. Before the first observation every pass is expected to take no time.
     """
 
     _weight: float = 0.0
@@ -20,8 +19,8 @@ class CostModel:
     _rows_squared: float = 0.0
     _rows_ns: float = 0.0
 
-    def saw(self, rows: int, ns: int) -> None:
-        """A pass of `rows` rows took `ns`."""
+    def observe(self, rows: int, ns: int) -> None:
+        """Observe that a pass of `rows` rows took `ns`."""
         self._weight = DECAY * self._weight + 1
         self._rows = DECAY * self._rows + rows
         self._ns = DECAY * self._ns + ns
@@ -29,13 +28,13 @@ class CostModel:
         self._rows_ns = DECAY * self._rows_ns + rows * ns
 
     def expected_ns(self, rows: int) -> float:
-        """How long a pass of `rows` rows should take."""
+        """The expected time of a pass of `rows` rows."""
         if not self._weight:
             return 0.0
         mean_rows, mean_ns = self._rows / self._weight, self._ns / self._weight
         spread = self._rows_squared / self._weight - mean_rows**2
         shared = self._rows_ns / self._weight - mean_rows * mean_ns
-        # Passes that were all alike say nothing of what a row more costs.
+        # Passes with equal numbers of rows do not tell the cost of a row.
         row_ns = shared / spread if spread > 1e-6 * mean_rows**2 else 0.0
         row_ns = min(max(0.0, row_ns), mean_ns / mean_rows)
         return mean_ns + row_ns * (rows - mean_rows)

@@ -1,8 +1,8 @@
-"""The dynamic batching engine: what many infills ask of the network, asked in shared passes.
+"""The continuous batching engine: the network calls of many infills, made in shared passes.
 
-Each step ends what is over, chooses whose calls go into the next pass, makes it, and lets the
-infills go on with their answers. One thread takes the steps; orders come from any. Knows no text;
-the clock is an argument.
+Each step ends the sequences that are over, chooses whose calls share the next pass, makes it, and
+resumes the sequences with their predictions. One thread takes the steps; requests come from any
+thread. Knows no text; the clock is an argument.
 """
 
 import threading
@@ -24,13 +24,12 @@ from mercury_model.spec.card import ModelCard
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """How much the engine takes on.
+    """The limits of an engine.
 
-    `requests` of each priority are held at a time; more are refused. `context_bytes` bounds all
-    keys and values, of the infills under way and of those kept for later ones. Calls are added to
-    a pass while it is expected to take no more than `pass_ms`: it bounds the time to cancel, and
-    how long a key waits for what is less urgent. A priority goes on every `patience_ms` at least,
-    whatever is more urgent.
+    It holds up to `requests` of each priority at a time and refuses more. `context_bytes` bounds
+    all keys and values, those of running sequences and the cached ones. Calls are added to a pass
+    while it should take at most `pass_ms`, which bounds the time to cancel, and the time that a key
+    waits for less urgent calls. Every priority is served at least every `patience_ms`.
     """
 
     requests: int = 256
@@ -41,14 +40,14 @@ class EngineLimits:
 
 @dataclass(slots=True)
 class _Pass:
-    """Jobs whose calls are made together."""
+    """Sequences whose calls share a pass, and the number of their rows."""
 
-    jobs: list[InfillSequence] = field(default_factory=list)
+    sequences: list[InfillSequence] = field(default_factory=list)
     rows: int = 0
 
 
 class Engine:
-    """Fills many gaps with one model. Raises ValueError for limits that let nothing through."""
+    """Fills many gaps with one model. Raises ValueError for limits that allow no request."""
 
     def __init__(
         self,
@@ -64,8 +63,8 @@ class Engine:
         self._limits = limits
         self._clock = clock
         self._infiller = Infiller(card, tokenizer, runtime, limits.context_bytes)
-        self._turns = Scheduler(round(limits.patience_ms * 1e6), runtime.max_batch_size)
-        self._pace = CostModel()
+        self._scheduler = Scheduler(round(limits.patience_ms * 1e6), runtime.max_batch_size)
+        self._cost_model = CostModel()
         self._lock = threading.Lock()
         self._held: Counter[Priority] = Counter()
         self._arrived: list[InfillSequence] = []
@@ -74,7 +73,7 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any sequence is waiting or running."""
         return bool(self._arrived or self._live)
 
     @property
@@ -90,101 +89,105 @@ class Engine:
 
     @property
     def context_bytes(self) -> int:
-        """Memory of all contexts, those reserved for infills under way included."""
-        return self._infiller.kept_bytes + self._reserved_bytes
+        """The memory of all contexts in bytes, reservations of running sequences included."""
+        return self._infiller.cached_bytes + self._reserved_bytes
 
-    def submit(self, order: InfillRequest) -> InfillSequence:
-        """Take on an order. From any thread. Raises Overloaded if too many are held already."""
+    def submit(self, request: InfillRequest) -> InfillSequence:
+        """Accept a request, from any thread. Raises Overloaded if too many are held already."""
         now_ns = self._clock()
-        within_ns = None if order.within_ms is None else round(order.within_ms * 1e6)
+        within_ns = None if request.within_ms is None else round(request.within_ms * 1e6)
         with self._lock:
-            if self._held[order.priority] >= self._limits.requests:
+            if self._held[request.priority] >= self._limits.requests:
                 raise Overloaded(
-                    f"{self._limits.requests} requests of priority {order.priority.name.lower()}"
+                    f"{self._limits.requests} requests of priority {request.priority.name.lower()}"
                     " wait or are under way, as many as the engine holds.",
                     "Ask again when some are done, or raise the limit of requests.",
                 )
-            self._held[order.priority] += 1
+            self._held[request.priority] += 1
             self._number += 1
             deadline_ns = None if within_ns is None else now_ns + within_ns
-            job = InfillSequence(order, self._number, now_ns, deadline_ns)
-            self._arrived.append(job)
-        return job
+            sequence = InfillSequence(request, self._number, now_ns, deadline_ns)
+            self._arrived.append(sequence)
+        return sequence
 
     def step(self) -> list[InfillSequence]:
-        """Make at most one pass; the jobs of which there is news, each once."""
+        """Make at most one pass. Returns the sequences whose draft or outcome is new."""
         with self._lock:
             self._live += self._arrived
             self._arrived = []
         now_ns = self._clock()
-        before = [(job, job.draft) for job in self._live]
-        for job in list(self._live):
-            if job.stopped:
-                self._end(job, Outcome.CANCELLED)
-            elif job.deadline_ns is not None and job.deadline_ns <= now_ns:
-                self._end(job, Outcome.EXPIRED)
+        before = [(sequence, sequence.draft) for sequence in self._live]
+        for sequence in list(self._live):
+            if sequence.stopped:
+                self._end(sequence, Outcome.CANCELLED)
+            elif sequence.deadline_ns is not None and sequence.deadline_ns <= now_ns:
+                self._end(sequence, Outcome.EXPIRED)
         chosen = self._choose(now_ns)
-        if chosen.jobs:
-            answers = self._make(chosen)
-            for job, answer in zip(chosen.jobs, answers, strict=True):
-                self._go_on(job, answer)
-        return [job for job, draft in before if job.outcome or job.draft is not draft]
+        if chosen.sequences:
+            answers = self._run_pass(chosen)
+            for sequence, answer in zip(chosen.sequences, answers, strict=True):
+                self._resume(sequence, answer)
+        return [
+            sequence
+            for sequence, draft in before
+            if sequence.outcome or sequence.draft is not draft
+        ]
 
     def _choose(self, now_ns: int) -> _Pass:
-        """The calls of the next pass, and no more than it should take."""
+        """The sequences whose calls share the next pass."""
         chosen, full = _Pass(), False
-        for job in self._turns.order(self._live, now_ns):
-            if len(chosen.jobs) == self._runtime.max_batch_size:
+        for sequence in self._scheduler.schedule(self._live, now_ns):
+            if len(chosen.sequences) == self._runtime.max_batch_size:
                 break
-            if job.script is None and not full:
+            if sequence.generator is None and not full:
                 try:
-                    full = not self._begin(job, chosen)
+                    full = not self._start(sequence, chosen)
                 except Exception as error:  # a gap that is no text, say: it ends this request
-                    self._fail(job, error)
-            if job.call is not None and self._fits(job, chosen, now_ns):
-                chosen.jobs.append(job)
-                chosen.rows += len(job.call.ids)
+                    self._fail(sequence, error)
+            if sequence.call is not None and self._fits(sequence, chosen, now_ns):
+                chosen.sequences.append(sequence)
+                chosen.rows += len(sequence.call.ids)
         return chosen
 
-    def _fits(self, job: InfillSequence, chosen: _Pass, now_ns: int) -> bool:
-        """Whether a pass with one call more ends in time, for it and for those in it already."""
-        assert job.call is not None
-        if not chosen.jobs:
+    def _fits(self, sequence: InfillSequence, chosen: _Pass, now_ns: int) -> bool:
+        """Whether a pass with this call too ends in time for each of its sequences."""
+        assert sequence.call is not None
+        if not chosen.sequences:
             return True
-        expected_ns = self._pace.expected_ns(chosen.rows + len(job.call.ids))
+        expected_ns = self._cost_model.expected_ns(chosen.rows + len(sequence.call.ids))
         allowed_ns = self._limits.pass_ms * 1e6
-        for one in (*chosen.jobs, job):
+        for one in (*chosen.sequences, sequence):
             if one.deadline_ns is None or one.call is None:
                 continue
             left_ns = one.deadline_ns - now_ns
-            if self._pace.expected_ns(len(one.call.ids)) <= left_ns:  # else it is late anyway
+            if self._cost_model.expected_ns(len(one.call.ids)) <= left_ns:  # else it is late anyway
                 allowed_ns = min(allowed_ns, left_ns)
         return expected_ns <= allowed_ns
 
-    def _make(self, chosen: _Pass) -> Sequence[Predictions | Exception]:
-        """Make a pass. What goes wrong in it goes wrong for all of its calls."""
-        calls = [job.call for job in chosen.jobs if job.call is not None]
+    def _run_pass(self, chosen: _Pass) -> Sequence[Predictions | Exception]:
+        """Make a pass. An error in it is the answer to each of its calls."""
+        calls = [sequence.call for sequence in chosen.sequences if sequence.call is not None]
         began_ns = self._clock()
         try:
             answers: Sequence[Predictions | Exception] = self._runtime.forward_batch(calls)
         except Exception as error:  # each infill has to let go of its context, and say why
             answers = [error] * len(calls)
         ended_ns = self._clock()
-        self._pace.saw(chosen.rows, ended_ns - began_ns)
-        self._turns.served(chosen.jobs, ended_ns)
+        self._cost_model.observe(chosen.rows, ended_ns - began_ns)
+        self._scheduler.served(chosen.sequences, ended_ns)
         return answers
 
-    def _begin(self, job: InfillSequence, chosen: _Pass) -> bool:
-        """Let a job have a context, if there is memory for one; whether there was.
+    def _start(self, sequence: InfillSequence, chosen: _Pass) -> bool:
+        """Start a sequence if there is memory for its context; returns whether there was.
 
-        What is less urgent, and not chosen, gives way: it begins again later.
+        Less urgent sequences that are not in the pass give way: they start again later.
         """
         infiller, limit = self._infiller, self._limits.context_bytes
-        wanted = job.wanted = job.wanted or infiller.fim_context(job.order.gap)
-        needed = self._runtime.kv_bytes(infiller.most_tokens(wanted, job.order.sampling))
+        wanted = sequence.wanted = sequence.wanted or infiller.fim_context(sequence.request.gap)
+        needed = self._runtime.kv_bytes(infiller.most_tokens(wanted, sequence.request.sampling))
         if needed > limit:
             self._fail(
-                job,
+                sequence,
                 InsufficientMemory(
                     f"A request needs {needed >> 20} MiB for its context,"
                     f" and the engine may hold {limit >> 20} MiB.",
@@ -196,61 +199,63 @@ class Engine:
             lesser = [
                 other
                 for other in self._live
-                if other.script is not None
-                and other not in chosen.jobs
-                and other.order.priority > job.order.priority
+                if other.generator is not None
+                and other not in chosen.sequences
+                and other.request.priority > sequence.request.priority
             ]
             if not lesser:
                 return False
-            self._put_back(max(lesser, key=lambda other: (other.order.priority, other.number)))
-        job.reserved_bytes = needed
+            self._preempt(max(lesser, key=lambda other: (other.request.priority, other.number)))
+        sequence.reserved_bytes = needed
         infiller.set_capacity(limit - self._reserved_bytes, wanted)
-        job.script = infiller.script(job.order.gap, wanted, job.order.sampling)
-        self._go_on(job, None)
-        if job.call is not None and job.call.kv.nbytes > needed:  # it has room for more
-            job.reserved_bytes = job.call.kv.nbytes
+        sequence.generator = infiller.generate(
+            sequence.request.gap, wanted, sequence.request.sampling
+        )
+        self._resume(sequence, None)
+        if sequence.call is not None and sequence.call.kv.nbytes > needed:  # it has room for more
+            sequence.reserved_bytes = sequence.call.kv.nbytes
             infiller.set_capacity(limit - self._reserved_bytes)
         return True
 
-    def _go_on(self, job: InfillSequence, answer: Predictions | Exception | None) -> None:
-        """Let a job run up to its next call."""
-        assert job.script is not None
-        job.call = None
+    def _resume(self, sequence: InfillSequence, answer: Predictions | Exception | None) -> None:
+        """Run a sequence up to its next call."""
+        assert sequence.generator is not None
+        sequence.call = None
         try:
-            step = advance(job.script, answer)
+            step = advance(sequence.generator, answer)
             while isinstance(step, PartialOutput):
-                job.reading = not step.ids
-                if step.steps >= job.draft.steps:  # what was put back begins again
-                    job.draft = step
+                sequence.reading = not step.ids
+                if step.steps >= sequence.draft.steps:  # what was put back begins again
+                    sequence.draft = step
                 if step.finished:
-                    self._end(job, Outcome.FINISHED)
+                    self._end(sequence, Outcome.FINISHED)
                     return
-                step = advance(job.script)
+                step = advance(sequence.generator)
         except Exception as error:  # the boundary of a request: it ends this one, not the engine
-            self._fail(job, error)
+            self._fail(sequence, error)
             return
         assert isinstance(step, ForwardCall)
-        job.call = step
+        sequence.call = step
 
-    def _fail(self, job: InfillSequence, error: Exception) -> None:
-        job.error = error
-        self._end(job, Outcome.FAILED)
+    def _fail(self, sequence: InfillSequence, error: Exception) -> None:
+        sequence.error = error
+        self._end(sequence, Outcome.FAILED)
 
-    def _end(self, job: InfillSequence, outcome: Outcome) -> None:
-        job.outcome = outcome
-        self._put_back(job)
-        self._live.remove(job)
+    def _end(self, sequence: InfillSequence, outcome: Outcome) -> None:
+        sequence.outcome = outcome
+        self._preempt(sequence)
+        self._live.remove(sequence)
         with self._lock:
-            self._held[job.order.priority] -= 1
+            self._held[sequence.request.priority] -= 1
 
-    def _put_back(self, job: InfillSequence) -> None:
-        """Take a job's context from it; what it holds is kept while there is room."""
-        script, job.script, job.call = job.script, None, None
-        job.reading, job.reserved_bytes = True, 0
+    def _preempt(self, sequence: InfillSequence) -> None:
+        """Release the context of a sequence; it is cached while there is room."""
+        generator, sequence.generator, sequence.call = sequence.generator, None, None
+        sequence.reading, sequence.reserved_bytes = True, 0
         self._infiller.set_capacity(self._limits.context_bytes - self._reserved_bytes)
-        if script is not None:
-            script.close()
+        if generator is not None:
+            generator.close()
 
     @property
     def _reserved_bytes(self) -> int:
-        return sum(job.reserved_bytes for job in self._live)
+        return sum(sequence.reserved_bytes for sequence in self._live)

@@ -1,4 +1,4 @@
-"""What is asked of the engine, and how far it has come."""
+"""Requests to the engine, and the sequences that it makes of them."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from mercury_model.runtime.protocol import ForwardCall
 from mercury_model.spec.fim_format import FimContext
 
 EMPTY_OUTPUT = PartialOutput((), (), (), "", False, None, 0, 0)
-"""What a request has come to before its first draft."""
+"""The output of a request before its first draft."""
 
 
 class Priority(IntEnum):
-    """Whose calls come first: a person who waits, what is done ahead of one, or nobody's hurry."""
+    """Whose calls come first: a waiting person's, those made ahead of a key, or bulk work's."""
 
     KEYSTROKE = 0
     SPECULATIVE = 1
@@ -27,8 +27,8 @@ class Priority(IntEnum):
 class InfillRequest:
     """A gap to fill.
 
-    What is not done `within_ms` after it was submitted ends with what there is by then. Among
-    orders of one priority each `client` has its turn.
+    A request that is not done `within_ms` after it was submitted ends with its last draft. Among
+    requests of one priority, clients take turns.
     """
 
     gap: FimPrompt
@@ -39,7 +39,7 @@ class InfillRequest:
 
 
 class Outcome(Enum):
-    """How a job ended."""
+    """How a sequence ended."""
 
     FINISHED = "finished"
     EXPIRED = "expired"
@@ -49,13 +49,13 @@ class Outcome(Enum):
 
 @dataclass(slots=True, eq=False)
 class InfillSequence:
-    """An order on its way. `draft` is the best so far; `error` says why it failed.
+    """A request that waits or runs. `draft` is its last output; `error` says why it failed.
 
-    The rest is the engine's own: `call` is what the script waits for, once it has begun; until its
-    context is complete it is `reading`.
+    The rest is for the engine: `wanted` is the context, `generator` runs once there is memory for
+    it, and `call` is the call that it waits for. It is `reading` until its context is complete.
     """
 
-    order: InfillRequest
+    request: InfillRequest
     number: int
     arrived_ns: int
     deadline_ns: int | None
@@ -64,11 +64,11 @@ class InfillSequence:
     error: Exception | None = None
     stopped: bool = False
     wanted: FimContext | None = None
-    script: CallGenerator[PartialOutput] | None = None
+    generator: CallGenerator[PartialOutput] | None = None
     call: ForwardCall | None = None
     reading: bool = True
     reserved_bytes: int = 0
 
     def cancel(self) -> None:
-        """Take no further call for it. From any thread."""
+        """Make no further call for it. From any thread."""
         self.stopped = True

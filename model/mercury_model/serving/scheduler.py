@@ -1,4 +1,4 @@
-"""Whose calls come first. Knows no memory, no network; the time is an argument."""
+"""The scheduler: whose calls come first. Knows no memory, no network; the time is an argument."""
 
 import math
 from collections import defaultdict
@@ -8,49 +8,55 @@ from mercury_model.serving.request import InfillSequence, Priority
 
 
 class Scheduler:
-    """Orders jobs: by priority, but none starves.
+    """Orders sequences by priority, without starving any.
 
-    Within a priority the first job of every client comes before the second of any, so that nobody
-    is kept waiting by how much another asks; equals go by deadline, then as they came. Of those
-    without a deadline, what reads its context goes first until `max_batch_size` jobs are past that:
-    only then can their calls, of a few rows each, fill a pass. A priority of which nothing was
-    served for `patience_ns` has its first job before all others.
+    Within a priority the first sequence of every client comes before the second of any client, so
+    that a client with many requests delays no other. Ties go by deadline, then by arrival. Among
+    sequences without a deadline, those that read their context go first until `max_batch_size`
+    others have read theirs, since the calls of these have few rows and only then fill a pass. If
+    a priority was not served for `patience_ns`, its first sequence goes before all others.
     """
 
     def __init__(self, patience_ns: int, max_batch_size: int) -> None:
         self._patience_ns = patience_ns
-        self._lanes = max_batch_size
+        self._max_batch_size = max_batch_size
         self._served_ns: dict[Priority, int] = {}
 
-    def order(self, jobs: Sequence[InfillSequence], now_ns: int) -> list[InfillSequence]:
-        """All jobs, whose turn it is first."""
-        read_first = sum(not job.reading for job in jobs) < self._lanes
+    def schedule(self, sequences: Sequence[InfillSequence], now_ns: int) -> list[InfillSequence]:
+        """All sequences, the most urgent first."""
+        read_first = sum(not sequence.reading for sequence in sequences) < self._max_batch_size
 
-        def urgency(job: InfillSequence) -> tuple[float, bool, int]:
-            if job.deadline_ns is not None:
-                return job.deadline_ns, False, job.number
-            return math.inf, read_first and not job.reading, job.number
+        def urgency(sequence: InfillSequence) -> tuple[float, bool, int]:
+            if sequence.deadline_ns is not None:
+                return sequence.deadline_ns, False, sequence.number
+            return math.inf, read_first and not sequence.reading, sequence.number
 
         by_client: dict[tuple[Priority, Hashable], list[InfillSequence]] = defaultdict(list)
-        for job in jobs:
-            by_client[job.order.priority, job.order.client].append(job)
+        for sequence in sequences:
+            by_client[sequence.request.priority, sequence.request.client].append(sequence)
         placed = [
-            (priority, place, urgency(job), job)
+            (priority, place, urgency(sequence), sequence)
             for (priority, _), mine in by_client.items()
-            for place, job in enumerate(sorted(mine, key=urgency))
+            for place, sequence in enumerate(sorted(mine, key=urgency))
         ]
-        ordered = [job for *_, job in sorted(placed, key=lambda entry: entry[:3])]
-        starved = [job for job in ordered if self._waited_ns(job, now_ns) >= self._patience_ns]
-        for job in sorted(starved, key=lambda job: -self._waited_ns(job, now_ns))[:1]:
-            ordered.remove(job)
-            ordered.insert(0, job)
+        ordered = [sequence for *_, sequence in sorted(placed, key=lambda entry: entry[:3])]
+        starved = [
+            sequence
+            for sequence in ordered
+            if self._waited_ns(sequence, now_ns) >= self._patience_ns
+        ]
+        for sequence in sorted(starved, key=lambda sequence: -self._waited_ns(sequence, now_ns))[
+            :1
+        ]:
+            ordered.remove(sequence)
+            ordered.insert(0, sequence)
         return ordered
 
-    def served(self, jobs: Sequence[InfillSequence], now_ns: int) -> None:
-        """The calls of `jobs` were made."""
-        for job in jobs:
-            self._served_ns[job.order.priority] = now_ns
+    def served(self, sequences: Sequence[InfillSequence], now_ns: int) -> None:
+        """Take note that the calls of `sequences` were made."""
+        for sequence in sequences:
+            self._served_ns[sequence.request.priority] = now_ns
 
-    def _waited_ns(self, job: InfillSequence, now_ns: int) -> int:
-        """For how long a job has been there without one of its priority being served."""
-        return now_ns - max(job.arrived_ns, self._served_ns.get(job.order.priority, 0))
+    def _waited_ns(self, sequence: InfillSequence, now_ns: int) -> int:
+        """How long a sequence has waited without any of its priority being served."""
+        return now_ns - max(sequence.arrived_ns, self._served_ns.get(sequence.request.priority, 0))

@@ -1,5 +1,7 @@
 """The token before the cursor is generated again, and no character of the document with it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from decoding_fakes import MODES, TRUST
@@ -59,13 +61,17 @@ def prompt(cursor: int, prediction: str = "") -> FimPrompt:
     return FimPrompt(DOCUMENT[:cursor], DOCUMENT[cursor:], prediction=prediction)
 
 
+def bytes_of(ids: Sequence[int]) -> bytes:
+    return b"".join(TOKEN_BYTES[token] for token in ids if token < len(TOKEN_BYTES))
+
+
 def require_document(draft: PartialOutput, gap: FimPrompt, tokenizer: ByteTokenizer) -> None:
     """Context and tokens spell the text before the cursor, then the text that is inserted."""
     context = tokenizer.fim_context(gap.prefix, gap.suffix).ids
     spelled = [*context[len(context) - context[::-1].index(FORMAT.middle_id) :]]
     committed = [*draft.committed, False].index(False)
     spelled += draft.ids[:committed]
-    data, prefix = b"".join(TOKEN_BYTES[token] for token in spelled), gap.prefix.encode()
+    data, prefix = bytes_of(spelled), gap.prefix.encode()
     if len(data) <= len(prefix):
         assert prefix.startswith(data)
         assert draft.text == ""

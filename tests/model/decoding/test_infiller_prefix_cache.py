@@ -166,4 +166,4 @@ def test_requests_do_not_disturb_each_other_however_they_interleave(
         assert counted(last) == counted(alone(seed, which, mode, rank)[-1])
     for generator, _ in live:
         generator.close()
-    assert model.kept_bytes <= context_bytes
+    assert model.cached_bytes <= context_bytes

@@ -29,7 +29,7 @@ texts = st.text("ab(\N{EURO SIGN}\N{GRINNING FACE}\n", max_size=50)
 
 def votes(before: str, *texts: str) -> LookupCandidates:
     """With a character as a token."""
-    return CacheLM(texts, lambda text: [ord(letter) for letter in text]).votes(before)
+    return CacheLM(texts, lambda text: [ord(letter) for letter in text]).candidates(before)
 
 
 def spelt(found: LookupCandidates) -> dict[str, float]:
@@ -125,7 +125,7 @@ def squeezed(before: str, length: int) -> int:
 
 
 def guessed(before: str, *texts: str, most: int = 5) -> DraftTokens:
-    return CacheLM(texts, lambda text: [ord(letter) for letter in text]).guess(before, "", most)
+    return CacheLM(texts, lambda text: [ord(letter) for letter in text]).draft(before, "", most)
 
 
 def test_what_followed_the_latest_of_the_longest_repeats_is_guessed() -> None:

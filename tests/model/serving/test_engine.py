@@ -129,9 +129,9 @@ def test_nothing_is_lost_nothing_answered_twice_and_all_is_as_if_alone(
     assert sorted(job.number for job in ended) == [job.number for job in came]
     for job, arrival in zip(came, coming, strict=True):
         if job.outcome is Outcome.FINISHED:
-            assert counted(job.draft) == alone(job.order.gap, job.order.sampling)
+            assert counted(job.draft) == alone(job.request.gap, job.request.sampling)
         elif job.outcome is Outcome.EXPIRED:
-            assert alone(job.order.gap, job.order.sampling).text.startswith(job.draft.text)
+            assert alone(job.request.gap, job.request.sampling).text.startswith(job.draft.text)
             assert job.deadline_ns is not None
             assert job.deadline_ns <= runtime.clock()
         else:
@@ -212,7 +212,7 @@ def test_a_network_fills_gaps_together_as_it_does_alone(
     run(one)
     model = Infiller(tiny_card, tokenizer, network)
     for job in jobs:
-        *_, last = model.drafts(job.order.gap, job.order.sampling)
+        *_, last = model.drafts(job.request.gap, job.request.sampling)
         if job.outcome is not Outcome.CANCELLED:
             assert (job.draft.ids, job.draft.text) == (last.ids, last.text)
             assert job.draft.confidences == pytest.approx(last.confidences, abs=1e-5)

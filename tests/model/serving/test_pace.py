@@ -15,14 +15,14 @@ def test_before_the_first_pass_nothing_takes_any_time() -> None:
 def test_what_passes_cost_is_learnt(rows: int) -> None:
     pace = CostModel()
     for seen in [2, 8, 5, 12] * 5:
-        pace.saw(seen, 20_000 + 1_500 * seen)
+        pace.observe(seen, 20_000 + 1_500 * seen)
     assert pace.expected_ns(rows) == pytest.approx(20_000 + 1_500 * rows)
 
 
 def test_passes_that_were_alike_say_nothing_of_a_row_more() -> None:
     pace = CostModel()
     for _ in range(5):
-        pace.saw(4, 30_000)
+        pace.observe(4, 30_000)
     assert pace.expected_ns(4) == pytest.approx(30_000)
     assert pace.expected_ns(64) == pytest.approx(30_000)
 
@@ -30,8 +30,8 @@ def test_passes_that_were_alike_say_nothing_of_a_row_more() -> None:
 def test_a_machine_that_became_slower_is_noticed() -> None:
     pace = CostModel()
     for cost in [1_000] * 50 + [3_000] * 100:
-        pace.saw(4, 4 * cost)
-        pace.saw(8, 8 * cost)
+        pace.observe(4, 4 * cost)
+        pace.observe(8, 8 * cost)
     assert pace.expected_ns(4) == pytest.approx(12_000, rel=0.05)
 
 
@@ -41,6 +41,6 @@ def test_more_rows_are_never_expected_to_take_less_and_nothing_less_than_no_time
 ) -> None:
     pace = CostModel()
     for rows, ns in seen:
-        pace.saw(rows, ns)
+        pace.observe(rows, ns)
     few, many = (pace.expected_ns(rows) for rows in sorted([one, other]))
     assert -1e-3 <= few <= many + 1e-3

@@ -21,7 +21,7 @@ def job(
 def numbers(
     jobs: list[InfillSequence], turns: Scheduler | None = None, now_ns: int = 10
 ) -> list[int]:
-    return [job.number for job in (turns or Scheduler(1_000, 2)).order(jobs, now_ns)]
+    return [job.number for job in (turns or Scheduler(1_000, 2)).schedule(jobs, now_ns)]
 
 
 def test_a_key_comes_before_what_is_done_ahead_and_that_before_bulk() -> None:
