@@ -1,6 +1,6 @@
-"""Writes the version and the settings into the editors' files, from their one source.
+"""Write the version and the settings of the server into the files of the editors.
 
-`python editors/generate.py`; with `--check` it writes nothing and fails if a file is stale.
+`python editors/generate.py` writes them; `--check` writes nothing and exits with 1 if one is stale.
 """
 
 import json
@@ -20,7 +20,7 @@ BEGIN, END = "SETTINGS OF THE SERVER", "=" * 78
 
 
 def manifest() -> str:
-    """VS Code's package.json with our version and settings; the extension's own ones stay."""
+    """The package.json of VS Code with the current version and settings of the server."""
     found = json.loads(MANIFEST.read_text("utf-8"))
     found["version"] = __version__
     section = found["contributes"]["configuration"]
@@ -35,7 +35,7 @@ def manifest() -> str:
 
 
 def neovim_help() -> str:
-    """Neovim's help with its list of settings."""
+    """The help of Neovim with the current list of settings."""
     text = HELP.read_text("utf-8")
     start = text.index("\n", text.index(BEGIN)) + 1
     end = text.index(END, start)
@@ -47,13 +47,13 @@ def neovim_help() -> str:
 
 
 def files() -> dict[Path, str]:
-    """Every generated file and what it should hold."""
+    """Every generated file and its content."""
     whole = json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
     return {SCHEMA: whole, MANIFEST: manifest(), HELP: neovim_help()}
 
 
 def main() -> int:
-    """Write the files, or with --check say which are stale."""
+    """Write the files, or report the stale ones with --check."""
     made = files()
     stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:

@@ -1,9 +1,9 @@
-"""Builds everything that is released, and tries each file as whoever downloads it would.
+"""Build every released file, and try each one as a user would.
 
 `python editors/release.py` leaves in `dist/` a wheel, an sdist, the VS Code extension and the
 Neovim plugin. It needs the `dev` extra, npm, mini's weights, and the editors that `pytest -m
-editors` drives. A file that could not be tried is named, and fails the release unless `--untried`
-allows it.
+editors` drives. A file that could not be tried is reported, and fails the release without
+`--untried`.
 """
 
 import argparse
@@ -27,13 +27,13 @@ EXAMPLE = "import math\n\n\ndef area(radius):\n    return math."
 
 
 class Untried(Exception):
-    """A file was built, but what would try it is not here."""
+    """A file was built, but the program that would try it is not installed."""
 
 
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--untried", action="store_true", help="release what could not be tried")
+    parser.add_argument("--untried", action="store_true", help="accept untried files")
     given = parser.parse_args()
     shutil.rmtree(DIST, ignore_errors=True)
     DIST.mkdir()
@@ -50,11 +50,12 @@ def main() -> None:
             size = file.stat().st_size / 1e6
             sys.stdout.write(f"{file.relative_to(ROOT)}  {size:.1f} MB  {said}\n")
     if untried and not given.untried:
-        raise SystemExit(f"Not tried: {', '.join(untried)}. Install what is missing, or --untried.")
+        names = ", ".join(untried)
+        raise SystemExit(f"Not tried: {names}. Install what is missing or pass --untried.")
 
 
 def build() -> None:
-    """Make all files."""
+    """Build all files."""
     run([sys.executable, "-m", "build", "--outdir", str(DIST), str(ROOT)])
     extension = EDITORS / "vscode"
     run(["npm", "ci", "--no-audit", "--no-fund"], cwd=extension)
@@ -67,7 +68,7 @@ def build() -> None:
 
 
 def attempts() -> list[tuple[Path, Callable[[Path, Path], None]]]:
-    """Each file with what tries it, given a folder of its own for what it needs."""
+    """Each file and the function that tries it in a temporary folder."""
     kinds: dict[str, Callable[[Path, Path], None]] = {
         f"mercury_lsp-{__version__}-py3-none-any.whl": try_package,
         f"mercury_lsp-{__version__}.tar.gz": try_package,
@@ -78,7 +79,7 @@ def attempts() -> list[tuple[Path, Callable[[Path, Path], None]]]:
 
 
 def try_package(file: Path, folder: Path) -> None:
-    """Install it into a new virtual environment, and fill a gap with the model that it brings."""
+    """Install a package in a new virtual environment, and complete code with its tiny model."""
     home = folder / f"{file.name}.home"
     home.mkdir()
     run([sys.executable, "-m", "venv", str(home / "venv")])
@@ -96,19 +97,19 @@ def try_package(file: Path, folder: Path) -> None:
 
 
 def try_extension(file: Path, folder: Path) -> None:
-    """Run the suites in VS Code with this very file."""
+    """Run the VS Code tests with this file."""
     suite("test_vscode.py", {"MERCURY_VSIX": str(file)}, folder)
 
 
 def try_plugin(file: Path, folder: Path) -> None:
-    """Run the suites in Neovim with what is in this archive."""
+    """Run the Neovim tests with the plugin of this archive."""
     with tarfile.open(file) as archive:
         archive.extractall(folder, filter="data")
     suite("test_neovim.py", {"MERCURY_PLUGIN": str(folder / PLUGIN)}, folder)
 
 
 def suite(name: str, variables: Mapping[str, str], folder: Path) -> None:
-    """Run a file of tests. Raises Untried if any of them was skipped."""
+    """Run a test file. Raises Untried if a test was skipped."""
     report = folder / f"{name}.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-m", "editors", f"--junitxml={report}"]
     environment = {**os.environ, **variables}
@@ -121,7 +122,7 @@ def suite(name: str, variables: Mapping[str, str], folder: Path) -> None:
 def run(
     command: Sequence[str], cwd: Path = ROOT, environment: Mapping[str, str] | None = None
 ) -> str:
-    """What a command writes; ends the release with that if it fails."""
+    """The output of a command. A failing command ends the release with its output."""
     done = subprocess.run(
         command, cwd=cwd, env=environment, text=True, capture_output=True, check=False
     )

@@ -3,18 +3,20 @@
     coder = MercuryCoder("mini")
     text = await coder.fill_in_middle(prefix="def add(a, b):\\n    return ", suffix="\\n")
 
-What takes time runs on one thread of its own, so that the event loop stays free; a cancelled call
-stops the model at its next step. Nothing here uses the network: weights are fetched with
-`mercury-lsp models pull`.
+The model runs on a thread of its own, so that the event loop stays free; a cancelled call stops the
+model before its next step. Objects of this module that name the same model, for as many threads,
+share one that is loaded once. Nothing here uses the network: `mercury-lsp models pull` fetches
+weights.
 """
 
 import asyncio
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
@@ -23,14 +25,14 @@ from mercury_lsp.core import pipeline
 from mercury_lsp.core.budget import Budget
 from mercury_lsp.core.cache import CompletionCache
 from mercury_lsp.core.types import Completion, Document, Request, Trigger
+from mercury_lsp.service import ModelService, ModelServices, RequestOptions, ServiceLease
+from mercury_model.decoding.params import SamplingParams
+from mercury_model.decoding.prompt import FimPrompt
+from mercury_model.serving import EngineLimits, InfillRequest, Priority
 
 if TYPE_CHECKING:
     from mercury_lsp.backend.infill import Backend
-    from mercury_model.decoding.infiller import Infiller
-    from mercury_model.decoding.params import SamplingParams
-    from mercury_model.decoding.prompt import FimPrompt
     from mercury_model.load import LoadedModel
-    from mercury_model.serving import DynamicBatcher, EngineLimits
 
 __all__ = [
     "CompletionCache",
@@ -43,14 +45,24 @@ __all__ = [
 T = TypeVar("T")
 
 Prompt: TypeAlias = str | tuple[str, str]
-"""What stands before a gap, or before and after it."""
+"""The text before a gap, or the texts before and after it."""
 
-AT_ONCE = 32
-"""How many prompts of one call are under way at a time: enough to fill passes, and few enough to
-leave others room in the engine."""
+CONCURRENT_PROMPTS = 32
+"""How many prompts of one call run at a time: enough to fill passes, and few enough to leave others
+room in the engine."""
 
 Stopped = Callable[[], bool]
 """Whether nobody waits for a result any more."""
+
+
+def _load(name: str, threads: int) -> "LoadedModel":
+    from mercury_model.load import load
+
+    return load(name, cache_dir=surroundings().cache_dir, threads=threads)
+
+
+SERVICES = ModelServices(_load)
+"""The models of this process that the objects below share, unless they are given other services."""
 
 
 class _Closed(AbstractContextManager["_Closed"]):
@@ -72,26 +84,80 @@ class _Closed(AbstractContextManager["_Closed"]):
         """Give back what is held."""
 
 
-class MercuryCoder(_Closed):
-    """A model that fills gaps; its weights are loaded by the first call, or by `load`.
-
-    `model` is a name from `mercury-lsp models list`, or a model that is loaded already; `config`
-    says how many threads it may use and how much memory for contexts. Calls are served one after
-    the other. `close` it, or use it in a `with` block, to give its thread and memory back.
-    """
+class _Client(_Closed):
+    """Shares a model until it is closed, which the end of a `with` block does."""
 
     def __init__(
-        self, model: "str | LoadedModel" = "mini", *, config: Config | None = None
+        self,
+        model: "str | LoadedModel",
+        config: Config,
+        limits: EngineLimits,
+        services: ModelServices,
     ) -> None:
-        self.config = config or Config()
+        self.config = config
         self._model = model
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mercury-coder")
+        self._limits = limits
+        self._services = services
+        self._lock = threading.Lock()
+        self._lease: ServiceLease | None = None
+        self._calls: set[object] = set()
         self._closed = threading.Event()
-        self._infiller: Infiller | None = None
 
     async def load(self) -> None:
         """Load the weights now. Raises WeightsMissing or another ModelError."""
-        await self.run(lambda stopped: self.loaded())
+        await self.service()
+
+    def close(self) -> None:
+        """Stop what is running and drop what waits. This object cannot be used afterwards."""
+        self._closed.set()
+        with self._lock:
+            lease, self._lease = self._lease, None
+        if lease is not None:
+            for call in list(self._calls):
+                lease.service.cancel(call)
+            lease.close()
+
+    async def service(self) -> ModelService:
+        """The service that owns the model, loaded. Raises what `load` raises."""
+        with self._lock:
+            if self._closed.is_set():
+                raise RuntimeError(f"this {type(self).__name__} is closed")
+            if self._lease is None:
+                self._lease = self._services.acquire(self._model, self.config.threads, self._limits)
+            lease = self._lease
+        await asyncio.wrap_future(lease.load())
+        return lease.service
+
+    @contextmanager
+    def _call(self) -> Iterator[object]:
+        """Names the requests of one call, which `close` ends together."""
+        call = object()
+        self._calls.add(call)
+        try:
+            yield call
+        finally:
+            self._calls.discard(call)
+
+
+class MercuryCoder(_Client):
+    """A model that fills gaps; the first call, or `load`, loads its weights.
+
+    `model` is a name from `mercury-lsp models list`, or a model that is loaded already; `config`
+    says how many threads it may use and how much memory for contexts. `close` it, or use it in a
+    `with` block, to give its share of the model back.
+    """
+
+    def __init__(
+        self,
+        model: "str | LoadedModel" = "mini",
+        *,
+        config: Config | None = None,
+        services: ModelServices = SERVICES,
+    ) -> None:
+        config = config or Config()
+        limits = EngineLimits(context_bytes=config.context_megabytes << 20)
+        super().__init__(model, config, limits, services)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mercury-coder")
 
     async def fill_in_middle(
         self,
@@ -102,25 +168,26 @@ class MercuryCoder(_Closed):
         stop: Sequence[str] = (),
         quality_speed_tradeoff: float | None = None,
     ) -> str:
-        """What the model writes between `prefix` and `suffix`.
+        """The text that the model writes between `prefix` and `suffix`.
 
-        It ends before any of the `stop` strings, and after `max_tokens` tokens or as many as the
-        model was taught to write. It is not trimmed to the syntax of a language: that is what
-        `MercuryCodeCompletion` does. `quality_speed_tradeoff` in [0, 1] replaces the one of
-        `config`. Raises ModelError without weights, ValueError for a tradeoff out of range.
+        It ends before any of the `stop` strings, and after `max_tokens` tokens or the most that the
+        model was trained to write. It is not trimmed to the syntax of a language, as
+        `MercuryCodeCompletion` does. `quality_speed_tradeoff` in [0, 1] replaces that of `config`.
+        Raises ModelError without weights, ValueError for a tradeoff out of range.
         """
-        from mercury_model.decoding.prompt import FimPrompt
-
         tradeoff = quality_speed_tradeoff
         if tradeoff is None:
             tradeoff = self.config.quality_speed_tradeoff
         sampling = _sampling(self.config, tradeoff, max_tokens, stop)
-        return await self.run(
-            lambda stopped: self._fill(FimPrompt(prefix, suffix), sampling, stopped)
-        )
+        service = await self.service()
+        with self._call() as call:
+            request = InfillRequest(
+                FimPrompt(prefix, suffix), sampling, Priority.KEYSTROKE, client=call
+            )
+            return (await asyncio.wrap_future(service.submit(request))).text
 
     async def run(self, job: Callable[[Stopped], T]) -> T:
-        """Do `job` on the model's thread; it is told when the caller is cancelled."""
+        """Run `job` on the coder's thread; it is told when the caller is cancelled."""
         cancelled = threading.Event()
 
         def stopped() -> bool:
@@ -132,39 +199,19 @@ class MercuryCoder(_Closed):
             cancelled.set()
             raise
 
-    def loaded(self) -> "LoadedModel":
-        """The model, loaded if it is not yet. For jobs on the model's thread."""
-        if isinstance(self._model, str):
-            self._model = _load(self._model, self.config)
-        return self._model
-
     def close(self) -> None:
-        """Stop what is running, drop what waits. The coder cannot be used afterwards."""
-        self._closed.set()
+        """Stop what is running and drop what waits. The coder cannot be used afterwards."""
+        super().close()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _fill(self, gap: "FimPrompt", sampling: "SamplingParams", stopped: Stopped) -> str:
-        from mercury_model.decoding.infiller import Infiller
 
-        if self._infiller is None:
-            model = self.loaded()
-            memory = self.config.context_megabytes << 20
-            self._infiller = Infiller(model.card, model.tokenizer, model.runtime, memory)
-        text = ""
-        with closing(self._infiller.drafts(gap, sampling)) as drafts:
-            for draft in drafts:
-                text = draft.text
-                if stopped():
-                    break
-        return text
+class MercuryInferenceEngine(_Client):
+    """A model that fills many gaps at once: their calls of the network share passes.
 
-
-class MercuryInferenceEngine(_Closed):
-    """A model that fills many gaps at once: their calls of the network share its passes.
-
-    `model` and `config` are as for `MercuryCoder`, `limits` how much is taken on at a time. What is
-    asked in several calls of `generate` shares passes, too, and each call has its turn. `close` it,
-    or use it in a `with` block, to give its thread and memory back.
+    `model` and `config` are as for `MercuryCoder`; `limits` say how much is held at a time, and the
+    widest hold where several objects share the model. The prompts of several calls of `generate`
+    share passes, too, and each call has its turn. `close` it, or use it in a `with` block, to give
+    its share of the model back.
     """
 
     def __init__(
@@ -172,18 +219,10 @@ class MercuryInferenceEngine(_Closed):
         model: "str | LoadedModel" = "mini",
         *,
         config: Config | None = None,
-        limits: "EngineLimits | None" = None,
+        limits: EngineLimits | None = None,
+        services: ModelServices = SERVICES,
     ) -> None:
-        self.config = config or Config()
-        self._model = model
-        self._limits = limits
-        self._starting = threading.Lock()
-        self._batcher: DynamicBatcher | None = None
-        self._closed = False
-
-    async def load(self) -> None:
-        """Load the weights now. Raises WeightsMissing or another ModelError."""
-        await asyncio.to_thread(self._started)
+        super().__init__(model, config or Config(), limits or EngineLimits(), services)
 
     async def generate(
         self,
@@ -193,61 +232,38 @@ class MercuryInferenceEngine(_Closed):
         max_tokens: int = 60,
         stop: Sequence[str] = (),
     ) -> list[str]:
-        """What the model writes for each of `prompts`, in their order.
+        """The texts that the model writes for `prompts`, in their order.
 
         A prompt is the text before a gap, or a pair of the texts before and after it. The dial in
         [0, 1] acts in diffusion mode. Cancelling the call stops all of it. Raises ModelError
-        without weights, Overloaded when too much is asked of the engine already, ValueError for a
-        dial out of range and TypeError for a prompt that is not in a list.
+        without weights, Overloaded when the engine holds too many requests, ValueError for a dial
+        out of range and TypeError for a prompt that is not in a list.
         """
-        from mercury_model.decoding.prompt import FimPrompt
-        from mercury_model.serving import InfillRequest
-
         if isinstance(prompts, str):
             raise TypeError("prompts is a list of prompts: write [prompt] for a single one")
         sampling = _sampling(self.config, quality_speed_tradeoff, max_tokens, stop)
-        gaps = [FimPrompt(*((p, "") if isinstance(p, str) else p)) for p in prompts]
-        batcher = await asyncio.to_thread(self._started)
-        client, gate = object(), asyncio.Semaphore(AT_ONCE)
+        requests = [FimPrompt(*((p, "") if isinstance(p, str) else p)) for p in prompts]
+        service = await self.service()
+        gate = asyncio.Semaphore(CONCURRENT_PROMPTS)
 
-        async def fill(gap: FimPrompt) -> str:
+        async def fill(prompt: FimPrompt) -> str:
             async with gate:
-                order = InfillRequest(gap, sampling, client=client)
-                return (await asyncio.wrap_future(batcher.submit(order))).text
+                request = InfillRequest(prompt, sampling, client=call)
+                return (await asyncio.wrap_future(service.submit(request))).text
 
-        tasks = [asyncio.create_task(fill(gap)) for gap in gaps]
-        try:
-            return list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
-
-    def close(self) -> None:
-        """Stop after the pass that runs. The engine cannot be used afterwards."""
-        with self._starting:
-            self._closed = True
-        if self._batcher is not None:
-            self._batcher.close()
-
-    def _started(self) -> "DynamicBatcher":
-        """The batcher, with the weights loaded."""
-        from mercury_model.serving import DynamicBatcher
-
-        with self._starting:
-            if self._closed:
-                raise RuntimeError("the engine is closed")
-            if self._batcher is None:
-                model = self._model
-                loaded = _load(model, self.config) if isinstance(model, str) else model
-                self._batcher = DynamicBatcher(loaded, self._limits)
-            return self._batcher
+        with self._call() as call:
+            tasks = [asyncio.create_task(fill(prompt)) for prompt in requests]
+            try:
+                return list(await asyncio.gather(*tasks))
+            finally:
+                for task in tasks:
+                    task.cancel()
 
 
 class MercuryCodeCompletion(_Closed):
     """Completions as the language server offers them: trimmed to the syntax, or none at all.
 
-    Share a `MercuryCoder` between several to load its weights once. `cache` keeps completions, so
-    that who types what was suggested is served at once.
+    `cache` keeps completions, so that people who type a suggestion are served at once.
     """
 
     def __init__(
@@ -265,7 +281,7 @@ class MercuryCodeCompletion(_Closed):
     async def complete_code(
         self, context: str, cursor_position: int, *, language: str = "python"
     ) -> Completion | None:
-        """The completion to insert at an offset of a whole document, or None for none that is good.
+        """The completion to insert at an offset of a whole document, or None if none is good.
 
         `context` is the document's text, `cursor_position` counts its code points before the
         cursor, `language` is an LSP language id. `invoked_deadline_ms` of the config bounds the
@@ -276,40 +292,37 @@ class MercuryCodeCompletion(_Closed):
             raise ValueError(f"cursor_position must lie between 0 and {len(context)}")
         document = Document("untitled:library", language, context)
         request = Request(document, cursor_position, Trigger.INVOKED)
-        return await self.coder.run(lambda stopped: self._complete(request, stopped))
+        service = await self.coder.service()
+        return await self.coder.run(lambda stopped: self._complete(service, request, stopped))
 
     def close(self) -> None:
         """Close the coder, and with it everything that shares it."""
         self.coder.close()
 
-    def _complete(self, request: Request, stopped: Stopped) -> Completion | None:
+    def _complete(
+        self, service: ModelService, request: Request, stopped: Stopped
+    ) -> Completion | None:
         from mercury_lsp.backend.infill import Backend, limits
 
-        model = self.coder.loaded()
-        if self._backend is None:
-            self._backend = Backend(model, self.config)
+        info = service.info
+        if info is None:  # closed meanwhile
+            return None
+        self._backend = self._backend or Backend(service, self.config)
         deadline_ns = time.monotonic_ns() + self.config.invoked_deadline_ms * 1_000_000
+        options = RequestOptions(Priority.KEYSTROKE, deadline_ns, stopped=stopped)
         return pipeline.complete(
             request,
-            self._backend.infill,
+            partial(self._backend.infill, options=options),
             self.cache,
             Budget(deadline_ns, time.monotonic_ns, stopped),
-            pipeline.CompletionPolicy(limits(model.card)),
+            pipeline.CompletionPolicy(limits(info.card)),
         )
-
-
-def _load(name: str, config: Config) -> "LoadedModel":
-    from mercury_model.load import load
-
-    return load(name, cache_dir=surroundings().cache_dir, threads=config.threads)
 
 
 def _sampling(
     config: Config, tradeoff: float, max_tokens: int, stop: Sequence[str]
-) -> "SamplingParams":
+) -> SamplingParams:
     """Raises ValueError for a tradeoff out of range."""
-    from mercury_model.decoding.params import SamplingParams
-
     if not 0 <= tradeoff <= 1:
         raise ValueError(f"quality_speed_tradeoff must lie between 0 and 1, not {tradeoff}")
     return SamplingParams(

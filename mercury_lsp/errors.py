@@ -2,7 +2,6 @@
 
 MercuryError
 ├── SettingsError          a command-line value that cannot be used
-├── UnknownModel           a model name that is not in the table
 ├── ServerGone             the server under a harness or test ended or broke the protocol
 └── (mercury_model.errors)
     └── ModelError         weights missing, altered, in an unknown format; runtime not available
@@ -19,12 +18,8 @@ class SettingsError(MercuryError):
     """A value given on the command line that cannot be used."""
 
 
-class UnknownModel(MercuryError):
-    """A model name that is not in the table."""
-
-
 class ServerGone(MercuryError):
     """The server ended, or answered with something that is not the protocol."""
 
 
-__all__ = ["MercuryError", "ModelError", "ServerGone", "SettingsError", "UnknownModel"]
+__all__ = ["MercuryError", "ModelError", "ServerGone", "SettingsError"]

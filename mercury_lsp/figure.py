@@ -1,4 +1,4 @@
-"""An empty picture and its file, for those who plot. Needs matplotlib, which is an extra."""
+"""Creates and saves matplotlib figures. matplotlib is an optional dependency."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ def blank(width: float, height: float, dpi: int) -> "Figure":
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a PNG. Raises SettingsError where nothing can be written."""
+    """Write a PNG. Raises SettingsError if the file cannot be written."""
     try:
         figure.savefig(path, format="png")
     except OSError as error:

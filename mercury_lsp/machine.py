@@ -1,4 +1,4 @@
-"""What this machine and this installation are: for `doctor` and for the head of every figure."""
+"""Describes the machine and the installation, for `doctor` and for benchmark reports."""
 
 import os
 import platform
@@ -36,12 +36,12 @@ CPU_FEATURES = (
     "bf16",
     "sve",
 )
-"""Instruction sets that decide how fast a small model runs, as Linux spells them."""
+"""Instruction sets that affect the speed of a small model, named as in /proc/cpuinfo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`cores` are physical, `threads` logical and usable by this process; `flags` may be empty."""
+    """`cores` are physical; `threads` are logical and usable by this process."""
 
     system: str
     processor: str
@@ -52,7 +52,7 @@ class Machine:
 
 
 def describe() -> Machine:
-    """Look at the machine."""
+    """Describe this machine."""
     import psutil
 
     threads = _usable_threads()
@@ -68,7 +68,7 @@ def describe() -> Machine:
 
 
 def versions() -> dict[str, str]:
-    """Python, this package and what its speed and behaviour depend on; absent ones are left out."""
+    """The versions of Python, this package and its installed dependencies."""
     found = {"python": platform.python_version()}
     for name in ("mercury-lsp", *_PACKAGES):
         try:
@@ -79,7 +79,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that runs, with a + if it was changed; None when installed."""
+    """The commit of the checkout, with a + if it has changes. None outside a checkout."""
     here = Path(__file__).parent
     if not (here.parent / ".git").exists():
         return None
@@ -110,7 +110,7 @@ def _flags() -> tuple[str, ...]:
 
 
 def _field(name: str) -> str:
-    """A line of /proc/cpuinfo, where there is one."""
+    """The value of a /proc/cpuinfo line, or an empty string."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

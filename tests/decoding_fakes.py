@@ -5,6 +5,7 @@ from dataclasses import replace
 from fakes import FORMAT, LetterTokenizer, Script, ScriptedRuntime, babble, card
 from hypothesis import strategies as st
 
+from mercury_model.decoding.healing import Healing
 from mercury_model.decoding.infiller import Infiller
 from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import Mode, SamplingParams
@@ -13,9 +14,10 @@ from mercury_model.spec.card import CacheTrust
 from mercury_model.spec.fim_format import FimFormat
 
 GAP = FimPrompt("a = (", ")\nb")
-LONG = FimPrompt("abc " * 60, "fg\n" * 30)
+LONG = FimPrompt("abc " * 50, "fg\n" * 30)
 MODES: tuple[Mode, ...] = ("diffusion", "autoregressive", "verified")
 MARKS = {FORMAT.suffix_id, FORMAT.prefix_id, FORMAT.middle_id, FORMAT.mask_id}
+NOTHING_OWED = Healing(b"", None, LetterTokenizer().decode)
 TRUST = CacheTrust(always=-2.0, length=1.0, agreed=2.0, sure=-1.0)
 UNSHIFTED = replace(FORMAT, shift=False)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from random import Random
 
@@ -100,12 +100,23 @@ class ScriptedRuntime:
 
     name = "scripted"
 
-    def __init__(self, script: Script, infill: FimFormat = FORMAT, slips: float = 0.0) -> None:
+    def __init__(
+        self,
+        script: Script,
+        infill: FimFormat = FORMAT,
+        slips: float = 0.0,
+        vocab_size: int = VOCABULARY,
+    ) -> None:
         self._script = script
         self._format = infill
         self._slips = slips
-        self.config = card(infill).architecture
+        self.config = replace(card(infill).architecture, vocab_size=vocab_size)
         self.calls: list[tuple[str, tuple[int, ...]]] = []
+        self._call: ForwardCall | None = None
+
+    @property
+    def vocabulary(self) -> None:
+        return None
 
     @property
     def max_batch_size(self) -> int:
@@ -120,14 +131,27 @@ class ScriptedRuntime:
     def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
         assert 1 <= len(calls) <= self.max_batch_size
         assert len({id(call.kv) for call in calls}) == len(calls)
-        return [call.on(self) for call in calls]
+        return [self._make(call) for call in calls]
+
+    def _make(self, call: ForwardCall) -> Predictions:
+        self._call = call
+        try:
+            match call.kind:
+                case "extend":
+                    return self.extend(call.kv, call.ids)
+                case "verify":
+                    return self.verify(call.kv, call.ids, call.first)
+                case "denoise":
+                    return self.denoise(call.kv, call.ids)
+        finally:
+            self._call = None
 
     def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
         assert isinstance(kv, ScriptedKV)
         assert 1 <= len(ids) <= CHUNK_TOKENS
         self.calls.append(("extend", tuple(ids)))
         kv.ids.extend(ids)
-        return _predictions([self._script(tuple(kv.ids))])
+        return self._predictions([self._script(tuple(kv.ids))])
 
     def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
         assert isinstance(kv, ScriptedKV)
@@ -140,13 +164,31 @@ class ScriptedRuntime:
         ends = range(start + 1, kv.length + 1)
         checked = [self._script(tuple(kv.ids[:end])) for end in ends]
         rows = [*checked, *self._filled(kv.ids, ids[len(tokens) :])]
-        return _predictions(rows[first:])
+        return self._predictions(rows[first:])
 
     def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
         assert isinstance(kv, ScriptedKV)
         assert 1 <= len(ids) <= CHUNK_TOKENS
         self.calls.append(("denoise", tuple(ids)))
-        return _predictions(self._filled(kv.ids, ids))
+        return self._predictions(self._filled(kv.ids, ids))
+
+    def _predictions(self, rows: Sequence[Mapping[int, float]]) -> Predictions:
+        table = np.zeros((len(rows), self.config.vocab_size), np.float32)
+        for row, chances in enumerate(rows):
+            table[row, list(chances)] = list(chances.values())
+        allowed = self._call.allowed if self._call else None
+        if allowed is not None:
+            assert allowed.shape == table.shape
+            # A slip knows few tokens, perhaps none of those that are allowed.
+            table = np.where(allowed, table + np.float32(1e-9), 0)
+            table /= table.sum(axis=1, keepdims=True)
+        ids = np.argsort(-table, axis=-1, kind="stable")[:, :16]
+        safe = np.where(table > 0, table, 1)
+        return Predictions(
+            ids.astype(np.int64),
+            np.take_along_axis(table, ids, axis=-1),
+            -(table * np.log(safe)).sum(axis=-1),
+        )
 
     def _filled(self, before: list[int], ids: Sequence[int]) -> list[Mapping[int, float]]:
         """What is predicted at each of `ids`, masks taken for what they stand for."""
@@ -190,20 +232,6 @@ def babble(seed: str = "") -> Script:
         return dict(enumerate((weights / weights.sum()).tolist()))
 
     return script
-
-
-def _predictions(rows: Sequence[Mapping[int, float]]) -> Predictions:
-    table = np.zeros((len(rows), VOCABULARY), np.float32)
-    for row, chances in enumerate(rows):
-        for token, chance in chances.items():
-            table[row, token] = chance
-    ids = np.argsort(-table, axis=-1, kind="stable")[:, :16]
-    safe = np.where(table > 0, table, 1)
-    return Predictions(
-        ids.astype(np.int64),
-        np.take_along_axis(table, ids, axis=-1),
-        -(table * np.log(safe)).sum(axis=-1),
-    )
 
 
 @dataclass

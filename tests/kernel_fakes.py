@@ -9,10 +9,11 @@ from mercury_kernels.adapter import Adapter
 from mercury_kernels.case import Source
 from mercury_kernels.launch import Launch
 from mercury_kernels.rope.cases import rotation
-from mercury_kernels.rope.reference import Projection
+from mercury_kernels.rope.reference import QkvEpilogue
 from mercury_kernels.step import Adapters, Bucket, LayerWeights, Network, TokenConstraints
 from mercury_kernels.weights import Weight, quantized
-from mercury_model.network.denoiser import Denoiser, Layer
+from mercury_model.network.adapters import LowRankAdapters
+from mercury_model.network.denoiser import Denoiser
 from mercury_model.spec.model_config import ModelConfig
 
 MASK, END = 99, 98
@@ -37,21 +38,25 @@ BUCKET = Bucket(batch=2, block=6, pages=2)
 def denoiser() -> Denoiser:
     """A network of random weights, its norms away from one; its second layer is adapted."""
     torch.manual_seed(3)
-    model = Denoiser(CONFIG, RANK, MASK).eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 1:
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-        if name.startswith("layers.1.") and ".mask_" in name:
-            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    model = Denoiser(CONFIG, LowRankAdapters.zeros(CONFIG, RANK), MASK).eval().requires_grad_(False)
+    for layer in model.layers:
+        for part, module in layer.named_children():
+            for parameter in module.parameters():
+                if parameter.dim() == 1:
+                    parameter.add_(torch.randn_like(parameter) * 0.1)
+            pair = model.gated.pair(1, part) if layer.index == 1 else None
+            if pair is not None:
+                pair.a.copy_(torch.randn_like(pair.a) * 0.3)
+                pair.b.copy_(torch.randn_like(pair.b) * 0.3)
+    model.norm.weight.add_(torch.randn_like(model.norm.weight) * 0.1)
     return model
 
 
-def adapter(layer: Layer, parts: str) -> Adapter:
+def adapter(gated: LowRankAdapters, layer: int, parts: str) -> Adapter:
     """That of some projections which read the same rows, each with an inner half of its own."""
-    matrices = [getattr(layer, part) for part in parts]
+    pairs = [gated.pair(layer, part) for part in parts]
     return Adapter(
-        torch.cat([matrix.mask_a for matrix in matrices]),
-        torch.block_diag(*(matrix.mask_b for matrix in matrices)),
+        torch.cat([pair.a for pair in pairs]), torch.block_diag(*(pair.b for pair in pairs))
     )
 
 
@@ -65,7 +70,7 @@ def network(model: Denoiser, dtype: torch.dtype = torch.float32, positions: int 
         LayerWeights(
             attention_norm=layer.attention_norm.weight,
             qkv=weight(torch.cat([layer.q.weight, layer.k.weight, layer.v.weight])),
-            after=Projection(
+            epilogue=QkvEpilogue(
                 bias=torch.cat([layer.q.bias, layer.k.bias, layer.v.bias]),
                 q_norm=layer.q_norm.weight,
                 k_norm=layer.k_norm.weight,
@@ -76,7 +81,9 @@ def network(model: Denoiser, dtype: torch.dtype = torch.float32, positions: int 
             gate=weight(layer.g.weight),
             up=weight(layer.u.weight),
             down=weight(layer.d.weight),
-            adapters=Adapters(*(adapter(layer, parts) for parts in ("qkv", "o", "gu", "d")))
+            adapters=Adapters(
+                *(adapter(model.gated, layer.index, parts) for parts in ("qkv", "o", "gu", "d"))
+            )
             if layer.index
             else None,
         )

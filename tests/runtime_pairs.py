@@ -9,12 +9,13 @@ import torch
 from random_weights import Tensors, adapted, tensors
 
 from mercury_kernels.dispatch import reference_operations
-from mercury_kernels.passes import Engine
+from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import load_weights
 from mercury_model.runtime.protocol import KVCache, Predictions, Runtime
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.model_config import ModelConfig
 
 MASK = 5
@@ -26,7 +27,7 @@ QWEN3 = replace(LLAMA, qk_norm=True)
 def pair(config: ModelConfig, weights: Tensors) -> tuple[CudaRuntime, TorchRuntime]:
     """Both runtimes of the same weights, in fp32."""
     network = load_weights(config, weights, torch.device("cpu"), MASK, 8192, torch.float32)
-    ours = CudaRuntime(Engine(network, reference_operations(), Eager), config, MASK)
+    ours = CudaRuntime(ModelRunner(network, reference_operations(), Eager), config, MASK)
     return ours, TorchRuntime(load_denoiser(config, weights, MASK), dtype=torch.float32)
 
 

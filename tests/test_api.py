@@ -12,6 +12,7 @@ from fakes import LETTERS, LetterTokenizer, ScriptedRuntime, card, spell
 import mercury_lsp
 from mercury_lsp import CompletionCache, MercuryCodeCompletion, MercuryCoder, MercuryInferenceEngine
 from mercury_lsp.config import Config
+from mercury_lsp.service import ModelServices
 from mercury_model.errors import Overloaded, WeightsMissing, WeightsUnsupported
 from mercury_model.load import LoadedModel
 from mercury_model.runtime.protocol import ForwardCall, KVCache, Predictions
@@ -104,8 +105,8 @@ async def test_a_cancelled_call_takes_no_further_step() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         runtime.permits.release(1_000)
-        await coder.run(lambda stopped: None)  # behind it on the same thread
-        assert len(runtime.calls) == 1
+        assert await coder.fill_in_middle(prefix="b", max_tokens=1) == LETTERS[0]
+        assert len(runtime.calls) == 1 + 1
 
 
 async def test_a_call_that_waits_for_another_can_be_cancelled_too() -> None:
@@ -217,6 +218,28 @@ async def test_a_cache_may_be_shared_and_a_coder_too() -> None:
     one = MercuryCodeCompletion(coder, cache=cache)
     with MercuryCodeCompletion(coder, cache=cache) as other:
         assert await one.complete_code("c = ", 4) == await other.complete_code("c = ", 4)
+
+
+async def test_however_many_share_a_model_it_is_loaded_once() -> None:
+    loads: list[str] = []
+
+    def load(name: str, threads: int) -> LoadedModel:
+        loads.append(name)
+        return model("abc")
+
+    services = ModelServices(load)
+    coder = MercuryCoder("tiny", services=services)
+    engine = MercuryInferenceEngine("tiny", services=services)
+    with coder, MercuryCoder("tiny", services=services) as other, engine:
+        texts = await asyncio.gather(
+            coder.fill_in_middle(prefix="c = "),
+            other.fill_in_middle(prefix="d = "),
+            engine.generate(["e = "]),
+        )
+        coder.close()
+        assert texts == ["abc", "abc", ["abc"]]
+        assert await other.fill_in_middle(prefix="f = ") == "abc"
+    assert loads == ["tiny"]
 
 
 @pytest.mark.parametrize("cursor", [-1, 5])

@@ -1,17 +1,20 @@
 """A network small enough to train in milliseconds, and a feed of made-up code for it."""
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from mercury_model.network.denoiser import Denoiser
 from mercury_model.spec.fim_format import FimFormat
 from mercury_model.spec.model_config import ModelConfig
+from mercury_model.training.adaptation import Adaptation, AdapterConfig, adaptation_trainer
 from mercury_model.training.base import frozen
-from mercury_model.training.collate import Blocks
+from mercury_model.training.collate import Blocks, Packed
 from mercury_model.training.data import Source
 from mercury_model.training.feed import ExampleFeed
-from mercury_model.training.network import FrozenNetwork
+from mercury_model.training.trainer import Trainer
 
 CONFIG = ModelConfig(
     vocab_size=96,
@@ -35,6 +38,7 @@ FORMAT = FimFormat(
     middle_tokens=24,
     shift=True,
     languages=("python",),
+    characters_per_token=5,
 )
 
 
@@ -43,10 +47,9 @@ def encode(text: str) -> list[int]:
     return [5 + ord(c) % 91 for c in text]
 
 
-def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
+def random_tensors(c: ModelConfig = CONFIG, seed: int = 0) -> dict[str, np.ndarray]:
     """Weights by the names of a checkpoint."""
     draw = np.random.default_rng(seed)
-    c = CONFIG
 
     def matrix(rows: int, columns: int) -> np.ndarray:
         return (draw.standard_normal((rows, columns)) / columns**0.5).astype(np.float32)
@@ -61,12 +64,23 @@ def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
             tensors[f"layers.{i}.{norm}"] = 1 + 0.1 * draw.standard_normal(
                 c.hidden_size, np.float32
             )
+        if c.qkv_bias:
+            tensors |= {
+                f"layers.{i}.{part}.bias": draw.standard_normal(c.projections[part][0], np.float32)
+                for part in "qkv"
+            }
     return tensors
 
 
-def tiny(seed: int = 0) -> FrozenNetwork:
+def tiny(seed: int = 0) -> Denoiser:
     """Frozen weights in fp32."""
-    return frozen(CONFIG, random_tensors(seed), torch.device("cpu"), torch.float32)
+    return frozen(CONFIG, random_tensors(CONFIG, seed), torch.device("cpu"), torch.float32)
+
+
+def trainer(config: AdapterConfig) -> Trainer[Sequence[Packed]]:
+    """An adaptation of `tiny` on made-up code."""
+    network = tiny()
+    return adaptation_trainer(network, Adaptation.of(network, config), config, feed())
 
 
 def code(seed: int = 0, functions: int = 12) -> str:

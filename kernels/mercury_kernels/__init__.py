@@ -1,6 +1,6 @@
-"""Triton kernels of the denoise step, each with its reference in plain torch.
+"""Triton kernels of the denoising step, each with a reference in plain torch.
 
-One folder an operation: `reference` is the specification, `kernel` must agree with it, `cases`
-feeds the tests, the ahead-of-time compilation and the benchmark alike. Importing this package, or
-any part of it but a `kernel` module, needs neither Triton nor a GPU.
+Each operation has a folder: `reference` is the specification, `kernel` must agree with it, and
+`cases` are the inputs of the tests, the ahead-of-time compilation and the benchmark. Only the
+`kernel` modules need Triton when they are imported; nothing needs a GPU.
 """

@@ -1,6 +1,7 @@
-"""Adapters that act at masked rows alone, so that all other rows are the autoregressive network's.
+"""Gated LoRA (Samragh et al. 2025, arXiv:2507.11851): adapters that act at masked rows only.
 
-Samragh et al. 2025, arXiv:2507.11851. Products take them along: an adapter costs no launch.
+All other rows are those of the autoregressive network. The kernels of products compute the adapter,
+too, so it costs no launch.
 """
 
 from dataclasses import dataclass
@@ -10,18 +11,18 @@ from torch import Tensor
 
 from mercury_kernels.check import TensorMismatch, require
 
-NARROWEST = 64
-"""Rows of the inner half in a program: the least that the tensor cores' wide instruction takes."""
+MIN_RANK_TILE = 64
+"""The minimum of rows of a tile of the adapter: the M of a tensor-core instruction (wgmma)."""
 
-MOST_RANK = 128
+MAX_RANK = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """Adds up · down · x to a product. `down` [R, K], `up` [N, R], in the type of x.
+    """Adds up · down · x to a product. `down` [R, K] and `up` [N, R] have the dtype of x.
 
-    Matrices that are multiplied together share `down`; where they were taught apart, it has the
-    rows of all, and `up` zeros where a matrix has none.
+    Matrices that are fused into one product share `down`. If their adapters were trained
+    separately, `down` stacks those of all, and `up` is block-diagonal.
     """
 
     down: Tensor
@@ -30,20 +31,20 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """An adapter and the rows [M] it acts at: those whose `ids` [M] int32 are `mask_id`."""
+    """An adapter and the rows that it acts at: those whose `ids` [M] int32 are `mask_id`."""
 
     adapter: Adapter
     ids: Tensor
     mask_id: int
 
-    def added(self, x: Tensor) -> Tensor:
-        """What is added to the product of x [M, K]: [M, N], in the type of x."""
+    def delta(self, x: Tensor) -> Tensor:
+        """The term [M, N] that is added to the product of x [M, K], in the dtype of x."""
         inner = x @ self.adapter.down.to(x.dtype).T
         inner = inner.masked_fill((self.ids != self.mask_id)[:, None], 0.0)
         return inner @ self.adapter.up.to(x.dtype).T
 
     def arguments(self) -> dict[str, Tensor | int]:
-        """What a kernel is given of it."""
+        """The arguments of a kernel for this adapter."""
         rank = self.adapter.down.shape[0]
         return {
             "down": self.adapter.down,
@@ -51,21 +52,21 @@ class Gated:
             "ids": self.ids,
             "mask_id": self.mask_id,
             "rank": rank,
-            "RANK": max(NARROWEST, 1 << (rank - 1).bit_length()),
+            "RANK": max(MIN_RANK_TILE, 1 << (rank - 1).bit_length()),
         }
 
     def require(self, features: int, x: Tensor) -> None:
-        """Raise TensorMismatch unless this goes with x [M, K] through `features` outputs."""
+        """Raise TensorMismatch unless this fits x [M, K] and `features` outputs."""
         tokens, depth = x.shape
         down, up = self.adapter.down, self.adapter.up
         require("adapter.down", down, [None, depth], [x.dtype], x)
         require("adapter.up", up, [features, down.shape[0]], [x.dtype], x)
         require("ids", self.ids, [tokens], [torch.int32], x)
-        if not 1 <= down.shape[0] <= MOST_RANK:
+        if not 1 <= down.shape[0] <= MAX_RANK:
             raise TensorMismatch(
-                f"adapter.down has {down.shape[0]} rows; from 1 to {MOST_RANK} are possible"
+                f"adapter.down has {down.shape[0]} rows; 1 to {MAX_RANK} are supported"
             )
 
 
-NONE = {"down": None, "lift": None, "ids": None, "mask_id": 0, "rank": 0, "RANK": 0}
-"""What a kernel is given where there is no adapter."""
+NO_ADAPTER = {"down": None, "lift": None, "ids": None, "mask_id": 0, "rank": 0, "RANK": 0}
+"""The arguments of a kernel without an adapter."""

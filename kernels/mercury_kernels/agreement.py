@@ -1,4 +1,4 @@
-"""Whether a kernel does what its reference says, for the tests and the bench alike."""
+"""Whether a kernel agrees with its reference, for the tests and the benchmark."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -12,16 +12,16 @@ from mercury_kernels.catalogue import Operation
 
 
 def disagreement(operation: Operation, case: Case, source: Source) -> str | None:
-    """Run both on the same inputs, the reference in fp64; what differs most, or None.
+    """Run both on the same inputs, the reference in fp64; the first excessive difference, or None.
 
-    Results are compared, and arguments that may have been changed in place.
+    Compares the results, and the arguments, which may have been changed in place.
     """
-    given = case.inputs(source)
-    wide = {name: _wide(value) for name, value in case.inputs(source).items()}
-    wanted = operation.result(operation.reference()(**wide))
-    got = operation.result(operation.kernel()(**given))
-    have = _tensors({"result": got, "argument": given}, operation.name)
-    want = _tensors({"result": wanted, "argument": wide}, operation.name)
+    arguments = case.inputs(source)
+    in_fp64 = {name: _in_fp64(value) for name, value in case.inputs(source).items()}
+    wanted = operation.result(operation.reference()(**in_fp64))
+    got = operation.result(operation.kernel()(**arguments))
+    have = _tensors({"result": got, "argument": arguments}, operation.name)
+    want = _tensors({"result": wanted, "argument": in_fp64}, operation.name)
     if [name for name, _ in have] != [name for name, _ in want]:
         return f"{operation.name} returns other tensors than its reference"
     tolerance = getattr(case, "tolerance", operation.tolerance)
@@ -37,9 +37,9 @@ def disagreement(operation: Operation, case: Case, source: Source) -> str | None
 
 
 def difference(have: Tensor, want: Tensor) -> float:
-    """The largest difference relative to the largest magnitude wanted; NaN where one is.
+    """The largest difference relative to the largest magnitude of `want`; NaN if there is a NaN.
 
-    For whole numbers the share that differs; infinite where shapes or infinities differ.
+    For integers the share that differs. Infinite if shapes or infinities differ.
     """
     if have.shape != want.shape:
         return float("inf")
@@ -57,12 +57,12 @@ def difference(have: Tensor, want: Tensor) -> float:
     return (have - want).abs().max().item() / max(want.abs().max().item(), 1e-30)
 
 
-def _wide(value: Any) -> Any:
-    """In fp64, where the type is one that the reference widens anyway."""
+def _in_fp64(value: Any) -> Any:
+    """Floats of fp32 and bf16 in fp64; quantized values stay as they are."""
     if isinstance(value, Tensor) and value.dtype in (torch.float32, torch.bfloat16):
         return value.double()
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: _wide(getattr(value, f.name)) for f in fields(value)})
+        return replace(value, **{f.name: _in_fp64(getattr(value, f.name)) for f in fields(value)})
     return value
 
 

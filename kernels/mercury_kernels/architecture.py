@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A Llama-shaped decoder, as far as kernels care. `vocabulary` rows in the head.
+    """The shape of a Llama-like decoder. The head has `vocabulary` rows.
 
-    The last `gated_layers` have adapters of `gated_rank` that act at masks.
+    The last `gated_layers` layers have adapters of rank `gated_rank` that act at masks.
     """
 
     name: str
@@ -24,12 +24,12 @@ class Architecture:
 
     @property
     def qkv_width(self) -> int:
-        """Columns of the fused query, key and value projection."""
+        """The columns of the fused query, key and value projection."""
         return (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
 
     @property
     def matrix_parameters(self) -> int:
-        """Weights that every denoise step reads: all matrices but the embedding's."""
+        """The weights that every denoising step reads: all matrices except the embedding."""
         attention = self.hidden_size * (self.qkv_width + self.num_heads * self.head_dim)
         return self.num_layers * (attention + 3 * self.hidden_size * self.intermediate_size) + (
             self.vocabulary * self.hidden_size
@@ -44,10 +44,10 @@ LLAMA_8B = Architecture("llama-8b", 32, 4096, 32, 8, 128, 14336, 128256)
 ARCHITECTURES = (MINI, QWEN_HALF, QWEN_7B, LLAMA_8B)
 
 FP8_ROWS, FP8_WIDTH = 256, 2048
-"""From so many rows of a step on, in networks so wide, it is worth multiplying in fp8: with fewer,
-narrowing rows takes more time than arithmetic loses."""
+"""The rows of a step and the hidden size from which products in fp8 pay off. Below them, quantizing
+the activations costs more time than it saves."""
 
 
 def quantize_activations_from(hidden_size: int, gated_rank: int) -> int | None:
-    """From how many rows of a step on weights in fp8 are multiplied in fp8; None for never."""
+    """The rows of a step from which activations are quantized for fp8 weights; None for never."""
     return FP8_ROWS if hidden_size >= FP8_WIDTH and not gated_rank else None

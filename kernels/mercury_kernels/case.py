@@ -1,4 +1,4 @@
-"""One set of inputs for an operation: what tests check, the bench times and the compiler sees."""
+"""One set of inputs of an operation, for the tests, the benchmark and the compiler."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an operation must move and compute: bytes to and from memory, floating-point work."""
+    """The memory traffic in bytes and the floating-point operations of an operation."""
 
     bytes: int
     flops: int
 
     def __add__(self, other: "Cost") -> "Cost":
-        """Both, one after the other."""
+        """The cost of both."""
         return Cost(self.bytes + other.bytes, self.flops + other.flops)
 
     def times(self, count: int) -> "Cost":
-        """The same work, `count` times."""
+        """The cost of `count` repetitions."""
         return Cost(self.bytes * count, self.flops * count)
 
 
@@ -29,20 +29,20 @@ class Case(Protocol):
 
     @property
     def name(self) -> str:
-        """Spells the shape, for test ids and tables."""
+        """The shape as text, for test ids and tables."""
 
     def inputs(self, source: "Source") -> dict[str, Any]:
-        """Arguments by name, the same every time for the same source."""
+        """The arguments by name; the same source always gives the same values."""
 
     def cost(self, source: "Source") -> Cost:
-        """Counted from the shapes: every input read once, every output written once."""
+        """Counted from the shapes: every input is read once, every output written once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the tensors of a case come from: device, types, seed. None: the activations' type.
+    """The device, dtypes and seed of the tensors of a case; None means the activation dtype.
 
-    `row_dtype` is that of the activations that products take.
+    `row_dtype` is the dtype of the activations that products read.
     """
 
     device: str = "cpu"
@@ -54,20 +54,20 @@ class Source:
 
     @property
     def weights(self) -> torch.dtype:
-        """The type that weights are stored in."""
+        """The dtype of weights."""
         return self.weight_dtype or self.dtype
 
     @property
     def rows(self) -> torch.dtype:
-        """The type of the activations that products take."""
+        """The dtype of the activations that products read."""
         return self.row_dtype or self.dtype
 
     def generator(self) -> torch.Generator:
-        """A fresh generator of the CPU."""
+        """A new generator on the CPU with this seed."""
         return torch.Generator().manual_seed(self.seed)
 
     def normal(self, generator: torch.Generator, *shape: int, scale: float = 1.0) -> Tensor:
-        """Normal numbers in the activation type; large ones are drawn where they are needed."""
+        """Normally distributed numbers in the activation dtype, drawn on the device."""
         if self.device == "meta":
             return torch.empty(shape, dtype=self.dtype, device="meta")
         seed = int(torch.randint(2**62, (), generator=generator))
@@ -76,10 +76,10 @@ class Source:
         return drawn.mul_(scale).to(self.dtype)
 
     def numbers(self, values: object, dtype: torch.dtype = torch.int32) -> Tensor:
-        """These very numbers, on the device."""
+        """A tensor of `values` on the device."""
         return torch.tensor(values, dtype=dtype).to(self.device)
 
 
 Tolerance = Mapping[torch.dtype, float]
-"""The largest difference allowed, relative to the reference's largest magnitude, by type; for
-whole numbers the largest share that may differ, none unless given."""
+"""The largest allowed difference by dtype, relative to the largest magnitude of the reference. For
+integers it is the share that may differ, 0 by default."""

@@ -1,6 +1,6 @@
-"""Every operation by name: its cases, its reference, where its kernel is.
+"""Every operation by name: its cases, its reference and its kernel.
 
-A kernel module is imported when it is asked for, since that needs Triton.
+A kernel module is imported on demand, since it needs Triton.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from mercury_kernels.case import Case, Source, Tolerance
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`name` is the function, in `mercury_kernels.<folder>`; the rest the types it ships for."""
+    """The function `name` in `mercury_kernels.<folder>`, and the dtypes that it ships for."""
 
     folder: str
     name: str
@@ -25,11 +25,11 @@ class Operation:
     rows: tuple[torch.dtype | None, ...] = (None,)
 
     def reference(self) -> Callable[..., Any]:
-        """The specification."""
+        """The reference function."""
         return self._function("reference")
 
     def kernel(self) -> Callable[..., Any]:
-        """The Triton kernel's wrapper. Raises ImportError without Triton."""
+        """The wrapper of the Triton kernel. Raises ImportError without Triton."""
         return self._function("kernel")
 
     @property
@@ -38,20 +38,20 @@ class Operation:
         return cast("Sequence[Case]", self._cases().TESTS)
 
     def tests_of(self, source: Source) -> list[Case]:
-        """Those that this source is for: narrow rows never meet an adapter."""
+        """The tests for a source: fp8 activations are never used with an adapter."""
         return [
             case for case in self.tests if source.row_dtype is None or not getattr(case, "rank", 0)
         ]
 
     @property
     def tolerance(self) -> Tolerance:
-        """What agreement with the reference means, unless a case says otherwise."""
+        """The allowed difference from the reference, unless a case has its own."""
         return cast("Tolerance", self._cases().TOLERANCE)
 
     def sources(self, device: str, dtype: torch.dtype = torch.bfloat16) -> tuple[Source, ...]:
-        """These activations with every type of weights, cached keys and rows that ships.
+        """Activations of `dtype` with every shipped dtype of weights, caches and rows.
 
-        Narrow rows go with weights of their own type alone, and stand for bf16.
+        Rows in fp8 are combined with weights in fp8 and bf16 activations only.
         """
         return tuple(
             Source(device, dtype, weights, cache, rows)
@@ -60,7 +60,7 @@ class Operation:
         )
 
     def result(self, output: Any) -> Any:
-        """What of the output is specified: all of it, unless the cases say otherwise."""
+        """The specified part of the output: all of it unless the cases have `specified`."""
         specified = getattr(self._cases(), "specified", None)
         return output if specified is None else specified(output)
 
@@ -73,13 +73,13 @@ class Operation:
 
 
 WEIGHTS = (None, torch.float8_e4m3fn, torch.int8)
-"""Types that weights are stored in; None is the activations' own."""
+"""The dtypes of weights; None is the activation dtype."""
 
 CACHES = (None, torch.float8_e4m3fn)
-"""Types that keys and values are kept in."""
+"""The dtypes of cached keys and values."""
 
 ROWS = (None, torch.float8_e4m3fn)
-"""Types of the activations that products take."""
+"""The dtypes of the activations that products read."""
 
 OPERATIONS = (
     Operation("norm", "add_rmsnorm"),

@@ -1,4 +1,4 @@
-"""What a kernel wrapper asserts before it launches. Knows shapes, not what the numbers mean."""
+"""The checks of a kernel wrapper before it launches: shapes, dtypes, strides and devices."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class TensorMismatch(ValueError):
-    """A tensor whose shape, strides, type or device is not what a kernel relies on; it is named."""
+    """A tensor whose shape, strides, dtype or device a kernel does not support; it is named."""
 
 
 def require(
@@ -17,9 +17,9 @@ def require(
     dtypes: Sequence[torch.dtype] = (),
     like: Tensor | None = None,
 ) -> None:
-    """Raise TensorMismatch unless `tensor` is contiguous, of this shape, one of these types.
+    """Raise TensorMismatch unless `tensor` is contiguous and has this shape and one of the dtypes.
 
-    None in `shape` stands for any size. `like` is a tensor whose device it must share.
+    None in `shape` is any size. The tensor must be on the device of `like`, if given.
     """
     sizes = list(tensor.shape)
     fits = len(sizes) == len(shape) and all(

@@ -1,7 +1,6 @@
-"""Which implementation serves a device, decided once, at load, and logged.
+"""Select the implementation for a device: once, when a model is loaded, with a log message.
 
-Nothing here is decided at import, and no kernel asks again: what comes out is a value that the
-step is given.
+The choice is a value, `Operations`, that is passed to the step. Importing decides nothing.
 """
 
 import logging
@@ -14,17 +13,17 @@ import torch
 from torch import Tensor
 
 from mercury_kernels.adapter import Gated
-from mercury_kernels.attention.reference import Apart, attend
-from mercury_kernels.choose.reference import Choices, Noise, choose
+from mercury_kernels.attention.reference import CausalTokens, attend
+from mercury_kernels.choose.reference import Choices, SamplingTensors, choose
 from mercury_kernels.commit.reference import Policy, commit
 from mercury_kernels.head.reference import Predicted, predict
 from mercury_kernels.kl_divergence.reference import PreviousPredictions, kl_divergence
 from mercury_kernels.launch import Submit, run
 from mercury_kernels.linear.reference import linear
 from mercury_kernels.norm.reference import add_rmsnorm
-from mercury_kernels.paged import Paged
+from mercury_kernels.paged import PagedKVCache
 from mercury_kernels.quantize.reference import quantize
-from mercury_kernels.rope.reference import Projection, Rotation, rotate_and_cache
+from mercury_kernels.rope.reference import QkvEpilogue, Rotation, rotate_and_cache
 from mercury_kernels.swiglu.reference import swiglu
 from mercury_kernels.weights import Rows, Weight
 
@@ -37,9 +36,9 @@ TUNED_CAPABILITY = (9, 0)
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """One implementation of every operation; each module's `reference` says what they mean.
+    """One implementation of every operation; the `reference` modules specify them.
 
-    `quantized_dtypes` are those, besides the activations' own, that weights and caches can have.
+    `quantized_dtypes` are the dtypes that weights and caches can have besides the activation dtype.
     """
 
     name: str
@@ -48,36 +47,39 @@ class Operations:
     quantize: Callable[[Tensor], Weight]
     linear: Callable[[Rows, Weight, Gated | None], Tensor]
     swiglu: Callable[[Rows, Weight, Weight, Gated | None], Tensor]
-    rotate_and_cache: Callable[[Tensor, Projection, Rotation, Tensor, Tensor, Tensor, Paged], None]
-    attend: Callable[[Tensor, Tensor, Paged, Apart | None], Tensor]
-    predict: Callable[[Rows, Weight, int, Tensor | None], Predicted]
-    choose: Callable[[Predicted, Tensor, Noise, Tensor, int, int], Choices]
+    rotate_and_cache: Callable[
+        [Tensor, QkvEpilogue, Rotation, Tensor, Tensor, Tensor, PagedKVCache], None
+    ]
+    attend: Callable[[Tensor, Tensor, PagedKVCache, CausalTokens | None], Tensor]
+    predict: Callable[[Rows, Weight, int, Tensor | None, Tensor | None], Predicted]
+    choose: Callable[[Predicted, Tensor, SamplingTensors, Tensor, int, int], Choices]
     kl_divergence: Callable[[Predicted, PreviousPredictions, int], Tensor]
     commit: Callable[[Tensor, Tensor, Choices, Policy, int, Tensor], None]
 
 
 def reference_operations() -> Operations:
-    """The specification, for any device; some of it waits for the device."""
+    """The references, for any device. Some of them synchronize with the device."""
     return Operations(
-        "reference",
-        (torch.float8_e4m3fn, torch.int8),
-        add_rmsnorm,
-        quantize,
-        linear,
-        swiglu,
-        rotate_and_cache,
-        attend,
-        predict,
-        choose,
-        kl_divergence,
-        commit,
+        name="reference",
+        quantized_dtypes=(torch.float8_e4m3fn, torch.int8),
+        add_rmsnorm=add_rmsnorm,
+        quantize=quantize,
+        linear=linear,
+        swiglu=swiglu,
+        rotate_and_cache=rotate_and_cache,
+        attend=attend,
+        predict=predict,
+        choose=choose,
+        kl_divergence=kl_divergence,
+        commit=commit,
     )
 
 
 def triton_operations(
-    quantize: tuple[torch.dtype, ...] = (torch.float8_e4m3fn, torch.int8), submit: Submit = run
+    quantized_dtypes: tuple[torch.dtype, ...] = (torch.float8_e4m3fn, torch.int8),
+    submit: Submit = run,
 ) -> Operations:
-    """The kernels. Raises ImportError without Triton. `submit` takes every launch."""
+    """The kernels; `submit` receives every launch. Raises ImportError without Triton."""
     from mercury_kernels.attention import kernel as attention
     from mercury_kernels.choose import kernel as choice
     from mercury_kernels.commit import kernel as commitment
@@ -90,24 +92,24 @@ def triton_operations(
     from mercury_kernels.swiglu import kernel as gated
 
     return Operations(
-        "triton",
-        quantize,
-        partial(norm.add_rmsnorm, submit=submit),
-        partial(quantization.quantize, submit=submit),
-        partial(product.linear, submit=submit),
-        partial(gated.swiglu, submit=submit),
-        partial(rope.rotate_and_cache, submit=submit),
-        partial(attention.attend, submit=submit),
-        partial(head.predict, submit=submit),
-        partial(choice.choose, submit=submit),
-        partial(divergence.kl_divergence, submit=submit),
-        partial(commitment.commit, submit=submit),
+        name="triton",
+        quantized_dtypes=quantized_dtypes,
+        add_rmsnorm=partial(norm.add_rmsnorm, submit=submit),
+        quantize=partial(quantization.quantize, submit=submit),
+        linear=partial(product.linear, submit=submit),
+        swiglu=partial(gated.swiglu, submit=submit),
+        rotate_and_cache=partial(rope.rotate_and_cache, submit=submit),
+        attend=partial(attention.attend, submit=submit),
+        predict=partial(head.predict, submit=submit),
+        choose=partial(choice.choose, submit=submit),
+        kl_divergence=partial(divergence.kl_divergence, submit=submit),
+        commit=partial(commitment.commit, submit=submit),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`kernels` or the reference, the narrow types that go with it, and `why`, for the log."""
+    """Whether the kernels are used, their quantized dtypes, and the reason, for the log."""
 
     kernels: bool
     quantized_dtypes: tuple[torch.dtype, ...]
@@ -115,10 +117,10 @@ class Decision:
 
 
 def decide(device: str, capability: tuple[int, int], triton: bool) -> Decision:
-    """What suits a device of this type and CUDA capability, given whether Triton is installed."""
+    """The decision for a device type and CUDA capability; `triton` says whether it is installed."""
     both = (torch.float8_e4m3fn, torch.int8)
     if device != "cuda":
-        return Decision(False, both, f"{device} is not a GPU that kernels are for")
+        return Decision(False, both, f"{device} is not a GPU that the kernels support")
     if not triton:
         return Decision(False, both, "Triton is not installed; mercury-lsp[cuda] has it")
     shown = f"sm_{capability[0]}{capability[1]}"
@@ -131,7 +133,7 @@ def decide(device: str, capability: tuple[int, int], triton: bool) -> Decision:
 
 
 def select(device: torch.device) -> Operations:
-    """Decide for a device of this machine, log it, and load what was chosen."""
+    """The operations for a device of this machine; the decision is logged."""
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
     decision = decide(device.type, capability, find_spec("triton") is not None)
     chosen = (

@@ -1,7 +1,7 @@
-"""One kernel launch as a value: run now, recorded, compiled ahead of time, or counted.
+"""One kernel launch as a value, which can be run, recorded, compiled ahead of time, or counted.
 
-A wrapper builds its launches from its tensors alone and hands each to `submit`. That the same
-launches are run on a GPU, compiled in the tests and replayed by a graph is thus by construction.
+A wrapper builds its launches from its tensors only and passes each one to `submit`. So a GPU runs
+the very launches that tests compile.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A kernel, its grid (programs in x, y, z), and its arguments by name, constants included."""
+    """A kernel, its grid (programs in x, y, z), and its arguments by name, with constants."""
 
     kernel: Any
     grid: tuple[int, ...]
@@ -21,7 +21,7 @@ class Launch:
 
     @property
     def name(self) -> str:
-        """The kernel's own name."""
+        """The name of the kernel."""
         return str(self.kernel.__name__)
 
 
@@ -29,5 +29,5 @@ Submit = Callable[[Launch], None]
 
 
 def run(launch: Launch) -> None:
-    """Launch on the current stream of the arguments' device; nothing is waited for."""
+    """Launch on the current stream of the device, without waiting."""
     launch.kernel[launch.grid](**launch.arguments, num_warps=launch.warps, num_stages=launch.stages)

@@ -1,6 +1,6 @@
-"""Correctness first, then time: what the bench does with a device, a clock and a budget.
+"""Check operations against their references, then time them within a budget.
 
-Knows no chip and no file. An operation that disagrees with its reference gets no time.
+Knows no chip and no file. An operation that disagrees with its reference is not timed.
 """
 
 import statistics
@@ -17,19 +17,19 @@ from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, 
 from mercury_kernels.agreement import disagreement
 from mercury_kernels.case import Case, Source
 from mercury_kernels.catalogue import Operation
-from mercury_kernels.weights import Rows, plain_type, wide_rows
+from mercury_kernels.weights import Rows, dequantize_rows, output_dtype
 
 
 class Timer(Protocol):
-    """Measures a call on the device it runs on."""
+    """Times a call on its device."""
 
     def seconds(self, call: Callable[[], object]) -> list[float]:
-        """How long each of several runs took, caches cold, compilation and warming up excluded."""
+        """The seconds of several runs with cold caches, after compilation and warm-up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Median and 95th percentile of some runs, in seconds."""
+    """The median and 95th percentile of `runs` runs, in seconds."""
 
     median: float
     p95: float
@@ -39,7 +39,7 @@ class Timing:
     def of(cls, seconds: list[float]) -> "Timing":
         """Raises ValueError for no runs."""
         if not seconds:
-            raise ValueError("there is nothing to summarise")
+            raise ValueError("there are no runs to summarize")
         ordered = sorted(seconds)
         index = min(len(ordered) - 1, int(0.95 * len(ordered)))
         return cls(statistics.median(ordered), ordered[index], len(ordered))
@@ -47,7 +47,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One case: what disagreed (then nothing is timed), times, and the work they were for."""
+    """The result of one case: `wrong` is the disagreement, if any; then nothing is timed."""
 
     operation: str
     case: str
@@ -61,7 +61,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Seconds that may be spent, on a clock in seconds."""
+    """A time limit in seconds, on a clock in seconds."""
 
     seconds: float
     clock: Callable[[], float]
@@ -73,7 +73,7 @@ class Budget:
         return cls(seconds, clock, clock())
 
     def left(self) -> float:
-        """What is left of it."""
+        """The remaining seconds."""
         return self.seconds - (self.clock() - self.began)
 
 
@@ -86,20 +86,20 @@ def measure(
     budget: Budget,
     compiler: Compiler | None = None,
 ) -> Iterator[Result]:
-    """A result a case, until less than a tenth of the budget is left.
+    """One result for each case, until less than a tenth of the budget is left.
 
-    `compiler` makes the compiled form of a baseline; None leaves compiled baselines out.
+    `compiler` compiles a baseline; None skips compiled baselines.
     """
     for operation, case, source in work:
         if budget.left() < 0.1 * budget.seconds:
             return
-        yield measured(operation, case, source, timer, compiler)
+        yield check_and_time(operation, case, source, timer, compiler)
 
 
-def measured(
+def check_and_time(
     operation: Operation, case: Case, source: Source, timer: Timer, compiler: Compiler | None
 ) -> Result:
-    """Compare, then time the kernel and what else could do the work."""
+    """Check one case, then time the kernel and its baselines."""
     cost = case.cost(source)
     wrong = disagreement(operation, case, source)
     timing, others = None, {}
@@ -116,12 +116,19 @@ def measured(
         if operation.name == "attend" and find_spec("flash_attn") is not None:
             others["flash"] = Timing.of(timer.seconds(_flash(inputs)))
     return Result(
-        operation.name, case.name, types(source), wrong, cost.bytes, cost.flops, timing, others
+        operation=operation.name,
+        case=case.name,
+        types=types(source),
+        wrong=wrong,
+        bytes=cost.bytes,
+        flops=cost.flops,
+        kernel=timing,
+        others=others,
     )
 
 
 def types(source: Source) -> str:
-    """As in `bf16, fp8 weights`."""
+    """The dtypes as text, for example `bf16, fp8 weights`."""
     short = {torch.bfloat16: "bf16", torch.float32: "fp32", torch.float8_e4m3fn: "fp8"}
     named = [short[source.dtype]]
     kinds = {
@@ -135,54 +142,54 @@ def types(source: Source) -> str:
     return ", ".join(named)
 
 
-def _plain(x: Rows) -> Tensor:
-    return wide_rows(x, plain_type(x))
+def _dequantized(x: Rows) -> Tensor:
+    return dequantize_rows(x, output_dtype(x))
 
 
-def _linear(given: dict[str, Any]) -> Callable[[], object]:
-    x = _plain(given["x"])
-    weight = given["weight"].wide(x.dtype)
+def _linear(arguments: dict[str, Any]) -> Callable[[], object]:
+    x = _dequantized(arguments["x"])
+    weight = arguments["weight"].dequantize(x.dtype)
     return lambda: linear(x, weight)
 
 
-def _swiglu(given: dict[str, Any]) -> Callable[[], object]:
-    x = _plain(given["x"])
-    gate, up = (given[name].wide(x.dtype) for name in ("gate", "up"))
+def _swiglu(arguments: dict[str, Any]) -> Callable[[], object]:
+    x = _dequantized(arguments["x"])
+    gate, up = (arguments[name].dequantize(x.dtype) for name in ("gate", "up"))
     return lambda: silu(linear(x, gate)) * linear(x, up)
 
 
-def _add_rmsnorm(given: dict[str, Any]) -> Callable[[], object]:
-    parts, residual, weight = given["parts"], given["residual"], given["weight"]
+def _add_rmsnorm(arguments: dict[str, Any]) -> Callable[[], object]:
+    parts, residual, weight = arguments["parts"], arguments["residual"], arguments["weight"]
     return lambda: rms_norm(
-        residual + parts.sum(0).to(residual.dtype), weight.shape, weight, given["eps"]
+        residual + parts.sum(0).to(residual.dtype), weight.shape, weight, arguments["eps"]
     )
 
 
-def _attend(given: dict[str, Any]) -> Callable[[], object]:
-    """PyTorch's attention over keys without pages."""
-    q, keys, values = (x.transpose(1, 2).contiguous() for x in _dense(given))
+def _attend(arguments: dict[str, Any]) -> Callable[[], object]:
+    """The attention of PyTorch over contiguous keys."""
+    q, keys, values = (x.transpose(1, 2).contiguous() for x in _dense(arguments))
     return lambda: scaled_dot_product_attention(q, keys, values, enable_gqa=True)
 
 
-def _flash(given: dict[str, Any]) -> Callable[[], object]:
-    """FlashAttention's own package, over keys without pages."""
-    q, keys, values = _dense(given)
+def _flash(arguments: dict[str, Any]) -> Callable[[], object]:
+    """The `flash_attn` package over contiguous keys."""
+    q, keys, values = _dense(arguments)
     attention = import_module("flash_attn").flash_attn_func
     return lambda: attention(q, keys, values)
 
 
-def _dense(given: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values [B, T or L, H, D] out of their pages, in the queries' type."""
-    q, cache, length = given["q"], given["cache"], int(given["visible"].max())
+def _dense(arguments: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Contiguous queries, keys and values [B, T or L, H, D] in the dtype of the queries."""
+    q, cache, length = arguments["q"], arguments["cache"], int(arguments["visible"].max())
     positions = torch.arange(length, device=q.device)
     each = [cache.read(b, positions, q.dtype) for b in range(len(q))]
-    keys, values = (torch.stack(kept) for kept in zip(*each, strict=True))
+    keys, values = (torch.stack(tensors) for tensors in zip(*each, strict=True))
     return q, keys, values
 
 
-def _predict(given: dict[str, Any]) -> Callable[[], object]:
-    x, top = _plain(given["x"]), given["top"]
-    weight = given["weight"].wide(x.dtype)
+def _predict(arguments: dict[str, Any]) -> Callable[[], object]:
+    x, top = _dequantized(arguments["x"]), arguments["top"]
+    weight = arguments["weight"].dequantize(x.dtype)
 
     def call() -> object:
         logits = linear(x, weight).float()
@@ -200,4 +207,4 @@ BASELINES: Mapping[str, Callable[[dict[str, Any]], Callable[[], object]]] = {
     "attend": _attend,
     "predict": _predict,
 }
-"""What PyTorch offers for the same work, weights widened beforehand."""
+"""The same work in PyTorch, with weights dequantized beforehand."""

@@ -1,6 +1,6 @@
-"""Work whose launches never change, captured once and replayed: as a CUDA graph, or just run.
+"""Work that is captured once and replayed: as a CUDA graph, or by running it eagerly.
 
-`CudaGraph` is all that needs a GPU here; what it captures runs, and is tested, without one.
+Only `CudaGraph` needs a GPU. The work that it captures also runs, and is tested, without one.
 """
 
 # mypy: allow-untyped-calls
@@ -13,17 +13,17 @@ import torch
 
 
 class Replay(Protocol):
-    """Work that can be started again and again, one run at a time."""
+    """Captured work that can be started repeatedly, one run at a time."""
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Start the work and return at once."""
 
     def ready(self) -> bool:
-        """Whether what was started last is done. Never waits."""
+        """Whether the last run is done. Never waits."""
 
 
 Capture: TypeAlias = Callable[[Callable[[], None]], Replay]
-"""Makes a replay of a call, which may run before: nothing that it reads need be there yet."""
+"""Makes a replay of a call. Capturing may run the call on inputs that are not set yet."""
 
 
 class Eager:
@@ -42,9 +42,9 @@ class Eager:
 
 
 class CudaGraph:
-    """The launches of the call as one graph. Its last node raises a flag in pinned host memory.
+    """The launches of a call as one CUDA graph; its last node sets a flag in pinned host memory.
 
-    Graphs with the same `pool` share their memory: results must be copied out within the call.
+    Graphs with the same `pool` share their memory, so the call must copy its results out.
     """
 
     def __init__(self, call: Callable[[], None], pool: Any = None) -> None:
@@ -55,7 +55,7 @@ class CudaGraph:
         self._after = torch.cuda.Event()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # compiles what is not compiled yet: no capture can
+        with torch.cuda.stream(stream):  # compile the kernels first; a capture cannot
             call()
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
@@ -71,7 +71,7 @@ class CudaGraph:
         self._after.record()
 
     def ready(self) -> bool:
-        """See `Replay`. Raises what went wrong on the device: then no flag is ever raised."""
+        """See `Replay`. Raises errors of the device, after which the flag is never set."""
         if int(self._flag[0]) == self._started:
             return True
         self._after.query()
@@ -79,12 +79,12 @@ class CudaGraph:
 
 
 def cuda_graphs() -> Capture:
-    """Captures graphs that share their memory, since one runs at a time."""
+    """A capture whose graphs share their memory, since only one runs at a time."""
     pool = torch.cuda.graph_pool_handle()
     return lambda call: CudaGraph(call, pool)
 
 
-def finish(replay: Replay) -> None:
-    """Give way to other threads until what was started is done."""
+def wait(replay: Replay) -> None:
+    """Wait until the last run is done, yielding to other threads."""
     while not replay.ready():
         time.sleep(0)

@@ -1,10 +1,10 @@
-"""How fast a denoise step could be on a chip: bytes and FLOPs of its cases over the chip's rates.
+"""A roofline model of a denoising step: the bytes and FLOPs of its cases at the rates of a chip.
 
-A model, not a measurement. Every operation takes as long as the slower of its memory traffic and
-its arithmetic at an assumed share of the chip's peak, and every launch adds the gap between two
-nodes of a CUDA graph. Partial sums count as memory traffic, though most stay in the second-level
-cache. Narrow weights save bytes, not arithmetic: they are widened to bf16 before they are
-multiplied, unless the rows are narrow, too: then products run at the rate of fp8.
+This is a model, not a measurement. An operation takes the longer of its memory traffic and its
+arithmetic, each at an assumed share of the peak of the chip, and every launch adds the gap between
+two nodes of a CUDA graph. Partial sums count as memory traffic, though most stay in the L2 cache.
+Quantized weights save bytes but no arithmetic, since they are converted to bf16 before a product.
+Products run at the fp8 rate if the activations are quantized too.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ PRODUCTS = ("linear", "swiglu", "head")
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """Shares of the peaks that are reached, seconds between launches, the shortest kernel."""
+    """The reached shares of the peaks, seconds between launches, and the shortest kernel."""
 
     memory: float = 0.75
     arithmetic: float = 0.6
@@ -44,23 +44,23 @@ IDEAL = Assumptions(1.0, 1.0, 0.0)
 
 
 def cost(work: Workload) -> Cost:
-    """Bytes and FLOPs of one step."""
+    """The bytes and FLOPs of one step."""
     return sum((p.case.cost(work.source).times(p.count) for p in parts(work)), Cost(0, 0))
 
 
 def launches(work: Workload) -> int:
-    """Kernels that one step launches."""
+    """The kernel launches of one step."""
     return sum(part.count * part.launches for part in parts(work))
 
 
 def seconds(work: Workload, chip: Chip, assumed: Assumptions = EXPECTED) -> float:
-    """What the model says that one step takes."""
+    """The modelled seconds of one step."""
     total = 0.0
     for part in parts(work):
         once = part.case.cost(work.source)
         memory = once.bytes / (chip.bandwidth * assumed.memory)
-        narrow = work.source.row_dtype is not None and part.operation in PRODUCTS
-        peak = chip.fp8 if narrow else chip.bf16
+        in_fp8 = work.source.row_dtype is not None and part.operation in PRODUCTS
+        peak = chip.fp8 if in_fp8 else chip.bf16
         arithmetic = once.flops / (peak * assumed.arithmetic)
         busy = max(memory, arithmetic, assumed.shortest_seconds * part.launches)
         total += part.count * (busy + assumed.gap_seconds * part.launches)
@@ -68,12 +68,12 @@ def seconds(work: Workload, chip: Chip, assumed: Assumptions = EXPECTED) -> floa
 
 
 def tokens_per_second(work: Workload, step_seconds: float, tokens_per_step: float) -> float:
-    """Of one sequence. A block costs its steps and one more pass that keeps its keys and values."""
+    """Of one sequence. A block takes its steps, and one more pass to cache its keys and values."""
     steps = work.block / tokens_per_step + 1
     return work.block / (steps * step_seconds)
 
 
 def tokens_per_step_for(work: Workload, step_seconds: float, speed: float) -> float | None:
-    """How many tokens each step must settle for `speed` tokens a second; None if none suffice."""
+    """The tokens that each step must commit for `speed` tokens a second; None if impossible."""
     steps = work.block / (speed * step_seconds) - 1
     return work.block / steps if steps >= 1 else None

@@ -1,8 +1,7 @@
-"""One denoise step over a batch of blocks: the network, the choice of tokens, their commitment.
+"""One denoising step over a batch of blocks: run the network, choose tokens, commit some of them.
 
-Everything it reads and writes between steps lives in a `State` whose buffers never move, and
-nothing in it depends on their contents, so that `passes` can capture it once and replay it. Knows
-no text and no clock.
+A step reads and writes the buffers of a `State`. These never move, and no launch depends on their
+contents, so `passes` can capture a step once and replay it. Knows no text and no clock.
 """
 
 # mypy: allow-untyped-calls
@@ -16,20 +15,20 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from mercury_kernels.adapter import Adapter, Gated
-from mercury_kernels.attention.reference import Apart
-from mercury_kernels.choose.reference import Noise
+from mercury_kernels.attention.reference import CausalTokens
+from mercury_kernels.choose.reference import SamplingTensors
 from mercury_kernels.commit.reference import Policy
 from mercury_kernels.dispatch import Operations
 from mercury_kernels.head.reference import Predicted
 from mercury_kernels.kl_divergence.reference import PreviousPredictions
-from mercury_kernels.paged import PAGE, Paged, Pages
-from mercury_kernels.rope.reference import Projection, Rotation
+from mercury_kernels.paged import PAGE, PagedKVCache, Pages
+from mercury_kernels.rope.reference import QkvEpilogue, Rotation
 from mercury_kernels.weights import Rows, Weight
 
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
-    """Those of one layer that act at masks, of the products that `LayerWeights` has."""
+    """The adapters of one layer, which act at masks: one for each product of `LayerWeights`."""
 
     qkv: Adapter
     output: Adapter
@@ -39,11 +38,11 @@ class Adapters:
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """One layer. `qkv` [(H_q + 2 H_kv) · D, N]: queries, keys, values."""
+    """The weights of one layer. `qkv` [(H_q + 2 H_kv) · D, N] has queries, keys, then values."""
 
     attention_norm: Tensor
     qkv: Weight
-    after: Projection
+    epilogue: QkvEpilogue
     output: Weight
     mlp_norm: Tensor
     gate: Weight
@@ -54,12 +53,12 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A Llama-shaped decoder on one device. `embedding` [V, N] sets the activation type.
+    """A Llama-shaped decoder on one device. `embedding` [V, N] sets the activation dtype.
 
-    `vocabulary` as in `predict`. `mask_id` is the id that adapters act at, None without adapters;
-    with them the tokens of a block see no masks, and stay the autoregressive network's. A step of
-    `quantize_activations_from` rows or more quantizes its activations before each product: the
-    weights must be fp8.
+    `vocabulary` is as in `predict`. Adapters act where the id is `mask_id`, which is None without
+    adapters. With adapters, the tokens of a block do not attend to its masks, so their outputs are
+    those of the autoregressive network. A step of `quantize_activations_from` rows or more
+    quantizes the activations before each product; its weights must be fp8.
     """
 
     embedding: Tensor
@@ -76,16 +75,17 @@ class Network:
     quantize_activations_from: int | None = None
 
     def empty_pages(self, count: int, dtype: torch.dtype) -> Pages:
-        """Room for keys and values in all layers, of the activations' type or fp8."""
+        """`count` empty pages of keys and values for all layers, in the activation dtype or fp8."""
         heads = (self.num_kv_heads, self.head_dim)
         return Pages.empty(len(self.layers), count, heads, dtype, self.embedding)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenConstraints:
-    """What the weights' format asks of every step; see `mercury_model.spec.card.InfillFormat`.
+    """The token ids of the FIM format; see `mercury_model.spec.fim_format.FimFormat`.
 
-    `forbidden` [F] int32: ids that are never chosen. `top`: candidates a position has.
+    `forbidden` [F] int32 are ids that are never chosen. `top` is the number of candidates of a
+    position.
     """
 
     mask_id: int
@@ -97,7 +97,7 @@ class TokenConstraints:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Sizes that a captured step is for: sequences, positions of a block, pages of a sequence."""
+    """The shape of a captured step: sequences, positions of a block, pages of a sequence."""
 
     batch: int
     block: int
@@ -105,14 +105,15 @@ class Bucket:
 
 
 CANVASES = (128, 256, 512, 1024, 2048, 4096)
-"""Blocks of networks that fill a whole canvas at once: one at a time, each fills the device."""
+"""Block lengths of networks that denoise a whole canvas. They run one at a time: one canvas keeps
+the device busy."""
 
 SIZES = ((1, 32), (1, 16), (1, 64), (8, 32), (32, 32), *((1, length) for length in CANVASES))
-"""(batch, block): interactive, with shorter and longer blocks and for context, then served, then
+"""(batch, block): one interactive request with blocks of several lengths, batches of a server, and
 canvases."""
 
 PAGES = (8, 32, 128)
-"""Pages of a sequence: contexts and blocks of up to 512, 2,048 and 8,192 tokens."""
+"""Pages of a sequence: context and block together have up to 512, 2,048 or 8,192 tokens."""
 
 BUCKETS = tuple(
     Bucket(batch, block, pages)
@@ -125,7 +126,9 @@ BUCKETS = tuple(
 def smallest_bucket(
     buckets: Iterable[Bucket], batch: int, block: int, context: int
 ) -> Bucket | None:
-    """The cheapest bucket that holds `batch` blocks after `context` tokens each, if any does."""
+    """The cheapest bucket for `batch` blocks, each after `context` tokens; None if none is large
+    enough.
+    """
     fits = [
         bucket
         for bucket in buckets
@@ -138,14 +141,14 @@ def smallest_bucket(
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a step is told, as parts of one int32 buffer `whole`, so that one copy brings it all.
+    """The inputs of a step, as views of one int32 `buffer`, so that one copy transfers all.
 
-    `ids` [B, T]; `committed` [B, T], bits of fp32, see `commit`; `start` [B], the block's first
-    position in its sequence; `visible` [B, T], see `attend`; `table` [B, P], see `Paged`. Zeros
-    everywhere stand for no sequence.
+    `ids` [B, T]; `committed` [B, T] fp32, see `commit`; `start` [B], the position of the block in
+    its sequence; `visible` [B, T], see `attend`; `table` [B, P], see `PagedKVCache`. A row of zeros
+    is a row without a sequence.
     """
 
-    whole: Tensor
+    buffer: Tensor
     ids: Tensor
     committed: Tensor
     start: Tensor
@@ -153,19 +156,19 @@ class Inputs:
     table: Tensor
 
     @classmethod
-    def of(cls, whole: Tensor, bucket: Bucket) -> "Inputs":
-        """The parts of a buffer of `size(bucket)` numbers."""
+    def split(cls, buffer: Tensor, bucket: Bucket) -> "Inputs":
+        """The views of a buffer of `size(bucket)` int32 elements."""
         parts, at = [], 0
         for shape in _shapes(bucket):
             count = math.prod(shape)
-            parts.append(whole.narrow(0, at, count).view(shape))
+            parts.append(buffer.narrow(0, at, count).view(shape))
             at += _aligned(count)
         ids, committed, *others = parts
-        return cls(whole, ids, committed.view(torch.float32), *others)
+        return cls(buffer, ids, committed.view(torch.float32), *others)
 
     @staticmethod
     def size(bucket: Bucket) -> int:
-        """How many numbers that takes."""
+        """The number of int32 elements of the buffer."""
         return sum(_aligned(math.prod(shape)) for shape in _shapes(bucket))
 
 
@@ -175,99 +178,110 @@ def _shapes(bucket: Bucket) -> tuple[tuple[int, ...], ...]:
 
 
 def _aligned(count: int) -> int:
-    """Kernels rely on addresses that are multiples of 16 bytes."""
+    """Kernels rely on addresses that are multiples of 16 bytes: four elements."""
     return -(-count // 4) * 4
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The buffers of a bucket, on the device.
+    """The buffers of one bucket, on the device.
 
-    `caches`, one a layer, share the table of the inputs; `left` [B] int32, how many positions are
-    open after the step; `before`, what it predicted, None unless the policy asks. A row without a
-    sequence has no open position, sees nothing, and leaves no keys.
+    `caches`, one for each layer, share the page table of the inputs. `remaining` [B] int32 is the
+    number of masks after the step. `previous` are the predictions of the step before, None unless
+    the policy needs them. `allowed` [B · T, V] are the tokens that each row may give, None if every
+    row may give all. A row without a sequence has no masks, attends to nothing, and writes no keys.
     """
 
     inputs: Inputs
-    caches: tuple[Paged, ...]
-    noise: Noise
+    caches: tuple[PagedKVCache, ...]
+    sampling: SamplingTensors
     policy: Policy
-    left: Tensor
-    before: PreviousPredictions | None = None
+    remaining: Tensor
+    previous: PreviousPredictions | None = None
+    allowed: Tensor | None = None
 
     @classmethod
     def empty(cls, network: Network, bucket: Bucket, pages: Pages) -> "State":
-        """Buffers with no sequence in them over some pages (`Network.empty_pages`); the policy a
-        threshold. All tables point at page 0.
+        """Buffers without sequences, over `pages` (see `Network.empty_pages`).
+
+        The policy is a threshold. Every entry of the page table is 0.
         """
         device = network.embedding.device
         batch = bucket.batch
-        whole = torch.zeros(Inputs.size(bucket), dtype=torch.int32, device=device)
-        inputs = Inputs.of(whole, bucket)
-        real = torch.zeros(batch, dtype=torch.float32, device=device)
-        none = torch.zeros(batch, dtype=torch.int32, device=device)
+        buffer = torch.zeros(Inputs.size(bucket), dtype=torch.int32, device=device)
+        inputs = Inputs.split(buffer, bucket)
+        floats = torch.zeros(batch, dtype=torch.float32, device=device)
+        ints = torch.zeros(batch, dtype=torch.int32, device=device)
         return cls(
             inputs=inputs,
             caches=pages.caches(inputs.table),
-            noise=Noise(
+            sampling=SamplingTensors(
                 seeds=torch.zeros(batch, dtype=torch.int64, device=device),
-                start=none.clone(),
-                temperature=real.clone(),
-                rank=none.clone(),
+                start=ints.clone(),
+                temperature=floats.clone(),
+                rank=ints.clone(),
             ),
-            policy=Policy("threshold", torch.full_like(real, 0.9), real.clone()),
-            left=none.clone(),
+            policy=Policy("threshold", torch.full_like(floats, 0.9), floats.clone()),
+            remaining=ints.clone(),
         )
 
+    def restricted(self, vocabulary: int) -> "State":
+        """The same buffers with a restriction of each row to some of `vocabulary` tokens."""
+        ids = self.inputs.ids
+        allowed = torch.ones(ids.numel(), vocabulary, dtype=torch.bool, device=ids.device)
+        return replace(self, allowed=allowed)
+
     def klass(self, top: int) -> "State":
-        """These buffers under a policy of that kind, which remembers the `top` candidates of a
-        position.
-        """
+        """The same buffers under the policy "klass", with the `top` previous candidates."""
         bound = self.policy.bound
-        policy = replace(self.policy, kind="klass", nats=torch.full_like(bound, 0.01))
+        policy = replace(self.policy, kind="klass", max_kl=torch.full_like(bound, 0.01))
         shape = (*self.inputs.ids.shape, top)
-        return replace(self, policy=policy, before=PreviousPredictions.nothing(shape, bound.device))
+        previous = PreviousPredictions.empty(shape, bound.device)
+        return replace(self, policy=policy, previous=previous)
 
 
-def hidden_states(network: Network, state: State, do: Operations) -> Rows:
-    """The network over every block: [B · T, N] after the last norm, as `predict` takes
-    them; caches hold the blocks too."""
-    given = state.inputs
-    batch, block = given.ids.shape
+def hidden_states(network: Network, state: State, ops: Operations) -> Rows:
+    """Run the network over every block and write their keys and values into the caches.
+
+    Returns the hidden states [B · T, N] after the last norm, as `predict` takes them.
+    """
+    inputs = state.inputs
+    batch, block = inputs.ids.shape
     rows = batch * block
-    ids = given.ids.view(rows)
+    ids = inputs.ids.view(rows)
     residual = embedding(ids, network.embedding)
     width = residual.shape[1]
     parts = torch.empty(0, rows, width, dtype=torch.float32, device=residual.device)
-    narrows = (
-        network.quantize_activations_from is not None and rows >= network.quantize_activations_from
-    )
+    least = network.quantize_activations_from
+    quantizes = least is not None and rows >= least
 
-    def taken(x: Tensor) -> Rows:
-        return do.quantize(x) if narrows else x
+    def activations(x: Tensor) -> Rows:
+        return ops.quantize(x) if quantizes else x
 
     mask_id = network.mask_id
-    apart = None if mask_id is None else Apart(given.ids, mask_id, given.start)
+    causal_tokens = None
+    if mask_id is not None:
+        causal_tokens = CausalTokens(inputs.ids, mask_id, inputs.start)
     for layer, cache in zip(network.layers, state.caches, strict=True):
         gated = _gated(layer.adapters, ids, mask_id)
-        x = do.add_rmsnorm(parts, residual, layer.attention_norm, network.eps)
+        x = ops.add_rmsnorm(parts, residual, layer.attention_norm, network.eps)
         q = x.new_empty(batch, block, network.num_heads, network.head_dim)
-        projected = do.linear(taken(x), layer.qkv, gated["qkv"])
-        do.rotate_and_cache(
-            projected, layer.after, network.rotation, given.start, given.visible, q, cache
+        projected = ops.linear(activations(x), layer.qkv, gated["qkv"])
+        ops.rotate_and_cache(
+            projected, layer.epilogue, network.rotation, inputs.start, inputs.visible, q, cache
         )
-        mixed = do.attend(q, given.visible, cache, apart)
-        parts = do.linear(taken(mixed.view(rows, -1)), layer.output, gated["output"])
-        x = do.add_rmsnorm(parts, residual, layer.mlp_norm, network.eps)
-        inner = do.swiglu(taken(x), layer.gate, layer.up, gated["gate_up"])
-        parts = do.linear(taken(inner), layer.down, gated["down"])
-    return taken(do.add_rmsnorm(parts, residual, network.norm, network.eps))
+        mixed = ops.attend(q, inputs.visible, cache, causal_tokens)
+        parts = ops.linear(activations(mixed.view(rows, -1)), layer.output, gated["output"])
+        x = ops.add_rmsnorm(parts, residual, layer.mlp_norm, network.eps)
+        inner = ops.swiglu(activations(x), layer.gate, layer.up, gated["gate_up"])
+        parts = ops.linear(activations(inner), layer.down, gated["down"])
+    return activations(ops.add_rmsnorm(parts, residual, network.norm, network.eps))
 
 
 def _gated(
     adapters: Adapters | None, ids: Tensor, mask_id: int | None
 ) -> Mapping[str, Gated | None]:
-    """The adapters of a layer, at the masks among its rows."""
+    """The adapters of a layer by product, gated by the masks among its rows."""
     if adapters is None or mask_id is None:
         return dict.fromkeys(("qkv", "output", "gate_up", "down"))
     return {
@@ -278,16 +292,19 @@ def _gated(
     }
 
 
-def expect(network: Network, state: State, top: int, do: Operations) -> Predicted:
-    """Run every block: what the network expects at each of its rows. Settles nothing."""
-    return do.predict(hidden_states(network, state, do), network.head, top, network.vocabulary)
+def predict_rows(network: Network, state: State, top: int, ops: Operations) -> Predicted:
+    """Run every block and predict the token of each of its rows. Commits nothing."""
+    hidden = hidden_states(network, state, ops)
+    return ops.predict(hidden, network.head, top, network.vocabulary, state.allowed)
 
 
-def denoise(network: Network, state: State, rules: TokenConstraints, do: Operations) -> None:
-    """One step: run every block, settle what the policy chooses, count what is left."""
-    predicted = expect(network, state, rules.top, do)
-    ids, committed = state.inputs.ids, state.inputs.committed
-    choices = do.choose(predicted, ids, state.noise, rules.forbidden, rules.eos_id, rules.shift)
-    if state.before is not None:
-        choices = replace(choices, moved=do.kl_divergence(predicted, state.before, rules.shift))
-    do.commit(ids, committed, choices, state.policy, rules.mask_id, state.left)
+def denoise(network: Network, state: State, constraints: TokenConstraints, ops: Operations) -> None:
+    """One step: run every block, commit what the policy chooses, count the remaining masks."""
+    predicted = predict_rows(network, state, constraints.top, ops)
+    ids, committed, shift = state.inputs.ids, state.inputs.committed, constraints.shift
+    choices = ops.choose(
+        predicted, ids, state.sampling, constraints.forbidden, constraints.eos_id, shift
+    )
+    if state.previous is not None:
+        choices = replace(choices, kl=ops.kl_divergence(predicted, state.previous, shift))
+    ops.commit(ids, committed, choices, state.policy, constraints.mask_id, state.remaining)

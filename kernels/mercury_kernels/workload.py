@@ -1,6 +1,6 @@
-"""What one denoise step runs, as cases: for the roofline, the compiler and the bench.
+"""The operations of a denoising step as cases, for the roofline, the compiler and the benchmark.
 
-What ships is what a step of these workloads launches, nothing else.
+The shipped cases are exactly those that a step of these workloads launches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,46 +21,47 @@ from mercury_kernels.linear.cases import LinearCase
 from mercury_kernels.norm.cases import NormCase
 from mercury_kernels.paged import PAGE
 from mercury_kernels.quantize.cases import QuantizeCase
-from mercury_kernels.rope.cases import Before, RopeCase
+from mercury_kernels.rope.cases import EpilogueKind, RopeCase
 from mercury_kernels.step import CANVASES, PAGES, SIZES
 from mercury_kernels.swiglu.cases import SwigluCase
 
-PLAIN = Source("meta", torch.bfloat16)
-NARROW = Source("meta", torch.bfloat16, torch.float8_e4m3fn)
+BF16 = Source("meta", torch.bfloat16)
+FP8_WEIGHTS = Source("meta", torch.bfloat16, torch.float8_e4m3fn)
 FP8 = Source("meta", torch.bfloat16, torch.float8_e4m3fn, row_dtype=torch.float8_e4m3fn)
-"""Products in fp8 throughout: each row is narrowed before it is multiplied."""
+"""Weights and activations in fp8: each row is quantized before a product."""
 
 CANDIDATES = 16
-"""What a position has of them."""
+"""The candidates of a position."""
 
 
 def multiplies_in_fp8(architecture: Architecture, rows: int) -> bool:
-    """Whether products in fp8 ship for a step of so many rows."""
+    """Whether a step of `rows` rows quantizes its activations."""
     least = quantize_activations_from(architecture.hidden_size, architecture.gated_rank)
     return least is not None and rows >= least
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`batch` sequences, each a block of `block` after `context` tokens; a canvas is a block after
-    none.
+    """A step of `batch` sequences, each a block of `block` tokens after `context` tokens.
+
+    A canvas is a block without context.
     """
 
     architecture: Architecture
     batch: int
     block: int = 32
     context: int = 2048
-    source: Source = PLAIN
+    source: Source = BF16
 
     @property
     def rows(self) -> int:
-        """Tokens of a step."""
+        """The tokens of a step."""
         return self.batch * self.block
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An operation of a step, how often it occurs, and how many kernels it launches."""
+    """An operation of a step, the number of its calls, and the kernel launches of a call."""
 
     operation: str
     case: Case
@@ -69,7 +70,7 @@ class Part:
 
 
 def parts(work: Workload) -> list[Part]:
-    """Everything that one denoise step runs."""
+    """All operations of one denoising step."""
     a, rows, source = work.architecture, work.rows, work.source
     heads = (a.num_heads, a.num_kv_heads)
     qkv = LinearCase(rows, a.qkv_width, a.hidden_size)
@@ -77,8 +78,8 @@ def parts(work: Workload) -> list[Part]:
     down = LinearCase(rows, a.hidden_size, a.intermediate_size)
     starts = (work.context,) * work.batch
     attention = attention_of(work)
-    before: Before = "bias" if a.qkv_bias else "nothing"
-    rope = RopeCase(starts, work.block, heads, a.head_dim, qkv.splits(source), before)
+    epilogue: EpilogueKind = "bias" if a.qkv_bias else "nothing"
+    rope = RopeCase(starts, work.block, heads, a.head_dim, qkv.splits(source), epilogue)
     found = [
         Part("norm", NormCase(rows, a.hidden_size, 0), 1),
         Part("norm", NormCase(rows, a.hidden_size, output.splits(source)), a.num_layers),
@@ -110,7 +111,7 @@ def attention_of(work: Workload) -> AttentionCase:
         work.block,
         (a.num_heads, a.num_kv_heads),
         a.head_dim,
-        sees="apart" if a.gated_rank else "block",
+        pattern="causal-tokens" if a.gated_rank else "block",
     )
 
 
@@ -120,7 +121,7 @@ Sizes = Sequence[tuple[int, int]]
 def shipped(
     operation: Operation, device: str, sizes: Sizes = SIZES
 ) -> Iterator[tuple[Case, Source]]:
-    """Every case of an operation that ships, once, those in plain types first."""
+    """Every shipped case of an operation, once, those without fp8 activations first."""
     seen = set()
     plain = [Source(device, torch.bfloat16, *kinds) for kinds in product(WEIGHTS, CACHES)]
     for source in (*plain, replace(FP8, device=device)):
@@ -155,7 +156,7 @@ def _cases(folder: str, source: Source, sizes: Sizes) -> Iterator[Case]:
 
 
 def _other_splits(work: Workload) -> Iterator[AttentionCase]:
-    """The attention of the other buckets, where it is another binary."""
+    """The attention of the other buckets, if they need another binary."""
     seen = {attention_of(work).splits()}
     for pages in (pages for pages in PAGES if work.block <= pages * PAGE):
         case = attention_of(replace(work, context=pages * PAGE - work.block))

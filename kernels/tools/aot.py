@@ -1,9 +1,10 @@
-"""Compile every shipped configuration for sm_90, no GPU needed, and say what the compiler made.
+"""Compile every shipped configuration for sm_90, without a GPU, and report the binaries.
 
 `python kernels/tools/aot.py` prints JSON: registers, shared memory, spills and tensor-core
-instructions by configuration. `--write FILE` keeps it, as the limits that the tests hold later
-compilations to; `--only TEXT` takes the operations whose folder contains TEXT; `--plain` leaves out
-narrow weights and caches and all but the interactive step. TRITON_INTERPRET must be off.
+instructions of each configuration. `--write FILE` also writes it to a file: the limits that the
+tests compare later compilations with. `--only TEXT` selects operations whose folder contains TEXT.
+`--plain` skips quantized weights and caches and all steps but the interactive one. TRITON_INTERPRET
+must not be set.
 """
 
 import argparse
@@ -41,11 +42,11 @@ POINTERS = {
     torch.bool: "*i1",
 }
 REGISTERS, THREADS, SHARED = 65536, 2048, 227 * 1024
-"""What one multiprocessor of an H100 has."""
+"""The resources of one SM of an H100."""
 
 
 def launches(only: str, plain: bool) -> Iterator[Launch]:
-    """Every launch of every shipped case, recorded from tensors that have shapes and no data."""
+    """Every launch of every shipped case, recorded with meta tensors."""
     for operation in OPERATIONS:
         if only not in operation.folder:
             continue
@@ -58,7 +59,7 @@ def launches(only: str, plain: bool) -> Iterator[Launch]:
 
 
 def signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any, Any]]:
-    """Types, constants and attributes, as Triton's own launcher would specialise them.
+    """The types, constants and attributes that the launcher of Triton specializes on.
 
     Allocations are aligned to 16 bytes; an integer of 1 becomes a constant.
     """
@@ -84,7 +85,7 @@ def signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[Any,
 
 
 def key(launch: Launch) -> str:
-    """Names what would be compiled: two launches of one key share a binary."""
+    """The name of a binary: two launches with the same key share it."""
     types, constants, attributes = signature(launch)
     fixed = ",".join(
         f"{name}={value}" for name, value in constants.items() if not isinstance(value, float)
@@ -98,7 +99,7 @@ def key(launch: Launch) -> str:
 
 
 def compiled(launch: Launch) -> dict[str, int]:
-    """Compile one launch and read the binary."""
+    """Compile one launch and inspect the binary."""
     types, constants, attributes = signature(launch)
     source = ASTSource(launch.kernel, types, constexprs=constants, attrs=attributes)
     options = {"num_warps": launch.warps, "num_stages": launch.stages}
@@ -141,7 +142,7 @@ def _inherited(name: str) -> dict[str, int]:
 
 
 def main() -> None:
-    """Compile, report, and keep the report where asked."""
+    """Compile, print the report, and write it if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=pathlib.Path)
     parser.add_argument("--only", default="")
@@ -151,7 +152,7 @@ def main() -> None:
     found = launches(arguments.only, arguments.plain)
     distinct = {key(launch): launch for launch in found}
     names = sorted(distinct)
-    # Forked, since a kernel cannot be pickled: each worker inherits the launches.
+    # A kernel cannot be pickled, so the workers are forked and inherit the launches.
     _INHERITED.update(distinct)
     with get_context("fork").Pool(min(arguments.workers, len(names))) as pool:
         made = dict(zip(names, pool.map(_inherited, names, chunksize=1), strict=True))

@@ -1,10 +1,10 @@
-"""Ask a GPU everything: are the kernels right, how fast are they, and a whole step.
+"""Check and time the kernels on a GPU.
 
-`python kernels/tools/bench.py` writes `kernels/results/<chip>.json`, within `--minutes` (8 by
-default): first the odd shapes, then whole steps as CUDA graphs, then tokens a second through the
-runtime, then each operation against PyTorch. Correctness comes first, and what is wrong gets no
-time. Without a GPU it writes what the roofline model says of an H100 and an H200, under the name of
-a model. Then `python kernels/tools/readme.py`.
+`python kernels/tools/bench.py` writes `kernels/results/measured-<chip>.json` within `--minutes` (8
+by default): the agreement at odd shapes, whole steps as CUDA graphs, tokens a second through the
+runtime, then each operation beside PyTorch. What disagrees with its reference is not timed. Without
+a GPU it writes the roofline model of an H100 and an H200 as `modelled-<chip>.json`. Run
+`python kernels/tools/readme.py` afterwards.
 """
 
 # mypy: allow-untyped-calls
@@ -22,7 +22,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from end_to_end import MASK, differences, random_network, through_the_runtime
 
 from mercury_kernels.agreement import disagreement
 from mercury_kernels.architecture import ARCHITECTURES, FP8_ROWS, LLAMA_8B, MINI, QWEN_7B, QWEN_HALF
@@ -31,7 +30,7 @@ from mercury_kernels.catalogue import OPERATIONS, Operation
 from mercury_kernels.dispatch import Operations, select
 from mercury_kernels.measure import Budget, Timer, Timing, measure, types
 from mercury_kernels.paged import PAGE
-from mercury_kernels.passes import Denoising, Engine
+from mercury_kernels.passes import DenoisingPass, ModelRunner
 from mercury_kernels.replay import cuda_graphs
 from mercury_kernels.roofline import (
     CAUTIOUS,
@@ -46,18 +45,24 @@ from mercury_kernels.roofline import (
     tokens_per_step_for,
 )
 from mercury_kernels.step import Bucket, TokenConstraints
-from mercury_kernels.workload import FP8, NARROW, PLAIN, Workload, multiplies_in_fp8, shipped
+from mercury_kernels.workload import BF16, FP8, FP8_WEIGHTS, Workload, multiplies_in_fp8, shipped
+from mercury_lsp.bench.cuda_runtime import (
+    MASK,
+    differences,
+    random_network,
+    through_the_runtime,
+)
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 SPEEDS = (1109, 2000)
-"""Tokens a second: the published figure of Mercury Coder Mini on an H100, and a rounder one."""
+"""Tokens a second: the published speed of Mercury Coder Mini on an H100, and a round number."""
 
 CANVASES_TIMED = (256, 1024)
-"""Tokens of a canvas, for the shapes that open canvas models have."""
+"""Tokens of a canvas, for the shapes of open canvas models."""
 
 
 class GpuTimer:
-    """CUDA events around single runs, the second-level cache flushed before each."""
+    """Times single runs with CUDA events, flushing the L2 cache before each."""
 
     def __init__(self, runs: int = 30) -> None:
         self._runs = runs
@@ -80,7 +85,7 @@ class GpuTimer:
 
 
 def rates(timer: Timer) -> dict[str, float]:
-    """What the chip reaches: bytes a second of a copy, FLOPs a second of a large bf16 product."""
+    """The measured rates of the chip: bytes a second of a copy, FLOPs a second in bf16."""
     block = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     other = torch.empty_like(block)
     copied = Timing.of(timer.seconds(lambda: other.copy_(block)))
@@ -94,7 +99,7 @@ def rates(timer: Timer) -> dict[str, float]:
 
 
 def odd_shapes(budget: Budget) -> dict[str, Any]:
-    """Every small case of every operation in every type, compiled for this chip."""
+    """Check every small case of every operation with every dtype on this chip."""
     wrong: list[str] = []
     checked = 0
     for operation in OPERATIONS:
@@ -109,54 +114,56 @@ def odd_shapes(budget: Budget) -> dict[str, Any]:
     return {"checked": checked, "wrong": wrong, "complete": True}
 
 
-def graphed_step(work: Workload, do: Operations, timer: Timer) -> dict[str, Any]:
-    """One step as a graph, and four in one graph, at the context of the workload."""
+def graphed_step(work: Workload, ops: Operations, timer: Timer) -> dict[str, Any]:
+    """Time a graph of one step and one of four, after the context of the workload."""
     pages = -(-(work.context + work.block) // PAGE)
     bucket = Bucket(work.batch, work.block, pages)
     net = random_network(work.architecture, work.source.weights, work.context + work.block, "cuda")
     if work.source.row_dtype is not None:
         net = replace(net, quantize_activations_from=FP8_ROWS)
-    held = net.empty_pages(work.batch * pages, torch.bfloat16)
-    engine = Engine(net, do, cuda_graphs())
-    rules = TokenConstraints(MASK, 1, 0, torch.tensor([MASK], dtype=torch.int32, device="cuda"))
+    page_pool = net.empty_pages(work.batch * pages, torch.bfloat16)
+    runner = ModelRunner(net, ops, cuda_graphs())
+    constraints = TokenConstraints(
+        MASK, 1, 0, torch.tensor([MASK], dtype=torch.int32, device="cuda")
+    )
     found = described(work)
     for steps in (1, 4):
-        denoising = Denoising(engine, bucket, held, rules, steps)
-        given = denoising.given
-        given.ids.fill_(MASK)
-        given.start.fill_(work.context)
-        given.visible.fill_(work.context + work.block)
-        order = torch.arange(work.batch * pages, dtype=torch.int32)
-        given.table.copy_(order.view(work.batch, pages))
+        denoising = DenoisingPass(runner, bucket, page_pool, constraints, steps)
+        inputs = denoising.inputs
+        inputs.ids.fill_(MASK)
+        inputs.start.fill_(work.context)
+        inputs.visible.fill_(work.context + work.block)
+        page_ids = torch.arange(work.batch * pages, dtype=torch.int32)
+        inputs.table.copy_(page_ids.view(work.batch, pages))
         timing = Timing.of(timer.seconds(denoising.start))
         found[f"graph_of_{steps}"] = asdict(timing)
         found[f"seconds_per_step_of_{steps}"] = timing.median / steps
     return found
 
 
-def served(do: Operations, budget: Budget) -> dict[str, Any]:
-    """Tokens a second as a caller of the runtime has them; nothing where it is wrong."""
-    off = differences(do, cuda_graphs(), "cuda")
+def served(ops: Operations, budget: Budget) -> dict[str, Any]:
+    """Tokens a second of a caller of the runtime; no times if the runtime is wrong."""
+    off = differences(ops, cuda_graphs(), "cuda")
     wrong = [f"{name}: off by {error:.4f}" for name, error in off.items() if not error <= 0.03]
     rows: list[dict[str, Any]] = []
     for architecture in () if wrong else (MINI, QWEN_HALF):
-        for source in (PLAIN, NARROW):
+        for source in (BF16, FP8_WEIGHTS):
             for batch in (1, 8):
                 if budget.left() < 0.25 * budget.seconds:
                     return {"wrong": wrong, "rows": rows, "complete": False}
                 work = Workload(architecture, batch, source=source)
                 net = random_network(architecture, source.weights, 8192, "cuda")
-                engine = Engine(net, do, cuda_graphs())
-                found = through_the_runtime(work, engine, time.perf_counter)
+                runner = ModelRunner(net, ops, cuda_graphs())
+                found = through_the_runtime(work, runner, time.perf_counter)
                 rows.append({**described(work), **found})
                 torch.cuda.empty_cache()
     return {"wrong": wrong, "rows": rows, "complete": True}
 
 
 def workloads() -> Iterator[Workload]:
-    """What is timed and modelled, the interactive ones first, canvases last."""
+    """The workloads that are timed and modelled, interactive ones first, canvases last."""
     for batch in (1, 8, 32):
-        for source in (PLAIN, NARROW):
+        for source in (BF16, FP8_WEIGHTS):
             for architecture in ARCHITECTURES:
                 yield Workload(architecture, batch, source=source)
         for architecture in ARCHITECTURES:
@@ -164,14 +171,14 @@ def workloads() -> Iterator[Workload]:
             if multiplies_in_fp8(architecture, work.rows):
                 yield work
     for length in CANVASES_TIMED:
-        for source in (PLAIN, FP8):
+        for source in (BF16, FP8):
             for architecture in (QWEN_HALF, QWEN_7B, LLAMA_8B):
-                if source is PLAIN or multiplies_in_fp8(architecture, length):
+                if source is BF16 or multiplies_in_fp8(architecture, length):
                     yield Workload(architecture, 1, length, context=0, source=source)
 
 
 def described(work: Workload) -> dict[str, Any]:
-    """The workload in plain values."""
+    """The workload as JSON values."""
     total = cost(work)
     return {
         "model": work.architecture.name,
@@ -186,7 +193,7 @@ def described(work: Workload) -> dict[str, Any]:
 
 
 def modelled(chip: Chip) -> list[dict[str, Any]]:
-    """What the roofline says of every workload."""
+    """The roofline model of every workload."""
     rows = []
     for work in workloads():
         row = described(work)
@@ -204,7 +211,7 @@ def modelled(chip: Chip) -> list[dict[str, Any]]:
 
 
 def provenance() -> dict[str, Any]:
-    """The machine, the versions, the commit."""
+    """The versions, the commit and the date."""
     command = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return {
@@ -224,8 +231,8 @@ def _triton_version() -> str | None:
     return str(triton.__version__)
 
 
-def ask_model() -> list[pathlib.Path]:
-    """Write what the model says, a file a chip."""
+def model_chips() -> list[pathlib.Path]:
+    """Write the roofline model, one file for each chip."""
     written = []
     for chip in (H100, H200):
         report = {
@@ -238,12 +245,12 @@ def ask_model() -> list[pathlib.Path]:
     return written
 
 
-def ask_gpu(minutes: float) -> list[pathlib.Path]:
-    """Write what the GPU says, as far as the time goes; the file is written after every part."""
+def measure_gpu(minutes: float) -> list[pathlib.Path]:
+    """Measure until the time is up; the file is written after every part."""
     budget = Budget.of(minutes * 60, time.monotonic)
     chip = torch.cuda.get_device_name()
     name = f"measured-{_slug(chip)}"
-    timer, do = GpuTimer(), select(torch.device("cuda"))
+    timer, ops = GpuTimer(), select(torch.device("cuda"))
     report: dict[str, Any] = {"kind": "measured", "chip": {"name": chip}, **provenance()}
     report["rates"] = rates(timer)
     report["odd_shapes"] = odd_shapes(budget)
@@ -253,10 +260,10 @@ def ask_gpu(minutes: float) -> list[pathlib.Path]:
         if budget.left() < 0.3 * budget.seconds:
             break
         if not report["odd_shapes"]["wrong"]:
-            report["steps"].append(graphed_step(work, do, timer))
+            report["steps"].append(graphed_step(work, ops, timer))
             _write(name, report)
             torch.cuda.empty_cache()
-    report["served"] = served(do, budget)
+    report["served"] = served(ops, budget)
     _write(name, report)
     report["operations"] = []
     for result in measure(all_shipped(), timer, budget, torch.compile):
@@ -266,7 +273,7 @@ def ask_gpu(minutes: float) -> list[pathlib.Path]:
 
 
 def all_shipped() -> Iterator[tuple[Operation, Case, Source]]:
-    """Every shipped case on the GPU, one of each operation in turn, so that a budget is fair."""
+    """Every shipped case on the GPU, one of each operation in turn, to share the budget."""
     waiting = [(operation, shipped(operation, "cuda")) for operation in OPERATIONS]
     while waiting:
         for operation, cases in list(waiting):
@@ -289,11 +296,11 @@ def _write(name: str, report: dict[str, Any]) -> pathlib.Path:
 
 
 def main() -> None:
-    """Ask what there is to ask."""
+    """Measure a GPU if there is one, otherwise write the model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=8.0)
     arguments = parser.parse_args()
-    written = ask_gpu(arguments.minutes) if torch.cuda.is_available() else ask_model()
+    written = measure_gpu(arguments.minutes) if torch.cuda.is_available() else model_chips()
     for path in written:
         sys.stdout.write(f"{path}\n")
 

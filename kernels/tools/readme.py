@@ -1,6 +1,6 @@
-"""Write kernels/README.md from the results of `bench.py` and the compiler's limits.
+"""Write kernels/README.md from the results of `bench.py` and the limits of the compiler.
 
-`python kernels/tools/readme.py` rewrites it; `--check` says whether that would change anything.
+`python kernels/tools/readme.py` writes it; with `--check` it exits with 1 if the file is outdated.
 """
 
 import argparse
@@ -25,97 +25,98 @@ SPEEDS = ("1109", "2000")
 HEAD = """\
 # Kernels
 
-Triton kernels for one denoise step of a block-diffusion language model on an H100, each with its
-specification in plain torch. This file is written by `python kernels/tools/readme.py`.
+Triton kernels for one denoising step of a block-diffusion language model on an H100. Each kernel
+has a specification in plain torch. This file is written by `python kernels/tools/readme.py`.
 
 | operation | what it does |
 |---|---|
 {operations}
 
-Each folder of `mercury_kernels/` has `reference.py` (what the operation means), `kernel.py` (must
-agree), `cases.py` (shapes and tolerances, for the tests, the compiler and the bench alike).
-`dispatch.py` decides once, at load, whether a device gets the kernels or the reference; `step.py`
-puts the operations together; `passes.py` is what the host asks of a step, numbers in and numbers
-out, which `replay.py` captures as a CUDA graph. Nothing but a `kernel.py` needs Triton, nothing but
-`replay.CudaGraph` a GPU. `mercury_model.runtime.cuda.runtime` serves a model through them:
-contexts in shared pages, a pass for each bucket of batch, block and context, k steps at once in
-`mercury_model.runtime.cuda.bulk`.
+Each folder of `mercury_kernels/` has `reference.py` (the specification), `kernel.py` (which must
+agree with it) and `cases.py` (shapes and tolerances, for the tests, the compiler and the
+benchmark). `dispatch.py` selects the kernels or the references for a device, once, when a model
+is loaded. `step.py` combines the operations into a step. `passes.py` wraps a step in copies from
+and to the host, and `replay.py` captures that as a CUDA graph. Only the `kernel.py` files need
+Triton, and only `replay.CudaGraph` needs a GPU. `mercury_model.runtime.cuda.runtime` serves a
+model with them: it keeps contexts in shared pages and has one pass for each bucket of batch,
+block and context. `mercury_model.runtime.cuda.bulk` runs k steps at once.
 
-How the pieces fit:
+How it works:
 
-* A product over few tokens is computed as W · xᵀ, so that the weights' rows are the 64 that a
-  tensor-core instruction wants. Small matrices are split over their depth until every
-  multiprocessor has a share; the partial sums are added by the operation that comes next, in a
-  fixed order, which costs no launch and keeps results the same from run to run.
-* Attention packs the queries of a block that share a key head into rows of one tile, reads pages
-  of 64 keys, and splits the context where the batch is too small to fill the chip. One tensor,
-  `visible`, says who sees what: blocks that see themselves both ways, causal chunks, canvases with
-  text after the block, padding. A canvas of up to {longest:,} tokens is one block after no context;
-  one that is kept can be run again in part, over keys before and behind that stay as they were;
-  from {many_queries} queries of a key head on, a program takes 128 of them rather than 64, and keys
-  are read half as often.
-* The head never stores logits. A tile of the vocabulary leaves its best tokens and two sums; ranks
-  are exact, ties go to the lowest token.
-* Adapters that act at masks cost no launch. Each program of a product computes the inner half for
-  its own tokens beside its share, zeroes it where no mask stands, and adds the outer half at the
-  end. Attention hides the masks of a block from its tokens, which so stay the autoregressive
-  network's.
-* Weights in fp8 or int8 have a scale a row and are widened to bf16 in registers: half the bytes,
-  the same arithmetic. That is what a small batch wants, whose time goes into reading weights.
-  Keys and values in fp8 have a scale for each head of a token. How weights and contexts are kept is
-  what the planner of `mercury_model.memory` chooses for the GPU's free memory when a model is
+* A product over few tokens is computed as W · xᵀ, so that the rows of the weight matrix are the
+  64 rows of a tensor-core instruction. Small matrices are split over their depth (split-K) until
+  every multiprocessor has work. The next operation adds the partial sums in a fixed order, which
+  needs no launch and makes results deterministic.
+* Attention packs the queries of a block that share a key head into the rows of one tile, reads
+  pages of 64 keys, and splits the keys if the batch is too small to fill the chip. One tensor,
+  `visible`, has the number of keys of each row. It covers bidirectional blocks, causal chunks,
+  canvases with text after the block, and padding. A canvas of up to {longest:,} tokens is one
+  block without context. A part of a cached canvas can be run again over the unchanged keys before
+  and after it. From {many_queries} queries for each key head on, a program takes 128 of them
+  rather than 64, so that keys are read half as often.
+* The head never stores logits. Each tile of the vocabulary is reduced to its top tokens and two
+  sums. Ranks are exact; ties go to the lowest token id.
+* Adapters at masks (gated LoRA) need no launch. Each program of a product also computes the inner
+  product of the adapter for its own tokens, zeroes it at rows without a mask, and adds the outer
+  product at the end. Attention hides the masks of a block from its tokens, so that these match
+  the autoregressive network.
+* Weights in fp8 or int8 have a scale for each row and are converted to bf16 in registers: half
+  the bytes, the same arithmetic. That suits small batches, whose time goes into reading weights.
+  Keys and values in fp8 have a scale for each head of a token. The planner of
+  `mercury_model.memory` chooses these dtypes from the free memory of the GPU when a model is
   loaded.
-* From {fp8_rows} rows of a step on arithmetic is what takes time in wide networks, and weights in
-  fp8 are multiplied by rows in fp8, each scaled by its largest number
-  (`Network.quantize_activations_from`): twice the rate, for a launch more before each product.
-  Every 128 numbers of the depth the sums are added to others in fp32.
+* From {fp8_rows} rows on, a step of a wide network is bound by arithmetic. Then activations are
+  quantized to fp8 by row and multiplied with weights in fp8
+  (`Network.quantize_activations_from`), at twice the rate, for one more launch before each
+  product. After every 128 elements of the depth the sums are added in fp32.
   {fp8_gain}
-* A step is one copy to the device, the launches, and a few copies into pinned memory, the last of
-  which raises a flag that the host polls.
-* Which tokens are settled, and which are opened again, is decided on the device by the same rules
-  as on the host (`mercury_model.decoding.unmasking` and `.sampler`; the random numbers are Philox).
-  A policy that asks how far predictions moved since the step before (`Klass`) takes a launch more a
-  step, which also keeps the candidates for the next; what other policies launch is as without it.
+* A step is one copy to the device, the launches, and a few copies to pinned memory. The last copy
+  sets a flag that the host polls.
+* The device decides which tokens are committed and which are masked again, by the same rules as
+  the host (`mercury_model.decoding.unmasking` and `.sampler`; the random numbers are Philox). A
+  policy that needs the divergence from the previous step (`Klass`) takes one more launch for each
+  step, which also stores the candidates for the next step. Other policies do not pay for that.
 
 """
 
 CHECKS = """\
-## Proved without a GPU
+## Checked without a GPU
 
-Every kernel is run by Triton's interpreter against its reference at odd shapes, in fp32 and bf16,
-with plain and narrow weights and caches (`pytest tests/kernels`; whole canvases and every way to
-keep weights and contexts, from end to end, with `-m slow`). Every shipped configuration is
-compiled for sm_90 and held to the limits in `tests/kernels/limits.json`: {count} configurations,
+The interpreter of Triton runs every kernel against its reference at odd shapes, in fp32 and bf16,
+with plain and quantized weights and caches (`pytest tests/kernels`; `-m slow` adds whole canvases
+and every combination of dtypes from end to end). Every shipped configuration is compiled for
+sm_90 and compared with the limits in `tests/kernels/limits.json`: {count} configurations,
 {spills} spilled registers (Triton {triton}).
 
 | kernel | configurations | registers, most | shared memory, most | resident programs, fewest | tensor cores |
 |---|---|---|---|---|---|
 {compiled}
 
-A step and the passes over it, traced with fake CUDA tensors, show that nothing waits for the
-device, that shapes depend on the bucket alone, that every step launches the same list, and that no
-copy to or from the host waits. Over the reference the runtime is the torch runtime, to the last
-rounding of fp32, for plain and adapted networks (`tests/model/runtime/test_cuda.py`).
+Traces of a step and its passes with fake CUDA tensors show that nothing synchronizes with the device,
+that shapes depend on the bucket only, that every step has the same launches, and that no copy from or
+to the host blocks. With the references, the CUDA runtime equals the torch runtime up to the rounding
+of fp32, for networks with and without adapters (`tests/model/runtime/test_cuda.py`).
 """  # noqa: E501
 
 MODEL = """\
-## What a step should take: a model, not a measurement
+## The time of a step: a model, not a measurement
 
-Bytes and FLOPs are counted from the cases; the expected time assumes {memory:.0%} of the memory
-bandwidth and {arithmetic:.0%} of the dense bf16 rate from the data sheet and {gap:.0f} µs between
-the nodes of a graph; the cautious one also that no kernel takes less than {shortest:.0f} µs. Blocks
-of 32 tokens after a context of 2,048. A sequence's speed counts, besides the steps of a block, one
-more pass that keeps its keys and values. How many tokens a step settles depends on the weights and
-the text; the last columns say how many are needed.
+Bytes and FLOPs are counted from the cases. The expected time assumes {memory:.0%} of the memory
+bandwidth and {arithmetic:.0%} of the dense bf16 rate of the data sheet, and {gap:.0f} µs between
+the nodes of a graph. The cautious time also assumes that no kernel takes less than {shortest:.0f}
+µs. Blocks have 32 tokens after a context of 2,048. The speed of a sequence includes the steps of
+a block and one more pass that caches its keys and values. The number of tokens that a step
+commits depends on the weights and the text; the last columns show how many are needed.
 
 """
 
 GOALS = """\
 ### At batch 1 on an H100: 1,109 and 2,000 tokens a second
 
-1,109 tokens a second is what was published of Mercury Coder Mini. From the expected to the cautious
-time of a step. All take for granted, besides the assumptions above, no time on the host between
-steps, a context that is there already, and text as good as with fewer tokens a step.
+1,109 tokens a second is the published speed of Mercury Coder Mini. The ranges are from the
+expected to the cautious time of a step. Besides the assumptions above, all rows assume no host
+time between steps, a context that is cached already, and no loss of quality from committing more
+tokens a step.
 
 """
 
@@ -123,16 +124,16 @@ steps, a context that is there already, and text as good as with fewer tokens a 
 CANVAS = """\
 ### A whole canvas at once on an H100
 
-Networks that fill a canvas, text before and after its masks, run all of it at every step. Where
-`renew` keeps the canvas and runs a block of it alone (the dual cache of
-[Fast-dLLM](https://arxiv.org/abs/2505.22618)), a step costs what such a block costs after a context
-of the canvas's length.
+Networks that fill a canvas, with text before and after its masks, run all of it at every step.
+With `renew`, which caches the canvas and runs one block of it (the dual cache of
+[Fast-dLLM](https://arxiv.org/abs/2505.22618)), a step takes as long as a block after a context of
+the length of the canvas.
 
 """
 
 
 def compiled(limits: dict[str, Any]) -> str:
-    """One row a kernel."""
+    """One row for each kernel."""
     groups: dict[str, list[dict[str, int]]] = {}
     for name, made in limits["configurations"].items():
         groups.setdefault(name.split("[")[0], []).append(made)
@@ -141,8 +142,8 @@ def compiled(limits: dict[str, Any]) -> str:
         worst = [max(made[what] for made in several) for what in ("registers", "shared")]
         resident = min(made["resident_programs"] for made in several)
         cores = "wgmma" if all(made["tensor_core"] for made in several) else "none needed"
-        narrow = sum(bool(made["fp8"]) for made in several)
-        cores += f", {narrow} in fp8" if narrow else ""
+        in_fp8 = sum(bool(made["fp8"]) for made in several)
+        cores += f", {in_fp8} in fp8" if in_fp8 else ""
         rows.append(
             f"| `{kernel}` | {len(several)} | {worst[0]} | {worst[1] / 1024:.0f} KiB "
             f"| {resident} | {cores} |"
@@ -177,7 +178,7 @@ def modelled(report: dict[str, Any]) -> str:
 
 
 def canvases(report: dict[str, Any]) -> str:
-    """What a step takes over a whole canvas."""
+    """The time of a step over a whole canvas."""
     lines = [
         "| model | types | canvas | TFLOP a step | µs a step, expected (cautious) |",
         "|---|---|---|---|---|",
@@ -196,7 +197,7 @@ def canvases(report: dict[str, Any]) -> str:
 
 
 def fp8_gain(report: dict[str, Any]) -> str:
-    """What the model says that multiplying in fp8 is worth, by network and batch."""
+    """The modelled speedup of products in fp8, by network and batch."""
     times = {
         (row["model"], row["batch"], row["types"]): row["expected"]["seconds_per_step"]
         for row in filter(_is_block, report["steps"])
@@ -207,19 +208,20 @@ def fp8_gain(report: dict[str, Any]) -> str:
         if types == "bf16, fp8 weights, fp8 rows"
     ]
     said = (
-        f"By the model below a step is faster so: {'; '.join(gains)}. With fewer rows, or below a "
-        f"width of {FP8_WIDTH:,}, it would hardly be, or slower."
+        f"The model below gives these speedups of a step: {'; '.join(gains)}. With fewer rows, or "
+        f"with a hidden size below {FP8_WIDTH:,}, there is little or no gain."
     )
     return textwrap.fill(said, 98).replace("\n", "\n  ")
 
 
 def reaching(reports: list[dict[str, Any]]) -> str:
-    """At batch 1 on an H100: what each network must settle a step, and what that takes for granted;
-    the quickest step first.
+    """At batch 1 on an H100: the tokens that a step must commit, and the condition for that.
+
+    The row with the fastest step comes first.
     """
     rows = [row for row in _of_h100(reports)["steps"] if row["batch"] == 1 and _is_block(row)]
     lines = [
-        "| model | types | tokens a step for 1,109/s | for 2,000/s | 1,109/s takes for granted |",
+        "| model | types | tokens a step for 1,109/s | for 2,000/s | 1,109/s requires |",
         "|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: row["expected"]["seconds_per_step"]):
@@ -234,7 +236,7 @@ def reaching(reports: list[dict[str, Any]]) -> str:
 
 
 def _is_block(row: dict[str, Any]) -> bool:
-    """A block after a context, and not a canvas."""
+    """Whether this is a block after a context and no canvas."""
     return bool(row["context"])
 
 
@@ -243,17 +245,17 @@ def _of_h100(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _granted(row: dict[str, Any]) -> str:
-    """The condition in words, for the slower of the two speeds and the cautious time."""
+    """The condition in words, for the lower speed and the cautious time."""
     needed = row["cautious"]["tokens_per_step_for"][SPEEDS[0]]
     if needed is None:
-        return "more than a block at once"
+        return "more than one block at once"
     steps = math.floor(row["block"] / max(needed, 1.0))
-    plain = "and that rounding weights to fp8 does no harm" if "fp8" in row["types"] else ""
+    plain = "and no loss from fp8 weights" if "fp8" in row["types"] else ""
     return f"{steps} steps for {row['block']} tokens {plain}".strip()
 
 
 def measured(report: dict[str, Any]) -> str:
-    """What a GPU said."""
+    """The measurements of one GPU."""
     rates, odd = report["rates"], report["odd_shapes"]
     lines = [
         f"### {report['chip']['name']} (measured {report['date']})",
@@ -292,7 +294,7 @@ def measured(report: dict[str, Any]) -> str:
 
 
 def _reached(row: dict[str, Any], timing: dict[str, float], rates: dict[str, float]) -> str:
-    """The shares of what the chip was measured to reach: bytes a second, and FLOPs in bf16."""
+    """The shares of the measured copy bandwidth and bf16 rate of the chip."""
     shares = (
         row["bytes"] / timing["median"] / rates["copy_bytes_per_second"],
         row["flops"] / timing["median"] / rates["bf16_flops_per_second"],
@@ -301,12 +303,12 @@ def _reached(row: dict[str, Any], timing: dict[str, float], rates: dict[str, flo
 
 
 def served(found: dict[str, Any]) -> list[str]:
-    """What a caller of the runtime has, by the wall clock."""
+    """The wall-clock times of a caller of the runtime."""
     if found["wrong"]:
-        return [f"Through the runtime: wrong, so not timed. {'; '.join(found['wrong'])}."]
+        return [f"Through the runtime: wrong, and so not timed. {'; '.join(found['wrong'])}."]
     lines = [
-        "Through the runtime, host and all (random weights settle one token a step; more follow "
-        "from the times):",
+        "Through the runtime, host included (random weights commit one token a step; the speeds at "
+        "more tokens are computed from the times):",
         "",
         "| model | types | batch | µs a step, one at a time | µs a step, four at once "
         "| µs for 64 tokens of context | tokens/s at 1, 2, 4, 8 tokens a step |",
@@ -343,7 +345,7 @@ def text() -> str:
     real = [report for report in reports if report["kind"] == "measured"]
     found = "".join(f"{measured(report)}\n" for report in real)
     if not real:
-        found = "No GPU has run these kernels yet: `python kernels/tools/bench.py` asks one.\n\n"
+        found = "No GPU has run these kernels yet; `python kernels/tools/bench.py` does.\n\n"
     theory = [report for report in reports if report["kind"] == "modelled"]
     assumed = theory[0]["assumed"]
     model = MODEL.format(
@@ -365,7 +367,7 @@ def text() -> str:
 
 
 def _summary(folder: str) -> str:
-    """The first line of the folder's docstring."""
+    """The first line of the docstring of a folder."""
     lines = (HERE / "mercury_kernels" / folder / "__init__.py").read_text().splitlines()
     return lines[0].strip('"').rstrip(".")
 
@@ -381,7 +383,7 @@ def _timing(timing: dict[str, float] | None) -> str:
 
 
 def main() -> int:
-    """Write the file, or check it."""
+    """Write the file or check it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     wanted = text()

@@ -1,1 +1,1 @@
-"""Where the product meets the model: contexts in, drafts out."""
+"""Between the core and the model service: contexts in, drafts out."""

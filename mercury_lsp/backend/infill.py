@@ -1,7 +1,8 @@
-"""The only place where the product meets the model: `Context` in, drafts out."""
+"""From the core to the model and back: a `Context` becomes a prompt, outputs become drafts."""
 
 import operator
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import replace
 from itertools import accumulate
 
@@ -10,16 +11,17 @@ from mercury_lsp.backend.suffix_pin import SuffixPin
 from mercury_lsp.config import Config
 from mercury_lsp.core.context import Limits
 from mercury_lsp.core.types import Context, Draft
-from mercury_model.decoding.infiller import Infiller
+from mercury_lsp.service import ModelService, RequestOptions
 from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
-from mercury_model.load import LoadedModel
 from mercury_model.spec.card import Calibration, ModelCard
+
+_DEFAULTS = RequestOptions()
 
 
 def limits(card: ModelCard) -> Limits:
-    """How much text is worth looking at for a model; the tokenizer cuts the surplus exactly."""
+    """How much text the core gives a model to read; the tokenizer cuts the surplus exactly."""
     each = card.infill.characters_per_token
     return Limits(
         prefix_chars=card.infill.prefix_tokens * each,
@@ -28,80 +30,101 @@ def limits(card: ModelCard) -> Limits:
     )
 
 
-def _unwatched(_draft: PartialOutput) -> None:
-    """Nobody looks at the model's own drafts."""
+def _unwatched(_output: PartialOutput) -> None:
+    """Nobody looks at the model's outputs."""
 
 
 class Backend:
-    """A loaded model as the core's `Infill`. `watch` sees each of the model's drafts first."""
+    """The model of a service as the core's `Infill`.
+
+    Recent drafts and suffixes are kept for the next request; one thread uses them at a time.
+    """
 
     def __init__(
         self,
-        model: LoadedModel,
+        service: ModelService,
         config: Config,
-        watch: Callable[[PartialOutput], None] = _unwatched,
+        draft_cache: DraftCache | None = None,
+        suffix_pin: SuffixPin | None = None,
     ) -> None:
-        self._infiller = Infiller(
-            model.card, model.tokenizer, model.runtime, config.context_megabytes << 20
-        )
-        self._decode = model.tokenizer.decode
-        self._calibration = model.card.calibration
-        self._watch = watch
-        self._draft_cache = DraftCache()
-        self._suffix_pin = SuffixPin()
-        self.configure(config)
-
-    def configure(self, config: Config) -> None:
-        """Decode as `config` says from now on; contexts are kept."""
+        self._service = service
+        self._draft_cache = draft_cache or DraftCache()
+        self._suffix_pin = suffix_pin or SuffixPin()
         self._sampling = SamplingParams(
             quality_speed_tradeoff=config.quality_speed_tradeoff,
             max_tokens=config.max_tokens,
             mode=config.mode,
         )
 
-    def infill(self, context: Context, *, rank: int = 0) -> Generator[Draft, None, None]:
-        """See `core.types.Infill`."""
+    def configured(self, config: Config) -> "Backend":
+        """The same model, sampled as `config` says; recent drafts and suffixes are shared."""
+        return Backend(self._service, config, self._draft_cache, self._suffix_pin)
+
+    def infill(
+        self,
+        context: Context,
+        *,
+        rank: int = 0,
+        options: RequestOptions = _DEFAULTS,
+        watch: Callable[[PartialOutput], None] = _unwatched,
+    ) -> Generator[Draft, None, None]:
+        """See `core.types.Infill`. `watch` sees each of the model's outputs before the core does.
+
+        Raises what `ModelService.drafts` raises.
+        """
         sampling = replace(self._sampling, rank=rank)
-        gap = replace(self._gap(context), prediction=self._draft_cache.rest(context.prefix))
-        to_core, text = DraftConverter(self._decode, self._calibration), ""
+        prediction = self._draft_cache.rest(context.prefix)
+        prompt = replace(self._prompt(context), prediction=prediction)
+        convert, text = None, ""
         try:
-            for draft in self._infiller.drafts(gap, sampling):
-                text = draft.text
-                self._watch(draft)
-                yield to_core(draft)
+            with closing(self._service.drafts(prompt, sampling, options)) as outputs:
+                for output in outputs:
+                    convert = convert or self._converter()
+                    text = output.text
+                    watch(output)
+                    yield convert(output)
         finally:
             self._draft_cache.put(context.prefix, text)
 
-    def prefill(self, context: Context) -> Generator[int, None, None]:
+    def prefill(
+        self, context: Context, *, options: RequestOptions = _DEFAULTS
+    ) -> Generator[int, None, None]:
         """Read a context ahead of its request; yields how many tokens are left."""
-        yield from self._infiller.prefill(self._gap(context))
+        return self._service.prefill(self._prompt(context), options)
 
-    def _gap(self, context: Context) -> FimPrompt:
+    def _converter(self) -> "DraftConverter":
+        """For a stream that has begun: the model is not replaced before it ends."""
+        info = self._service.info
+        assert info is not None
+        return DraftConverter(info.card.calibration)
+
+    def _prompt(self, context: Context) -> FimPrompt:
         others = tuple((snippet.path, snippet.text) for snippet in context.snippets)
         suffix = self._suffix_pin.held(context.suffix)
         return FimPrompt(context.prefix, suffix, others, elsewhere=context.elsewhere)
 
 
 class DraftConverter:
-    """Turns the model's drafts of one gap, in their order, into the core's.
+    """Converts the model's outputs for one prompt, in their order, into the core's drafts.
 
-    The product of its tokens' probabilities, calibrated, is the chance that a beginning is right.
-    To be right as a whole, a text must end where it does, too.
+    The chance that a beginning is right is the calibrated product of its tokens' probabilities.
+    The whole text is right only if it also ends where it should.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], calibration: Calibration) -> None:
-        self._decode = decode
+    def __init__(self, calibration: Calibration) -> None:
         self._calibration = calibration
-        self._ends: list[int] = []  # of settled tokens, which stay as they are
 
-    def __call__(self, draft: PartialOutput) -> Draft:
-        """The core's view of `draft`."""
-        committed = [*draft.committed, False].index(False)
-        for count in range(len(self._ends) + 1, committed + 1):
-            self._ends.append(len(self._decode(draft.ids[:count])))
-        products = [*accumulate(draft.confidences[:committed], operator.mul, initial=1.0)]
-        chances = tuple(zip(self._ends, map(self._calibration, products[1:]), strict=False))
+    def __call__(self, output: PartialOutput) -> Draft:
+        """The core's view of `output`."""
+        committed = [*output.committed, False].index(False)
+        products = [*accumulate(output.confidences[:committed], operator.mul, initial=1.0)]
+        # Tokens that only spell what stands before the cursor have no text of their own.
+        chances = tuple(
+            (end, self._calibration(product))
+            for end, product in zip(output.ends, products[1:], strict=False)
+            if end
+        )
         # Text that ran into the limit is not whole: what is cut off must be trimmed as such.
-        finished = draft.finished and draft.reason != "length"
-        confidence = self._calibration(products[-1] * draft.ending)
-        return Draft(draft.text, confidence, finished, draft.steps, chances)
+        finished = output.finished and output.reason != "length"
+        confidence = self._calibration(products[-1] * output.ending)
+        return Draft(output.text, confidence, finished, output.steps, chances)

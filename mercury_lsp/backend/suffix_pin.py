@@ -1,8 +1,8 @@
-"""What the model reads of the text behind the cursor: while a person types, the same as before.
+"""Keeps the suffix that the model reads unchanged while an editor closes brackets.
 
-The context begins with it, so that all of it had to be read anew when an editor closes a bracket.
-The model then still sees what was there before, and closes the bracket itself; what stands there
-already is for the core to leave out. In memory only; one thread uses it.
+The context begins with the suffix, so any change of it means reading the whole context again. The
+model sees the suffix from before the bracket was closed, and closes the bracket itself; the core
+then leaves out the brackets that are there already. In memory only; one thread uses it.
 """
 
 from collections import deque
@@ -10,11 +10,11 @@ from collections import deque
 from mercury_lsp.core.pipeline import AUTOCLOSED, AUTOCLOSED_DEPTH
 
 MAX_ENTRIES = 4
-"""How many suffixes are remembered: one for each of a few documents."""
+"""How many suffixes are kept: one for each of a few documents."""
 LONG_CHARS = 400
-"""A suffix longer than this, in characters, may have been cut elsewhere; the model sees less."""
+"""Longer suffixes, in characters, may have been cut at another place; the model sees less."""
 INDENT_CHARS = 80
-"""How far behind the cursor a closed bracket may stand, on a line of its own, in characters."""
+"""How many characters behind the cursor a closed bracket on its own line may be."""
 
 
 class SuffixPin:
@@ -24,7 +24,7 @@ class SuffixPin:
         self._read: deque[str] = deque(maxlen=MAX_ENTRIES)
 
     def held(self, suffix: str) -> str:
-        """What to read for `suffix`: what was read before, if it only lacks closed brackets."""
+        """The suffix to read: an earlier one if `suffix` only has more closed brackets."""
         for depth in (0, *_closed(suffix)):
             for read in reversed(self._read):
                 if _is_same(suffix[depth:], read):
@@ -36,7 +36,7 @@ class SuffixPin:
 
 
 def _closed(suffix: str) -> list[int]:
-    """Where the brackets end that an editor may have put at the beginning of `suffix`."""
+    """The ends of the brackets that an editor may have inserted at the start of `suffix`."""
     ends: list[int] = []
     for place, character in enumerate(suffix[:INDENT_CHARS]):
         if character in AUTOCLOSED and len(ends) < AUTOCLOSED_DEPTH:
@@ -47,7 +47,7 @@ def _closed(suffix: str) -> list[int]:
 
 
 def _is_same(one: str, other: str) -> bool:
-    """Whether two windows on the text behind a cursor agree as far as they both reach."""
+    """Whether one of two suffixes begins with the other; short ones must be equal."""
     if min(len(one), len(other)) < LONG_CHARS:
         return one == other
     return one.startswith(other) or other.startswith(one)

@@ -1,1 +1,1 @@
-"""The headless latency harness."""
+"""The latency benchmark: a headless editor that replays typing into a real server."""

@@ -1,4 +1,4 @@
-"""A report as it is kept: the runs, and everything needed to judge them. Plain JSON values."""
+"""Benchmark reports as JSON: the results and the environment they were measured in."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mercury_lsp import machine
-from mercury_lsp.bench.harness import GapRun
+from mercury_lsp.bench.harness import GapReport
 from mercury_lsp.bench.report import TraceReport
-from mercury_lsp.bench.starts import STAGES, StartRun
+from mercury_lsp.bench.starts import STAGES, StartReport
 from mercury_lsp.bench.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """Where and with what figures were taken. `when` is in UTC."""
+class Environment:
+    """The machine, versions and settings of a measurement. `when` is in UTC."""
 
     when: str
     commit: str | None
@@ -24,9 +24,9 @@ class Setting:
     settings: dict[str, Any]
 
 
-def setting(settings: Mapping[str, Any]) -> Setting:
-    """Here and now."""
-    return Setting(
+def environment(settings: Mapping[str, Any]) -> Environment:
+    """The current environment."""
+    return Environment(
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=machine.commit(),
         machine=machine.describe(),
@@ -36,9 +36,9 @@ def setting(settings: Mapping[str, Any]) -> Setting:
 
 
 def of_trace(
-    where: Setting, traces: Sequence[Trace], speed: float, runs: Sequence[TraceReport]
+    where: Environment, traces: Sequence[Trace], speed: float, runs: Sequence[TraceReport]
 ) -> str:
-    """The report of replayed traces, as JSON; what is said of the trace is so of the first."""
+    """The report of replayed traces, as JSON. It describes the first trace."""
     trace = traces[0]
     derived = ("tokens_per_step", "saved_share", "cpu_ms_per_key")
     return _dump(
@@ -61,8 +61,8 @@ def of_trace(
     )
 
 
-def of_gaps(where: Setting, seed: int, runs: Sequence[GapRun]) -> str:
-    """The report of gaps, as JSON."""
+def of_gaps(where: Environment, seed: int, runs: Sequence[GapReport]) -> str:
+    """The report of filled gaps, as JSON."""
     return _dump(
         {
             "kind": "gaps",
@@ -84,8 +84,8 @@ def of_gaps(where: Setting, seed: int, runs: Sequence[GapRun]) -> str:
     )
 
 
-def of_starts(where: Setting, run: StartRun) -> str:
-    """The report of starts, as JSON."""
+def of_starts(where: Environment, run: StartReport) -> str:
+    """The report of server starts, as JSON."""
     medians = {stage: round(run.median_ms(stage), 1) for stage in STAGES}
     return _dump({"kind": "starts", **asdict(where), "median": medians, **asdict(run)})
 

@@ -1,13 +1,13 @@
-"""A headless editor: one document, one cursor, and what the server offers there.
+"""A headless editor with one document and one cursor.
 
-Text is in code points here and in UTF-16 units on the wire, as in most editors.
+Offsets count code points here and UTF-16 units on the wire, as in most editors.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mercury_lsp.bench.client import Answer, Client, Pending
+from mercury_lsp.bench.client import Answer, Client, PendingRequest
 
 INVOKED, AUTOMATIC = 1, 2
 """InlineCompletionTriggerKind of LSP 3.18."""
@@ -15,19 +15,19 @@ INVOKED, AUTOMATIC = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Ghost:
-    """An item as offered, in offsets of the document it was offered for."""
+    """An offered completion item, with offsets into the document it was offered for."""
 
     start: int
     end: int
     text: str
 
     def accepted(self, document: str) -> str:
-        """The document with the item in it."""
+        """`document` with the item inserted."""
         return document[: self.start] + self.text + document[self.end :]
 
 
 class Editor:
-    """Opens, edits and asks; the document is replaced as a whole by `open`."""
+    """Opens and edits the document and requests completions. `open` replaces the document."""
 
     def __init__(self, client: Client, language: str = "python") -> None:
         self.client = client
@@ -38,14 +38,14 @@ class Editor:
         self._version = 0
 
     def open(self, uri: str, before: str, after: str) -> None:
-        """Open a document with the cursor between the two."""
+        """Open the document `before + after` with the cursor between the two."""
         self.uri, self.text, self.cursor = uri, before + after, len(before)
         self._version = 1
         document = {"uri": uri, "languageId": self.language, "version": 1, "text": self.text}
         self.client.notify("textDocument/didOpen", {"textDocument": document})
 
     def edit(self, erase: int, insert: str) -> None:
-        """Replace `erase` code points left of the cursor; it stands after `insert` then."""
+        """Replace `erase` code points before the cursor by `insert`."""
         start = self.cursor - erase
         change = {"range": self._range(start, self.cursor), "text": insert}
         self.text = self.text[:start] + insert + self.text[self.cursor :]
@@ -59,8 +59,8 @@ class Editor:
             },
         )
 
-    def request(self, trigger: int = AUTOMATIC) -> Pending:
-        """Ask for inline completions at the cursor."""
+    def request(self, trigger: int = AUTOMATIC) -> PendingRequest:
+        """Request inline completions at the cursor."""
         return self.client.request(
             "textDocument/inlineCompletion",
             {

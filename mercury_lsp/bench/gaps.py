@@ -1,6 +1,6 @@
-"""Sixty gaps in frozen code: how they are drawn, and how an answer is judged. Knows no server.
+"""Sixty gaps in frozen code: how they are drawn and how an answer is scored. Knows no server.
 
-`draw` made `data/gaps.json` once, from a seed, before anything was tuned; the file is what counts.
+`draw` created `data/gaps.json` from a seed before anything was tuned. The benchmark reads the file.
 """
 
 import ast
@@ -21,15 +21,15 @@ KINDS = {
     "string": 2,
     "comment": 2,
 }
-"""How many gaps of each kind are drawn."""
+"""The number of gaps of each kind."""
 
-_SHORTEST, _LONGEST = 3, 120
-"""Bounds of a gap on one line, in characters; a block has at most three times as many."""
+_MIN_CHARS, _MAX_CHARS = 3, 120
+"""Bounds of a gap within one line, in characters. A block may be three times as long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A piece of a file to be written again: `text[start:end]` of the source called `file`."""
+    """A gap to fill: `text[start:end]` of the source file named `file`."""
 
     file: str
     kind: str
@@ -38,9 +38,12 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """`exact`: the lines that the gap spans are as they were. `similarity` is 1 - (edit distance ÷
-    length of the longer) of what was offered, cut to as many lines as were taken out."""
+class GapScore:
+    """The score of an answer.
+
+    `exact` means that the lines the gap spans are restored. `similarity` is 1 - (edit distance ÷
+    length of the longer text), over as many lines of the answer as were taken out.
+    """
 
     exact: bool
     similarity: float
@@ -54,15 +57,15 @@ def cases() -> tuple[Case, ...]:
 
 @cache
 def source_text(name: str) -> str:
-    """The whole file that a case was cut out of."""
+    """The whole text of a source file."""
     return next(source.text for source in sources("gaps") if source.name == name)
 
 
 def draw(files: Sequence[Source], seed: int = SEED) -> tuple[Case, ...]:
-    """Gaps of every kind in KINDS, spread evenly over the files, none overlapping another."""
-    chance = random.Random(seed)
+    """Draw the gaps of `KINDS`, spread evenly over the files, without overlaps."""
+    rng = random.Random(seed)
     drawn: list[Case] = []
-    pools = {kind: _pools(files, kind, chance) for kind in KINDS}
+    pools = {kind: _pools(files, kind, rng) for kind in KINDS}
     used = dict.fromkeys((source.name for source in files), 0)
     for kind, wanted in sorted(KINDS.items(), key=lambda item: item[1]):
         for _ in range(wanted):
@@ -76,11 +79,10 @@ def draw(files: Sequence[Source], seed: int = SEED) -> tuple[Case, ...]:
     return tuple(sorted(drawn, key=lambda case: (case.file, case.start)))
 
 
-def judge(case: Case, text: str, filled: str) -> Judged:
-    """Compare the document as filled in with the document as it was.
+def score(case: Case, text: str, filled: str) -> GapScore:
+    """Compare the document with the gap filled in to the original document.
 
-    What counts are the lines that the gap spans; what an answer adds beyond is not held against
-    it, blanks at line ends neither.
+    Only the lines that the gap spans count. Additional lines and trailing blanks are ignored.
     """
     after = text[case.end :]
     lines = text[case.start : case.end].count("\n") + 1
@@ -89,25 +91,25 @@ def judge(case: Case, text: str, filled: str) -> Judged:
     expected = _lines(text[case.start : case.end], lines)
     got = _lines(filled[case.start : len(filled) - len(after) if kept else None], lines)
     longest = max(len(expected), len(got), 1)
-    return Judged(exact, 1.0 if exact else 1 - _distance(expected, got) / longest)
+    return GapScore(exact, 1.0 if exact else 1 - _distance(expected, got) / longest)
 
 
 def to_json(drawn: Sequence[Case], seed: int) -> str:
-    """What `data/gaps.json` holds."""
+    """The content of `data/gaps.json`."""
     return json.dumps({"seed": seed, "cases": [asdict(case) for case in drawn]}, indent=1) + "\n"
 
 
-def _pools(files: Sequence[Source], kind: str, chance: random.Random) -> dict[str, list[Case]]:
+def _pools(files: Sequence[Source], kind: str, rng: random.Random) -> dict[str, list[Case]]:
     pools: dict[str, list[Case]] = {}
     for source in files:
-        page = _Page(source.text)
-        spans = sorted(set(_FINDERS[kind](page, chance)))
-        chance.shuffle(spans)
-        most = _LONGEST * 3 if kind == "block" else _LONGEST
+        parsed = _ParsedFile(source.text)
+        spans = sorted(set(_SPAN_FINDERS[kind](parsed, rng)))
+        rng.shuffle(spans)
+        max_chars = _MAX_CHARS * 3 if kind == "block" else _MAX_CHARS
         pools[source.name] = [
-            Case(source.name, kind, start, end)
+            Case(file=source.name, kind=kind, start=start, end=end)
             for start, end in spans
-            if _SHORTEST <= end - start <= most and source.text[start:end].strip()
+            if _MIN_CHARS <= end - start <= max_chars and source.text[start:end].strip()
         ]
     return pools
 
@@ -130,8 +132,8 @@ def _distance(one: str, other: str) -> int:
     return row[-1]
 
 
-class _Page:
-    """A parsed file and the offsets of its lines. Lines with non-ASCII text are left out."""
+class _ParsedFile:
+    """A parsed file and its line offsets. Lines with non-ASCII text are skipped."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -149,7 +151,7 @@ class _Page:
         return self.starts[line - 1] + len(self.lines[line - 1].rstrip())
 
     def statements(self) -> Iterator[ast.stmt]:
-        """Statements on a line of their own, inside some body, docstrings left out."""
+        """Statements that fit on one line, without docstrings and imports."""
         for node in ast.walk(self.tree):
             if (
                 isinstance(node, ast.stmt)
@@ -168,73 +170,73 @@ def _docstrings(tree: ast.Module) -> Iterator[int]:
             yield id(node.value)
 
 
-def _rests(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
-    for node in page.statements():
-        start, end = page.offset(node.lineno, node.col_offset), page.line_end(node.lineno)
-        if end - start > _SHORTEST:
-            yield start + 1 + int(chance.random() * (end - start - _SHORTEST)), end
+def _rests_of_lines(parsed: _ParsedFile, rng: random.Random) -> Iterator[tuple[int, int]]:
+    for node in parsed.statements():
+        start, end = parsed.offset(node.lineno, node.col_offset), parsed.line_end(node.lineno)
+        if end - start > _MIN_CHARS:
+            yield start + 1 + int(rng.random() * (end - start - _MIN_CHARS)), end
 
 
-def _whole_lines(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
-    for node in page.statements():
+def _whole_lines(parsed: _ParsedFile, rng: random.Random) -> Iterator[tuple[int, int]]:
+    for node in parsed.statements():
         if node.col_offset:
-            yield page.offset(node.lineno, node.col_offset), page.line_end(node.lineno)
+            yield parsed.offset(node.lineno, node.col_offset), parsed.line_end(node.lineno)
 
 
-def _arguments(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
-    for node in ast.walk(page.tree):
+def _arguments(parsed: _ParsedFile, rng: random.Random) -> Iterator[tuple[int, int]]:
+    for node in ast.walk(parsed.tree):
         if not isinstance(node, ast.Call) or not (node.args or node.keywords):
             continue
         line, column = node.func.end_lineno, node.func.end_col_offset
         if line is None or column is None or node.end_col_offset is None:
             continue
-        if line == node.end_lineno and page.lines[line - 1].isascii():
-            start = page.offset(line, column)
-            end = page.offset(line, node.end_col_offset)
-            if page.text[start] == "(" and page.text[end - 1] == ")":
+        if line == node.end_lineno and parsed.lines[line - 1].isascii():
+            start = parsed.offset(line, column)
+            end = parsed.offset(line, node.end_col_offset)
+            if parsed.text[start] == "(" and parsed.text[end - 1] == ")":
                 yield start + 1, end - 1
 
 
-def _blocks(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
-    """Bodies of two to five lines, from the first line's indentation on."""
-    for node in ast.walk(page.tree):
+def _blocks(parsed: _ParsedFile, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """Bodies of two to five lines, without the first line's indentation."""
+    for node in ast.walk(parsed.tree):
         body = getattr(node, "body", None)
         if not isinstance(body, list) or not body or isinstance(node, ast.Module | ast.ClassDef):
             continue
         first, last = body[0], body[-1].end_lineno
-        if id(first) in page.docstrings or not 1 <= last - first.lineno <= 4:
+        if id(first) in parsed.docstrings or not 1 <= last - first.lineno <= 4:
             continue
-        if all(line.isascii() for line in page.lines[first.lineno - 1 : last]):
-            yield page.offset(first.lineno, first.col_offset), page.line_end(last)
+        if all(line.isascii() for line in parsed.lines[first.lineno - 1 : last]):
+            yield parsed.offset(first.lineno, first.col_offset), parsed.line_end(last)
 
 
-def _strings(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
-    """From somewhere inside a string of several words to its closing quote."""
-    for node in ast.walk(page.tree):
+def _strings(parsed: _ParsedFile, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """Spans from inside a string of several words to its closing quote."""
+    for node in ast.walk(parsed.tree):
         if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
             continue
-        if id(node) in page.docstrings or node.lineno != node.end_lineno:
+        if id(node) in parsed.docstrings or node.lineno != node.end_lineno:
             continue
-        if node.end_col_offset is None or not page.lines[node.lineno - 1].isascii():
+        if node.end_col_offset is None or not parsed.lines[node.lineno - 1].isascii():
             continue
-        start = page.offset(node.lineno, node.col_offset)
-        end = page.offset(node.lineno, node.end_col_offset)
-        if page.text[start] in "\"'" and end - start > 16 and " " in node.value:
-            yield start + 4 + int(chance.random() * (end - start - 12)), end - 1
+        start = parsed.offset(node.lineno, node.col_offset)
+        end = parsed.offset(node.lineno, node.end_col_offset)
+        if parsed.text[start] in "\"'" and end - start > 16 and " " in node.value:
+            yield start + 4 + int(rng.random() * (end - start - 12)), end - 1
 
 
-def _comments(page: _Page, chance: random.Random) -> Iterator[tuple[int, int]]:
-    """The last words of a comment that has a line to itself."""
-    for number, line in enumerate(page.lines, 1):
+def _comments(parsed: _ParsedFile, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """The last words of a comment on a line of its own."""
+    for number, line in enumerate(parsed.lines, 1):
         words = line.strip().split(" ")
         if line.lstrip().startswith("# ") and line.isascii() and len(words) > 4:
-            kept = 3 + int(chance.random() * (len(words) - 4))
-            end = page.line_end(number)
+            kept = 3 + int(rng.random() * (len(words) - 4))
+            end = parsed.line_end(number)
             yield end - len(" ".join(words[kept:])), end
 
 
-_FINDERS: dict[str, Callable[[_Page, random.Random], Iterator[tuple[int, int]]]] = {
-    "rest of line": _rests,
+_SPAN_FINDERS: dict[str, Callable[[_ParsedFile, random.Random], Iterator[tuple[int, int]]]] = {
+    "rest of line": _rests_of_lines,
     "whole line": _whole_lines,
     "arguments": _arguments,
     "block": _blocks,

@@ -1,4 +1,4 @@
-"""Starts real servers over stdio, plays a trace or gaps into them and collects the figures."""
+"""Runs real servers over stdio, replays traces or gaps, and collects the measurements."""
 
 import asyncio
 import time
@@ -9,29 +9,30 @@ from typing import Any
 
 from mercury_lsp.bench.client import Client
 from mercury_lsp.bench.editor import INVOKED, Editor
-from mercury_lsp.bench.gaps import Case, judge, source_text
+from mercury_lsp.bench.gaps import Case, score, source_text
 from mercury_lsp.bench.record import METHOD, Record, Statistics
-from mercury_lsp.bench.replay import Pace, Played, play
-from mercury_lsp.bench.report import Process, TraceReport, sum_up
+from mercury_lsp.bench.replay import KeyTiming, SessionResult, play
+from mercury_lsp.bench.report import Process, TraceReport, summarize
 from mercury_lsp.bench.trace import Trace
 from mercury_lsp.errors import ServerGone
 from mercury_model import children
 
 SERVER = (*children.interpreter(), "-m", "mercury_lsp", "--stdio")
 READY_SECONDS = 120.0
-"""How long weights may take to load."""
+"""The time limit for loading the weights."""
 
 _POLL_SECONDS = 0.02
 
 Progress = Callable[[str, int, int], None]
-"""What is done, and how many steps of how many."""
+"""Called with a description, the number of finished steps, and the number of all steps."""
 
 
 @dataclass
 class Server:
-    """A server that is ready, and what was measured on it so far.
+    """A ready server and its measurements so far.
 
-    `answered_ms` is from its start to its answer to `initialize`, `start_ms` until it is ready.
+    `answered_ms` is the time from process start to the answer to `initialize`; `start_ms` is the
+    time until the weights are loaded.
     """
 
     mode: str
@@ -42,32 +43,32 @@ class Server:
     seen: int
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
-    played: list[Played] = field(default_factory=list)
+    played: list[SessionResult] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
 
     async def statistics(self) -> Statistics:
-        """What the server tells since it was last asked."""
+        """The server's statistics since the last call."""
         raw = await self.client.ask(METHOD, {"since": self.seen})
         statistics = Statistics.from_json(raw)
         if statistics.dropped:
             raise ServerGone(
-                "The server forgot some of its requests.", "Ask for its statistics more often."
+                "The server dropped some of its records.", "Request its statistics more often."
             )
         self.seen = statistics.next
         return statistics
 
-    def run(self) -> TraceReport:
-        """The figures."""
+    def report(self) -> TraceReport:
+        """The report of everything measured so far."""
         identity = (self.mode, self.ready.model or "", self.ready.runtime or "")
         process = Process(self.start_ms, self.cpu_seconds, self.peak_memory_bytes)
-        return sum_up(identity, self.played, self.records, process)
+        return summarize(identity, self.played, self.records, process)
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
-    """What was offered for a gap; `offered` is empty when nothing was.
+class FilledGap:
+    """The first offer for a gap. `offered` is empty if there was none.
 
-    `missed`: its deadline ended it, so that it says nothing about the model.
+    `missed` means that the deadline ended the request, so the result says little about the model.
     """
 
     case: Case
@@ -81,43 +82,50 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
-class GapRun:
-    """One mode over the gaps."""
+class GapReport:
+    """The results of one mode over all gaps."""
 
     mode: str
     model: str
     runtime: str
-    filled: tuple[Filled, ...]
+    filled: tuple[FilledGap, ...]
 
     @property
     def exact(self) -> int:
-        """How many gaps were filled word for word."""
+        """How many gaps were filled exactly."""
         return sum(gap.exact for gap in self.filled)
 
     @property
     def similarity(self) -> float:
-        """The mean over all gaps."""
+        """The mean similarity over all gaps."""
         return sum(gap.similarity for gap in self.filled) / max(1, len(self.filled))
 
     @property
     def tokens_per_step(self) -> float:
-        """Settled tokens for each denoising or decoding call."""
+        """Committed tokens per denoising or decoding call."""
         steps = sum(gap.steps for gap in self.filled)
         return sum(gap.tokens for gap in self.filled) / max(1, steps)
 
 
 @asynccontextmanager
-async def serving(
+async def running_server(
     mode: str, settings: Mapping[str, Any], command: Sequence[str] = SERVER
 ) -> AsyncIterator[Server]:
-    """A server with its weights loaded. Raises ServerGone if it does not come so far."""
+    """A running server with its weights loaded. Raises ServerGone if it fails to start."""
     started_ns = time.perf_counter_ns()
     client = await Client.start(command, {**settings, "mode": mode})
     answered_ms = (time.perf_counter_ns() - started_ns) / 1e6
     try:
-        ready = await _ready(client)
+        ready = await _wait_until_ready(client)
         start_ms = (time.perf_counter_ns() - started_ns) / 1e6
-        yield Server(mode, client, answered_ms, start_ms, ready, seen=ready.next)
+        yield Server(
+            mode=mode,
+            client=client,
+            answered_ms=answered_ms,
+            start_ms=start_ms,
+            ready=ready,
+            seen=ready.next,
+        )
     finally:
         await client.stop()
 
@@ -126,18 +134,18 @@ async def replay(
     traces: Sequence[Trace],
     modes: Sequence[str],
     settings: Mapping[str, Any],
-    pace: Callable[[], Pace],
+    timing: Callable[[], KeyTiming],
     progress: Progress,
     command: Sequence[str] = SERVER,
 ) -> tuple[TraceReport, ...]:
-    """Play the traces once for each mode, session by session in turn, so that all fare alike.
+    """Replay the traces once per mode. The modes alternate session by session, for fairness.
 
-    Several are typed at once, each into documents of its own, and beside a session of one file
-    those of others.
+    Several traces are typed concurrently, each into its own documents and each at a different file.
     """
     async with AsyncExitStack() as stack:
         servers = [
-            await stack.enter_async_context(serving(mode, settings, command)) for mode in modes
+            await stack.enter_async_context(running_server(mode, settings, command))
+            for mode in modes
         ]
         count = len(traces[0].sessions)
         total = count * len(servers)
@@ -145,7 +153,7 @@ async def replay(
             sessions = [
                 trace.sessions[(number + editor) % count] for editor, trace in enumerate(traces)
             ]
-            # Whoever begins has the cooler processor; it is not always the same.
+            # The first mode runs on a cooler processor, so the order alternates.
             order = servers if number % 2 == 0 else servers[::-1]
             for turn, server in enumerate(order):
                 source = sessions[0].source
@@ -157,7 +165,7 @@ async def replay(
                             session,
                             Editor(server.client),
                             f"file:///bench/{number}.{editor}/{session.source}",
-                            pace(),
+                            timing(),
                         )
                         for editor, session in enumerate(sessions)
                     )
@@ -167,7 +175,7 @@ async def replay(
                 server.cpu_seconds += after.cpu_seconds - before
                 server.peak_memory_bytes = after.peak_memory_bytes
         progress("done", total, total)
-        return tuple(server.run() for server in servers)
+        return tuple(server.report() for server in servers)
 
 
 async def fill_gaps(
@@ -176,42 +184,47 @@ async def fill_gaps(
     settings: Mapping[str, Any],
     progress: Progress,
     command: Sequence[str] = SERVER,
-) -> tuple[GapRun, ...]:
-    """Ask for every gap once in each mode, as if by key; only the first item counts."""
+) -> tuple[GapReport, ...]:
+    """Request every gap once per mode with an invoked trigger. Only the first item counts."""
     runs = []
     for turn, mode in enumerate(modes):
-        async with serving(mode, settings, command) as server:
+        async with running_server(mode, settings, command) as server:
             filled = []
             for number, case in enumerate(cases):
                 progress(
                     f"{mode}: {case.file}", turn * len(cases) + number, len(cases) * len(modes)
                 )
-                filled.append(await _fill(server, case, number))
+                filled.append(await _fill_gap(server, case, number))
             runs.append(
-                GapRun(mode, server.ready.model or "", server.ready.runtime or "", tuple(filled))
+                GapReport(
+                    mode=mode,
+                    model=server.ready.model or "",
+                    runtime=server.ready.runtime or "",
+                    filled=tuple(filled),
+                )
             )
     progress("done", len(cases) * len(modes), len(cases) * len(modes))
     return tuple(runs)
 
 
-async def _fill(server: Server, case: Case, number: int) -> Filled:
+async def _fill_gap(server: Server, case: Case, number: int) -> FilledGap:
     text = source_text(case.file)
     editor = Editor(server.client)
     editor.open(f"file:///bench/{number}/{case.file}", text[: case.start], text[case.end :])
     pending = editor.request(INVOKED)
     answer = await pending.answer
     if answer.error is not None:
-        raise ServerGone(f"The server refused a gap: {answer.error}", "Run mercury-lsp doctor.")
+        raise ServerGone(f"The server failed on a gap: {answer.error}", "Run mercury-lsp doctor.")
     ghosts = editor.ghosts(answer)
     document = ghosts[0].accepted(editor.text) if ghosts else editor.text
     editor.close()
     records = (await server.statistics()).records
-    judged = judge(case, text, document)
-    return Filled(
+    scored = score(case, text, document)
+    return FilledGap(
         case=case,
         offered=ghosts[0].text if ghosts else "",
-        exact=judged.exact,
-        similarity=round(judged.similarity, 4),
+        exact=scored.exact,
+        similarity=round(scored.similarity, 4),
         round_trip_ms=round((answer.received_ns - pending.sent_ns) / 1e6, 3),
         steps=sum(record.steps for record in records),
         tokens=sum(record.tokens for record in records),
@@ -219,14 +232,14 @@ async def _fill(server: Server, case: Case, number: int) -> Filled:
     )
 
 
-async def _ready(client: Client) -> Statistics:
-    """Wait for the weights."""
+async def _wait_until_ready(client: Client) -> Statistics:
+    """Wait until the weights are loaded."""
     waited = 0.0
     while True:
         statistics = Statistics.from_json(await client.ask(METHOD, {"since": 0}))
         if statistics.model is not None:
             return statistics
         if waited >= READY_SECONDS:
-            raise client.gone("The server did not load its weights.")
+            raise client.server_gone("The server did not load its weights.")
         await asyncio.sleep(_POLL_SECONDS)
         waited += _POLL_SECONDS

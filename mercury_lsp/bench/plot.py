@@ -1,19 +1,19 @@
-"""A replayed trace as a picture: how long model calls take, and where the time goes."""
+"""A plot of a replayed trace: the latency of model calls and the time of each stage."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mercury_lsp import figure
-from mercury_lsp.bench.document import Setting
+from mercury_lsp.bench.document import Environment
 from mercury_lsp.bench.report import STAGES, TraceReport
 
 _LINES = ("#3b6fb6", "#d1772f", "#5a9a68")
 _STAGE_COLOURS = ("#8c8c8c", "#b7a7d1", "#7db3c9", "#3b6fb6", "#9fc08a", "#d8c38a")
 
 
-def save(path: Path, where: Setting, runs: Sequence[TraceReport], deadline_ms: int) -> None:
-    """Write a PNG. Raises SettingsError without matplotlib, or where nothing can be written."""
+def save(path: Path, where: Environment, runs: Sequence[TraceReport], deadline_ms: int) -> None:
+    """Write a PNG. Raises SettingsError without matplotlib or if the file cannot be written."""
     picture = figure.blank(11, 4.6, dpi=150)
     left, right = picture.subplots(1, 2, width_ratios=(3, 2))
     _latencies(left, runs, deadline_ms)
@@ -27,7 +27,7 @@ def save(path: Path, where: Setting, runs: Sequence[TraceReport], deadline_ms: i
 
 
 def _latencies(axes: Any, runs: Sequence[TraceReport], deadline_ms: int) -> None:
-    """The share of model calls that took at most so long."""
+    """The cumulative distribution of model call times."""
     for run, colour in zip(runs, _LINES, strict=False):
         shares = [100 * n / (len(run.curve) - 1) for n in range(len(run.curve))]
         label = f"{run.mode}: p50 {run.call.p50:.0f} ms, p95 {run.call.p95:.0f} ms"
@@ -55,7 +55,7 @@ def _latencies(axes: Any, runs: Sequence[TraceReport], deadline_ms: int) -> None
 
 
 def _stages(axes: Any, runs: Sequence[TraceReport]) -> None:
-    """Mean milliseconds of a model call, stage by stage."""
+    """The mean time of each stage of a model call."""
     names = [run.mode for run in runs]
     left = [0.0] * len(runs)
     for stage, colour in zip(STAGES, _STAGE_COLOURS, strict=True):

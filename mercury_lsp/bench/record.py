@@ -1,4 +1,4 @@
-"""What the server tells of its requests: the answer to `mercury/statistics`. No source text."""
+"""The answer to `mercury/statistics`: the server's record of its requests. No source text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -11,11 +11,11 @@ METHOD = "mercury/statistics"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One inline-completion request, as the server saw it.
+    """One inline-completion request, measured in the server.
 
-    `outcome`: shown, nothing, stale, cancelled, superseded, not_ready or failed. `missed`: its
-    deadline ended it before the draft was finished. `steps` are denoising (or decoding) calls of
-    the model, `prefill_chunks` those that read its context, `tokens` what the draft settled.
+    `outcome` is shown, nothing, stale, cancelled, superseded, not_ready or failed. `missed` means
+    that the deadline ended it before the draft was finished. `steps` counts denoising or decoding
+    calls of the model and `prefill_chunks` its prefill calls. `tokens` counts committed tokens.
     """
 
     sequence: int
@@ -37,16 +37,16 @@ class Record:
 
     @property
     def called(self) -> bool:
-        """Whether the model ran for it."""
+        """Whether the request ran the model."""
         return self.steps > 0 or self.prefill_chunks > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The server's state and the requests since the number asked for.
+    """The server's state, and its records from the requested sequence number on.
 
-    `model` is None until weights are loaded. `cpu_seconds` and `peak_memory_bytes` are those of
-    the server's process since it began.
+    `model` is None until the weights are loaded. `cpu_seconds` and `peak_memory_bytes` are those of
+    the server process since its start.
     """
 
     model: str | None
@@ -59,7 +59,7 @@ class Statistics:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
-        """Raises ServerGone for anything of another shape."""
+        """Parse the answer. Raises ServerGone if fields are missing."""
         names = [field.name for field in fields(Record)]
         try:
             model = raw["model"]
@@ -76,6 +76,6 @@ class Statistics:
             )
         except (KeyError, TypeError) as error:
             raise ServerGone(
-                f"The server's statistics have another shape (no {error}).",
-                "Measure a server of the same version as the bench.",
+                f"The server's statistics do not have the expected fields ({error}).",
+                "Use a server of the same version as the benchmark.",
             ) from error

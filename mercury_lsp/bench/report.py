@@ -1,7 +1,7 @@
-"""Figures out of records: pure, no clock, no terminal.
+"""Computes the report of a replay from its records. Pure: no clock, no terminal.
 
-Times are milliseconds. Every percentile is a value that occurred (nearest rank). What the next
-key cancelled counts with the time it had taken until then; leaving it out would flatter.
+Times are in milliseconds. Percentiles use the nearest-rank method. A request that the next key
+cancelled counts with the time it had taken; leaving it out would flatter the server.
 """
 
 import math
@@ -10,17 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mercury_lsp.bench.record import Record
-from mercury_lsp.bench.replay import Played
+from mercury_lsp.bench.replay import SessionResult
 
 STAGES = ("queue", "context", "prefill", "denoise", "tidy", "wire")
-"""Where the time of a request goes, in order; `wire` is all that the server does not see."""
+"""The stages of a request, in order. `wire` is the time that the server does not measure."""
 
 CURVE_POINTS = 101
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """A distribution of milliseconds; all zeros when nothing was measured."""
+class LatencySummary:
+    """The distribution of a time in milliseconds. All zeros if there are no values."""
 
     count: int
     mean: float
@@ -31,29 +31,29 @@ class Spread:
     maximum: float
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread":
-        """Sum up `values`."""
+    def of(cls, values: Iterable[float]) -> "LatencySummary":
+        """Summarize `values`."""
         ordered = sorted(values)
         if not ordered:
-            return cls(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+            return cls(count=0, mean=0.0, p50=0.0, p90=0.0, p95=0.0, p99=0.0, maximum=0.0)
         return cls(
             count=len(ordered),
             mean=round(math.fsum(ordered) / len(ordered), 3),
-            p50=_at(ordered, 0.5),
-            p90=_at(ordered, 0.9),
-            p95=_at(ordered, 0.95),
-            p99=_at(ordered, 0.99),
+            p50=_percentile(ordered, 0.5),
+            p90=_percentile(ordered, 0.9),
+            p95=_percentile(ordered, 0.95),
+            p99=_percentile(ordered, 0.99),
             maximum=round(ordered[-1], 3),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many requests went which way.
+    """Request counts.
 
-    `calls` reached the model and `cached` did not need to. Every request was either shown,
-    answered with nothing, given up before it was answered since the next key came (`late`), or
-    failed. `missed` were ended by their deadline before the draft was finished.
+    `calls` ran the model and `cached` were answered from the cache. Every request was either
+    `shown`, answered with `nothing`, overtaken by the next key (`late`), or `failed`. `missed`
+    requests were ended by the deadline before the draft was finished.
     """
 
     requests: int
@@ -68,7 +68,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What the server's process cost while the trace ran."""
+    """The resources that the server process used during the trace."""
 
     start_ms: float
     cpu_seconds: float
@@ -77,11 +77,11 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class TraceReport:
-    """One mode over the trace.
+    """The results of one mode over the trace.
 
-    `stages` split model calls, `call` is their whole time in the server, `request` that of every
-    request, `first` that of the first request of each document, `shown` the round trip of those
-    that showed something. `curve` holds the 0th to 100th percentile of `call`.
+    `stages` splits the time of model calls. `call` is the server time of model calls, `request`
+    that of all requests, and `first` that of the first request in each document. `shown` is the
+    round trip of requests that showed a completion. `curve` holds percentiles 0 to 100 of `call`.
     """
 
     mode: str
@@ -95,46 +95,46 @@ class TraceReport:
     counts: Counts
     tokens: int
     steps: int
-    stages: dict[str, Spread]
-    call: Spread
-    request: Spread
-    first: Spread
-    shown: Spread
+    stages: dict[str, LatencySummary]
+    call: LatencySummary
+    request: LatencySummary
+    first: LatencySummary
+    shown: LatencySummary
     curve: tuple[float, ...]
     process: Process
 
     @property
     def tokens_per_step(self) -> float:
-        """Settled tokens for each denoising or decoding call."""
+        """Committed tokens per denoising or decoding call."""
         return self.tokens / self.steps if self.steps else 0.0
 
     @property
     def saved_share(self) -> float:
-        """Keys saved, of those that would have been pressed without."""
+        """The share of keys saved, of those needed without completions."""
         return self.saved / (self.saved + self.keys) if self.keys else 0.0
 
     @property
     def cpu_ms_per_key(self) -> float:
-        """CPU time of the server for each key."""
+        """CPU time of the server per key, in milliseconds."""
         return self.process.cpu_seconds * 1000 / self.keys if self.keys else 0.0
 
 
-def sum_up(
+def summarize(
     identity: tuple[str, str, str],
-    played: Sequence[Played],
+    played: Sequence[SessionResult],
     records: Sequence[Record],
     process: Process,
 ) -> TraceReport:
-    """Figures of one run; `identity` is mode, model and runtime.
+    """The report of one replay. `identity` is (mode, model, runtime).
 
-    Records are matched to what the client saw by the request's number; the others (of a warm-up,
-    say) are left out.
+    Server records are matched to client requests by request id. Other records, for example of a
+    warm-up, are ignored.
     """
     asked = {request.id: request for session in played for request in session.asked}
     records = [record for record in records if record.request in asked]
     calls = [record for record in records if record.called]
-    trips = {record.request: asked[int(record.request)] for record in records}
-    firsts = [record for record in records if trips[record.request].first]
+    client_requests = {record.request: asked[int(record.request)] for record in records}
+    firsts = [record for record in records if client_requests[record.request].first]
     mode, model, runtime = identity
     return TraceReport(
         mode=mode,
@@ -150,19 +150,22 @@ def sum_up(
         steps=sum(record.steps for record in calls),
         stages={
             **{
-                stage: Spread.of(getattr(call, f"{stage}_ms") for call in calls)
+                stage: LatencySummary.of(getattr(call, f"{stage}_ms") for call in calls)
                 for stage in STAGES
                 if stage != "wire"
             },
-            "wire": Spread.of(
-                max(0.0, trips[call.request].round_trip_ms - call.total_ms) for call in calls
+            "wire": LatencySummary.of(
+                max(0.0, client_requests[call.request].round_trip_ms - call.total_ms)
+                for call in calls
             ),
         },
-        call=Spread.of(call.total_ms for call in calls),
-        request=Spread.of(record.total_ms for record in records),
-        first=Spread.of(record.total_ms for record in firsts),
-        shown=Spread.of(
-            trips[record.request].round_trip_ms for record in records if record.outcome == "shown"
+        call=LatencySummary.of(call.total_ms for call in calls),
+        request=LatencySummary.of(record.total_ms for record in records),
+        first=LatencySummary.of(record.total_ms for record in firsts),
+        shown=LatencySummary.of(
+            client_requests[record.request].round_trip_ms
+            for record in records
+            if record.outcome == "shown"
         ),
         curve=_curve([call.total_ms for call in calls]),
         process=process,
@@ -183,7 +186,7 @@ def _counts(records: Sequence[Record], requests: int) -> Counts:
     )
 
 
-def _at(ordered: Sequence[float], share: float) -> float:
+def _percentile(ordered: Sequence[float], share: float) -> float:
     """The nearest-rank percentile, to the microsecond."""
     return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 3)
 
@@ -192,4 +195,4 @@ def _curve(values: Sequence[float]) -> tuple[float, ...]:
     if not values:
         return ()
     ordered = sorted(values)
-    return tuple(_at(ordered, n / (CURVE_POINTS - 1)) for n in range(CURVE_POINTS))
+    return tuple(_percentile(ordered, n / (CURVE_POINTS - 1)) for n in range(CURVE_POINTS))

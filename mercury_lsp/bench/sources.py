@@ -1,6 +1,6 @@
-"""The frozen source files that are typed and filled in, with their licences. Reads package data.
+"""The frozen source files of the benchmarks, with their licences. Reads package data.
 
-Nothing that this project trains ever sees the packages in the manifest.
+The packages in the manifest are excluded from all training data.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ Role = Literal["trace", "gaps"]
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """Where a file comes from: `archive` is the wheel it was taken out of."""
+    """The origin of a file. `archive` is the wheel it was taken from."""
 
     name: str
     version: str
@@ -31,7 +31,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file, word for word. `name` is its path inside the package's wheel."""
+    """One unmodified file. `name` is its path inside the package's wheel."""
 
     name: str
     role: Role
@@ -47,9 +47,9 @@ def data() -> Traversable:
 
 @cache
 def sources(role: Role) -> tuple[Source, ...]:
-    """The files for typed traces or for gaps, in the manifest's order.
+    """The files for traces or for gaps, in the manifest's order.
 
-    Raises SettingsError for a file that is not what was frozen: figures would mean nothing.
+    Raises SettingsError if a file was changed, because its results would not be comparable.
     """
     manifest = json.loads((data() / "manifest.json").read_text(encoding="utf-8"))
     packages = {raw["name"]: Package(**raw) for raw in manifest["packages"]}
@@ -60,8 +60,16 @@ def sources(role: Role) -> tuple[Source, ...]:
         content = (data() / raw["file"]).read_bytes()
         if hashlib.sha256(content).hexdigest() != raw["sha256"]:
             raise SettingsError(
-                f"The frozen file {raw['file']} was altered.", "Reinstall mercury-lsp."
+                f"The frozen file {raw['file']} was changed.", "Reinstall mercury-lsp."
             )
         package = packages[raw["package"]]
-        found.append(Source(raw["name"], role, package, raw["sha256"], content.decode()))
+        found.append(
+            Source(
+                name=raw["name"],
+                role=role,
+                package=package,
+                sha256=raw["sha256"],
+                text=content.decode(),
+            )
+        )
     return tuple(found)

@@ -1,4 +1,4 @@
-"""How long a server takes from its start until it completes something."""
+"""Measures the time from the start of a server to its first completion."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -7,21 +7,21 @@ from statistics import median
 from typing import Any
 
 from mercury_lsp.bench.editor import INVOKED, Editor
-from mercury_lsp.bench.harness import SERVER, Progress, serving
+from mercury_lsp.bench.harness import SERVER, Progress, running_server
 
 _BEFORE, _AFTER = "def mean(values):\n    return sum(values", ")\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One server: milliseconds from its start until it had done each thing."""
+    """One server: milliseconds from its start to each of `STAGES`."""
 
     answered_ms: float
     loaded_ms: float
     completed_ms: float
 
     def ms(self, stage: str) -> float:
-        """Until one of STAGES."""
+        """The time until `stage`, one of `STAGES`."""
         return float(getattr(self, stage))
 
 
@@ -33,15 +33,15 @@ STAGES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class StartRun:
-    """Servers that were started one after the other."""
+class StartReport:
+    """The times of servers that were started one after the other."""
 
     model: str
     runtime: str
     starts: tuple[Start, ...]
 
     def median_ms(self, stage: str) -> float:
-        """Of one of STAGES."""
+        """The median time until `stage`, one of `STAGES`."""
         return median(start.ms(stage) for start in self.starts)
 
 
@@ -51,12 +51,12 @@ async def start_up(
     settings: Mapping[str, Any],
     progress: Progress,
     command: Sequence[str] = SERVER,
-) -> StartRun:
-    """Start so many servers in turn, and one before them that brings everything into memory."""
+) -> StartReport:
+    """Start `count` servers in turn, after one that warms the disk cache."""
     starts, model, runtime = [], "", ""
     for number in range(count + 1):
         progress(f"server {number}", number, count + 1)
-        async with serving(mode, settings, command) as server:
+        async with running_server(mode, settings, command) as server:
             model, runtime = server.ready.model or "", server.ready.runtime or ""
             editor = Editor(server.client)
             editor.open("file:///bench/start.py", _BEFORE, _AFTER)
@@ -65,4 +65,4 @@ async def start_up(
             completed_ms = server.start_ms + (answer.received_ns - began_ns) / 1e6
         starts.append(Start(server.answered_ms, server.start_ms, completed_ms))
     progress("done", count + 1, count + 1)
-    return StartRun(model, runtime, tuple(starts[1:]))
+    return StartReport(model, runtime, tuple(starts[1:]))

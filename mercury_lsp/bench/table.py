@@ -1,4 +1,4 @@
-"""Reports as tables for the terminal."""
+"""Benchmark reports as tables for the terminal."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -8,36 +8,36 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mercury_lsp.bench.document import Setting
+from mercury_lsp.bench.document import Environment
 from mercury_lsp.bench.gaps import KINDS, source_text
-from mercury_lsp.bench.harness import Filled, GapRun
-from mercury_lsp.bench.report import Spread, TraceReport
-from mercury_lsp.bench.starts import STAGES, StartRun
+from mercury_lsp.bench.harness import FilledGap, GapReport
+from mercury_lsp.bench.report import LatencySummary, TraceReport
+from mercury_lsp.bench.starts import STAGES, StartReport
 from mercury_lsp.bench.trace import Trace
 
 _MEGABYTE = 1 << 20
 
 _PERCENTILES = ("mean", "p50", "p90", "p95", "p99")
 
-_WHOLES: tuple[tuple[str, Callable[[TraceReport], Spread]], ...] = (
+_TOTALS: tuple[tuple[str, Callable[[TraceReport], LatencySummary]], ...] = (
     ("model call, in the server", lambda run: run.call),
     ("any request, in the server", lambda run: run.request),
     ("first request in a document", lambda run: run.first),
     ("round trip until shown", lambda run: run.shown),
 )
 
-_FIGURES: tuple[tuple[str, Callable[[TraceReport], str]], ...] = (
+_COUNTS: tuple[tuple[str, Callable[[TraceReport], str]], ...] = (
     ("keys pressed", lambda run: f"{run.keys:,}"),
     ("requests", lambda run: f"{run.counts.requests:,}"),
-    ("  cache hits", lambda run: _of(run.counts.cached, run.counts.requests)),
-    ("  model calls", lambda run: _of(run.counts.calls, run.counts.requests)),
-    ("  shown", lambda run: _of(run.counts.shown, run.counts.requests)),
-    ("  nothing to show", lambda run: _of(run.counts.nothing, run.counts.requests)),
-    ("  given up at the next key", lambda run: _of(run.counts.late, run.counts.requests)),
-    ("  failed", lambda run: _of(run.counts.failed, run.counts.requests)),
-    ("deadline misses", lambda run: _of(run.counts.missed, run.counts.requests)),
+    ("  cache hits", lambda run: _with_share(run.counts.cached, run.counts.requests)),
+    ("  model calls", lambda run: _with_share(run.counts.calls, run.counts.requests)),
+    ("  shown", lambda run: _with_share(run.counts.shown, run.counts.requests)),
+    ("  nothing to show", lambda run: _with_share(run.counts.nothing, run.counts.requests)),
+    ("  overtaken by the next key", lambda run: _with_share(run.counts.late, run.counts.requests)),
+    ("  failed", lambda run: _with_share(run.counts.failed, run.counts.requests)),
+    ("deadline misses", lambda run: _with_share(run.counts.missed, run.counts.requests)),
     ("tokens per step", lambda run: f"{run.tokens_per_step:.2f}"),
-    ("keys saved, at most", lambda run: _of(run.saved, run.saved + run.keys)),
+    ("keys saved, at most", lambda run: _with_share(run.saved, run.saved + run.keys)),
     ("CPU per key", lambda run: f"{run.cpu_ms_per_key:,.0f} ms"),
     ("peak memory", lambda run: f"{run.process.peak_memory_bytes / _MEGABYTE:,.0f} MiB"),
     ("start until weights are loaded", lambda run: f"{run.process.start_ms:,.0f} ms"),
@@ -45,11 +45,11 @@ _FIGURES: tuple[tuple[str, Callable[[TraceReport], str]], ...] = (
 
 
 def of_trace(
-    where: Setting, traces: Sequence[Trace], speed: float, runs: Sequence[TraceReport]
+    where: Environment, traces: Sequence[Trace], speed: float, runs: Sequence[TraceReport]
 ) -> RenderableType:
     """The report of replayed traces."""
     trace, others = traces[0], len(traces) - 1
-    beside = f", {others} more beside each" if others else ""
+    beside = f", {others} more at the same time" if others else ""
     pace = "" if speed == 1 else f", {speed:g} times as fast as a person"
     heading = (
         f"{len(trace.sessions)} sessions{beside}, {trace.seconds:,.0f} s of typing{pace}; "
@@ -62,15 +62,15 @@ def of_trace(
     )
 
 
-def of_gaps(where: Setting, runs: Sequence[GapRun]) -> RenderableType:
-    """The report of gaps: every gap, then the sums."""
-    heading = f"{len(runs[0].filled)} gaps in Python code, first answer, asked for by key"
+def of_gaps(where: Environment, runs: Sequence[GapReport]) -> RenderableType:
+    """The report of filled gaps: each gap, then the totals."""
+    heading = f"{len(runs[0].filled)} gaps in Python code, first item of an invoked request"
     identities = [(run.model, run.runtime) for run in runs]
     return Group(_heading(where, heading, identities), _each_gap(runs), _by_kind(runs))
 
 
-def of_starts(where: Setting, run: StartRun) -> RenderableType:
-    """The report of starts."""
+def of_starts(where: Environment, run: StartReport) -> RenderableType:
+    """The report of server starts."""
     table = _table("milliseconds from the start", "median", "least", "most")
     for stage, name in STAGES.items():
         times = [start.ms(stage) for start in run.starts]
@@ -79,7 +79,9 @@ def of_starts(where: Setting, run: StartRun) -> RenderableType:
     return Group(_heading(where, heading, [(run.model, run.runtime)]), table)
 
 
-def _heading(where: Setting, what: str, identities: Sequence[tuple[str, str]]) -> RenderableType:
+def _heading(
+    where: Environment, what: str, identities: Sequence[tuple[str, str]]
+) -> RenderableType:
     machine = where.machine
     commit = f"; commit {where.commit}" if where.commit else ""
     lines = [
@@ -101,7 +103,7 @@ def _table(*columns: str) -> Table:
 
 def _counts(runs: Sequence[TraceReport]) -> Table:
     table = _table("", *(run.mode for run in runs))
-    for name, figure in _FIGURES:
+    for name, figure in _COUNTS:
         table.add_row(name, *(figure(run) for run in runs))
     return table
 
@@ -110,19 +112,19 @@ def _times(runs: Sequence[TraceReport]) -> Table:
     table = _table("milliseconds", "", *_PERCENTILES)
     table.columns[1].justify = "left"
     for stage in runs[0].stages:
-        _add_spreads(table, stage, runs, [run.stages[stage] for run in runs])
+        _add_rows(table, stage, runs, [run.stages[stage] for run in runs])
     table.add_section()
-    for name, spread in _WHOLES:
-        _add_spreads(table, name, runs, [spread(run) for run in runs])
+    for name, summary in _TOTALS:
+        _add_rows(table, name, runs, [summary(run) for run in runs])
     return table
 
 
-def _add_spreads(
-    table: Table, name: str, runs: Sequence[TraceReport], spreads: Sequence[Spread]
+def _add_rows(
+    table: Table, name: str, runs: Sequence[TraceReport], summaries: Sequence[LatencySummary]
 ) -> None:
-    """A row for each run; the mode is named where there are several."""
-    for number, (run, spread) in enumerate(zip(runs, spreads, strict=True)):
-        figures = [_ms(getattr(spread, p)) if spread.count else "-" for p in _PERCENTILES]
+    """Add a row per run, with its mode if there are several."""
+    for number, (run, summary) in enumerate(zip(runs, summaries, strict=True)):
+        figures = [_ms(getattr(summary, p)) if summary.count else "-" for p in _PERCENTILES]
         mode = run.mode if len(runs) > 1 else ""
         style = "bold" if name.startswith("model call") else None
         table.add_row("" if number else name, mode, *figures, style=style)
@@ -132,11 +134,11 @@ def _ms(value: float) -> str:
     return f"{value:,.0f}" if value >= 99.5 else f"{value:.1f}"
 
 
-def _of(part: int, whole: int) -> str:
+def _with_share(part: int, whole: int) -> str:
     return f"{part:,} ({100 * part / whole:.0f} %)" if whole else f"{part:,}"
 
 
-def _each_gap(runs: Sequence[GapRun]) -> Table:
+def _each_gap(runs: Sequence[GapReport]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
     table.add_column("kind", no_wrap=True)
     table.add_column("before the cursor", no_wrap=True, max_width=18)
@@ -154,7 +156,7 @@ def _each_gap(runs: Sequence[GapRun]) -> Table:
     return table
 
 
-def _offered(filled: Filled) -> Text:
+def _offered(filled: FilledGap) -> Text:
     if not filled.offered:
         return Text("∅", style="dim")
     style = "green" if filled.exact else "yellow" if filled.similarity >= 0.5 else "red"
@@ -165,7 +167,7 @@ def _one_line(text: str) -> str:
     return re.sub(r"\n *", "⏎", text)
 
 
-def _by_kind(runs: Sequence[GapRun]) -> Table:
+def _by_kind(runs: Sequence[GapReport]) -> Table:
     table = _table("exact", "gaps", *(run.mode for run in runs))
     for kind in KINDS:
         mine = [[gap for gap in run.filled if gap.case.kind == kind] for run in runs]
@@ -174,7 +176,7 @@ def _by_kind(runs: Sequence[GapRun]) -> Table:
             table.add_row(kind, str(len(mine[0])), *map(str, counts))
     table.add_section()
     total = len(runs[0].filled)
-    table.add_row("all", str(total), *(_of(run.exact, total) for run in runs), style="bold")
+    table.add_row("all", str(total), *(_with_share(run.exact, total) for run in runs), style="bold")
     table.add_row("similarity, mean", "", *(f"{run.similarity:.3f}" for run in runs))
     table.add_row("deadline misses", "", *(str(sum(g.missed for g in run.filled)) for run in runs))
     table.add_row("tokens per step", "", *(f"{run.tokens_per_step:.2f}" for run in runs))

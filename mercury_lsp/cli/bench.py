@@ -1,4 +1,4 @@
-"""`mercury-lsp bench`: its options, and what is done with the figures."""
+"""`mercury-lsp bench`: its options and its output."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ MODES = {
     "verified": "verified",
 }
 _GAP_SETTINGS = {"invokedDeadlineMs": 60_000, "alternatives": 1}
-"""Gaps measure what the model knows, so time must not decide."""
+"""Gaps measure the model's knowledge, so no deadline may cut it short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def bench(  # noqa: PLR0913  the options are what the command is
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure this way of decoding too: ar, diffusion or verified. Repeatable."
+            help="Measure this decoding mode, too: ar, diffusion or verified. Repeatable."
         ),
     ] = None,
     gaps: Annotated[
@@ -49,25 +49,23 @@ def bench(  # noqa: PLR0913  the options are what the command is
     ] = False,
     starts: Annotated[
         int | None,
-        typer.Option(min=1, help="Time so many starts until the first completion instead."),
+        typer.Option(min=1, help="Instead, time this many starts until the first completion."),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting of the server. May be repeated."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the server. Repeatable."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Type another trace.")] = None,
-    speed: Annotated[float, typer.Option(min=0.01, help="Type so many times faster.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="The seed of the typed trace.")] = None,
+    speed: Annotated[float, typer.Option(min=0.01, help="Type this many times faster.")] = 1.0,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Type only the beginnings, for so long at a person's speed."),
+        typer.Option(min=0.1, help="Stop typing after this many seconds at normal speed."),
     ] = None,
     editors: Annotated[
         int,
-        typer.Option(min=1, help="Type into so many documents at once, each a text of its own."),
+        typer.Option(min=1, help="Type into this many documents at once, each with its own text."),
     ] = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="Fill only so many gaps.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Fill only this many gaps.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")
     ] = None,
@@ -77,7 +75,7 @@ def bench(  # noqa: PLR0913  the options are what the command is
 ) -> None:
     """Measure a real server: replay a typed trace, fill gaps in known code, or start it."""
     if gaps and starts:
-        raise SettingsError("--gaps and --starts do not go together.", "Choose one.")
+        raise SettingsError("--gaps and --starts cannot be combined.", "Choose one.")
     plan = planned(model, compare or (), settings or (), _GAP_SETTINGS if gaps else {})
     if (gaps or starts) and plot_file:
         raise SettingsError("Only a trace has a plot.", "Leave --plot out.")
@@ -102,7 +100,7 @@ class Typing:
     editors: int
 
     def traces(self) -> tuple["Trace", ...]:
-        """One for each document: the seed and those after it."""
+        """One for each document, with consecutive seeds."""
         from mercury_lsp.bench.sources import sources
         from mercury_lsp.bench.trace import SEED, type_out
 
@@ -116,9 +114,9 @@ class Typing:
 def planned(
     model: str, compare: Sequence[str], pairs: Sequence[str], defaults: Mapping[str, Any]
 ) -> BenchOptions:
-    """The modes to measure, the one set first, and the settings of their servers.
+    """The modes to measure, starting with the configured one, and the settings of their servers.
 
-    Raises SettingsError for what no server would take.
+    Raises SettingsError for settings that no server would accept.
     """
     raw: dict[str, Any] = {**defaults, "model": model}
     for pair in pairs:
@@ -156,13 +154,13 @@ def _trace(
 
     from mercury_lsp.bench import document, plot, table
     from mercury_lsp.bench.harness import replay
-    from mercury_lsp.bench.replay import Typed
+    from mercury_lsp.bench.replay import HumanTiming
 
     traces = typing.traces()
-    where = document.setting(plan.settings)
+    where = document.environment(plan.settings)
     with _progress() as progress:
         runs = asyncio.run(
-            replay(traces, plan.modes, plan.settings, lambda: Typed(typing.speed), progress)
+            replay(traces, plan.modes, plan.settings, lambda: HumanTiming(typing.speed), progress)
         )
     Console().print(table.of_trace(where, traces, typing.speed, runs))
     if json_file:
@@ -178,7 +176,7 @@ def _gaps(plan: BenchOptions, limit: int | None, json_file: Path | None) -> None
     from mercury_lsp.bench.gaps import SEED, cases
     from mercury_lsp.bench.harness import fill_gaps
 
-    where = document.setting(plan.settings)
+    where = document.environment(plan.settings)
     with _progress() as progress:
         runs = asyncio.run(fill_gaps(cases()[:limit], plan.modes, plan.settings, progress))
     Console().print(table.of_gaps(where, runs))
@@ -192,7 +190,7 @@ def _starts(plan: BenchOptions, count: int, json_file: Path | None) -> None:
     from mercury_lsp.bench import document, table
     from mercury_lsp.bench.starts import start_up
 
-    where = document.setting(plan.settings)
+    where = document.environment(plan.settings)
     with _progress() as progress:
         run = asyncio.run(start_up(count, plan.config.mode, plan.settings, progress))
     Console().print(table.of_starts(where, run))
@@ -202,7 +200,7 @@ def _starts(plan: BenchOptions, count: int, json_file: Path | None) -> None:
 
 @contextmanager
 def _progress() -> Iterator["Progress"]:
-    """A bar on stderr where that is a terminal; silence where it is not."""
+    """A progress bar on stderr, if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -229,13 +227,13 @@ def _write(path: Path, text: str) -> None:
 
 
 def _require_folder(path: Path | None) -> None:
-    """Nobody should wait for minutes to learn that a folder is missing."""
+    """Check the folder first: a benchmark takes minutes."""
     if path is not None and not path.resolve().parent.is_dir():
-        raise SettingsError(f"There is no folder {path.parent}.", "Make it first.")
+        raise SettingsError(f"There is no folder {path.parent}.", "Create it first.")
 
 
 def _require_weights(model: str) -> None:
-    """A server without weights waits for them; a bench should not."""
+    """Raise WeightsMissing at once: a server without weights would wait for them."""
     from mercury_lsp.config import surroundings
     from mercury_model.errors import WeightsMissing
     from mercury_model.weights import registry

@@ -1,10 +1,11 @@
-"""`mercury-lsp complete`: one completion as an editor would get it, its denoising shown live."""
+"""`mercury-lsp complete`: one completion as an editor would get it, with live denoising."""
 
 import re
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mercury_lsp.core.types import Completion
+    from mercury_lsp.service import ModelInfo, ModelService
     from mercury_model.decoding.output import PartialOutput
-    from mercury_model.load import LoadedModel
 
 LANGUAGES = {
     ".py": "python",
@@ -43,7 +44,7 @@ LANGUAGES = {
 """LSP language ids by the ending of a file's name."""
 
 _DEADLINE_NS = 60_000_000_000
-"""Nobody types meanwhile, so there is time."""
+"""Nobody types meanwhile, so the model may take its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def complete(
     ],
     model: Annotated[str, typer.Option(help="The model to ask.")] = "mini",
     language: Annotated[
-        str | None, typer.Option(help="The language, if the file's name does not tell.")
+        str | None, typer.Option(help="The language, if the file's name does not say it.")
     ] = None,
     mode: Annotated[
         str,
@@ -93,13 +94,15 @@ def complete(
 
 
 def find(where: str, language: str | None, unsaved: Callable[[], str] | None = None) -> Place:
-    """The place that FILE:LINE[:COL] names, in the file or in what `unsaved` returns.
+    """The place named FILE:LINE[:COL], in the file or in the text that `unsaved` returns.
 
-    Raises SettingsError for a place that is not there.
+    Raises SettingsError for a place that does not exist.
     """
     named = re.fullmatch(r"(.+?):(\d+)(?::(\d+))?", where)
     if named is None:
-        raise SettingsError(f"{where} names no place.", "Write it as FILE:LINE or FILE:LINE:COL.")
+        raise SettingsError(
+            f"{where} is not a place in a file.", "Write it as FILE:LINE or FILE:LINE:COL."
+        )
     path, line, column = Path(named[1]), int(named[2]), int(named[3]) if named[3] else None
     text = unsaved() if unsaved else _read(path)
     known = language or LANGUAGES.get(path.suffix.lower(), "plaintext")
@@ -128,48 +131,58 @@ def _offset(text: str, line: int, column: int | None) -> int:
 
 
 def show(place: Place, config: Config) -> "Completion | None":
-    """Complete `place`: live on a terminal, as nothing but the text to insert elsewhere."""
+    """Complete `place`: live on a terminal; elsewhere only the text to insert is printed."""
     from rich.console import Console
 
-    from mercury_model.load import load
+    from mercury_lsp.service import ModelService, ModelSettings, model_store
 
-    loaded = load(config.model, cache_dir=surroundings().cache_dir)
-    if place.language not in loaded.card.infill.languages:
-        known = ", ".join(loaded.card.infill.languages)
-        typer.echo(f"{config.model} was taught {known}, not {place.language}.", err=True)
-    console = Console(highlight=False)
-    if console.is_terminal:
-        return _live(place, loaded, config, console)
-    completion = _ask(place, loaded, config, time.monotonic_ns, lambda draft: None)
+    here = surroundings()
+    store = model_store(here.cache_dir, offline=here.offline)
+    with ModelService(store.load) as service:
+        info = service.load(ModelSettings(config.model, config.threads)).result()
+        assert info is not None
+        languages = info.card.infill.languages
+        if place.language not in languages:
+            known = ", ".join(languages)
+            typer.echo(f"{config.model} was trained on {known}, not {place.language}.", err=True)
+        console = Console(highlight=False)
+        if console.is_terminal:
+            return _live(place, service, info, config, console)
+        completion = _ask(place, service, info, config, time.monotonic_ns, lambda output: None)
     if completion is not None:
         typer.echo(completion.text)
     return completion
 
 
 def _live(
-    place: Place, loaded: "LoadedModel", config: Config, console: "Console"
+    place: Place,
+    service: "ModelService",
+    info: "ModelInfo",
+    config: Config,
+    console: "Console",
 ) -> "Completion | None":
     from rich.live import Live
 
     from mercury_lsp.cli.terminal import Page, Screen, Tokens
 
     page = Page(place.text, place.offset, place.offset)
-    tokens = Tokens(loaded.tokenizer.decode, loaded.card.infill.mask_id)
+    tokens = Tokens(info.tokenizer.decode, info.card.infill.mask_id)
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         screen = Screen(live, page, tokens, time.monotonic_ns, time.sleep)
-        completion = _ask(place, loaded, config, screen.clock, screen.draft)
+        completion = _ask(place, service, info, config, screen.clock, screen.draft)
         screen.done(completion)
     return completion
 
 
 def _ask(
     place: Place,
-    loaded: "LoadedModel",
+    service: "ModelService",
+    info: "ModelInfo",
     config: Config,
     clock: Callable[[], int],
     watch: "Callable[[PartialOutput], None]",
 ) -> "Completion | None":
-    """What an editor would be offered, had it the time."""
+    """The completion that an editor would be offered, given enough time."""
     from mercury_lsp.backend.infill import Backend, limits
     from mercury_lsp.core import pipeline
     from mercury_lsp.core.budget import Budget
@@ -181,8 +194,8 @@ def _ask(
     others = beside(document) if config.neighbours else ()
     return pipeline.complete(
         Request(document, place.offset, Trigger.INVOKED, others=others),
-        Backend(loaded, config, watch).infill,
+        partial(Backend(service, config).infill, watch=watch),
         CompletionCache(0),
         Budget(clock() + _DEADLINE_NS, clock),
-        pipeline.CompletionPolicy(limits(loaded.card)),
+        pipeline.CompletionPolicy(limits(info.card)),
     )

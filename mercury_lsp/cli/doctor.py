@@ -1,7 +1,4 @@
-"""What is wrong with this installation, and what would mend it. Looks, changes nothing.
-
-The network is never asked.
-"""
+"""Checks an installation and says how to repair it. Changes nothing and uses no network."""
 
 import json
 import os
@@ -33,7 +30,7 @@ LANGUAGES = (
 """LSP language ids whose grammars come with the distribution."""
 
 SAFELY = f"{sys.executable} -I -m mercury_lsp --stdio"
-"""The server without any variable of Python's."""
+"""The command of a server that ignores Python's environment variables."""
 
 _ENOUGH_MEMORY = 2 << 30
 _ENOUGH_DISK = 1 << 30
@@ -41,7 +38,7 @@ _TRIAL = ("def add(a, b):\n    return ", "\n")
 
 
 class State(StrEnum):
-    """How it stands: a warning leaves the server working, less well."""
+    """The state of a finding. With a warning the server works, but less well."""
 
     FINE = "fine"
     WARNING = "warning"
@@ -50,7 +47,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at; whatever is not fine has a remedy."""
+    """The result of one check, with a remedy unless it is fine."""
 
     name: str
     state: State
@@ -66,11 +63,11 @@ class Examination:
 
     @property
     def broken(self) -> bool:
-        """Whether the server cannot do its work."""
+        """Whether the server cannot work."""
         return any(finding.state is State.BROKEN for finding in self.findings)
 
     def to_json(self) -> str:
-        """The findings, for machines."""
+        """The findings as JSON."""
         return json.dumps(
             {"broken": self.broken, "findings": [asdict(finding) for finding in self.findings]},
             indent=1,
@@ -81,7 +78,7 @@ Look = Callable[[], Iterator[Finding]]
 
 
 def examine(where: Surroundings, model: str) -> Examination:
-    """Look at everything that the server needs to offer completions of `model`."""
+    """Check everything that the server needs to offer completions of `model`."""
     looks: Sequence[tuple[str, Look]] = (
         ("python", lambda: _python(where)),
         ("processor", _processor),
@@ -120,7 +117,7 @@ def report(examination: Examination) -> None:
 
 
 def _safely(name: str, look: Look) -> Iterator[Finding]:
-    """What stops a look is what the doctor was called for, so it is a finding, whatever it is."""
+    """Run a check. Any error that stops it is a finding."""
     try:
         yield from look()
     except ErrorWithRemedy as error:
@@ -129,7 +126,9 @@ def _safely(name: str, look: Look) -> Iterator[Finding]:
         yield Finding(name, State.BROKEN, f"{error}.", "Reinstall mercury-lsp.")
     except Exception as error:
         detail = f"{type(error).__name__}: {error}"
-        yield Finding(name, State.BROKEN, detail, "Reinstall mercury-lsp; if it stays, report it.")
+        yield Finding(
+            name, State.BROKEN, detail, "Reinstall mercury-lsp; if the error stays, report it."
+        )
 
 
 def _python(where: Surroundings) -> Iterator[Finding]:
@@ -137,7 +136,7 @@ def _python(where: Surroundings) -> Iterator[Finding]:
     detail = f"{sys.version.split()[0]} at {sys.executable}"
     if where.imports_folder and not sys.flags.ignore_environment:
         detail += "; PYTHONPATH has an empty or relative entry, so files of a workspace may run"
-        yield Finding("python", State.WARNING, detail, f"Mend PYTHONPATH, or start: {SAFELY}.")
+        yield Finding("python", State.WARNING, detail, f"Correct PYTHONPATH, or start: {SAFELY}.")
     else:
         yield Finding("python", State.FINE, detail)
 
@@ -213,7 +212,7 @@ def _versions() -> Iterator[Finding]:
 
 
 def _weights(cache_dir: Path, model: str) -> Iterator[Finding]:
-    """Every model of the table: whether it is here and unaltered. Only `model` must be."""
+    """Whether each known model is here and unaltered. Only `model` must be."""
     from mercury_model.weights import checkpoint, registry
 
     wanted = registry.find(model).name
@@ -236,30 +235,31 @@ def _weights(cache_dir: Path, model: str) -> Iterator[Finding]:
 
 
 def _completion(cache_dir: Path, model: str) -> Iterator[Finding]:
-    """Load the model and let it write: whether all of it works together, and how fast."""
-    from mercury_model.decoding.infiller import Infiller
+    """Load the model and let it write: whether everything works together, and how fast."""
+    from mercury_lsp.service import ModelService, ModelSettings, model_store
     from mercury_model.decoding.params import SamplingParams
     from mercury_model.decoding.prompt import FimPrompt
-    from mercury_model.load import load
 
-    started = time.perf_counter()
-    loaded = load(model, cache_dir=cache_dir)
-    ready = time.perf_counter()
-    infiller = Infiller(loaded.card, loaded.tokenizer, loaded.runtime)
-    *_, draft = infiller.drafts(FimPrompt(*_TRIAL), SamplingParams(stop=("\n",)))
-    done = time.perf_counter()
-    name = loaded.runtime.name
+    store = model_store(cache_dir, offline=True)
+    with ModelService(store.load) as service:
+        started = time.perf_counter()
+        info = service.load(ModelSettings(model)).result()
+        assert info is not None
+        ready = time.perf_counter()
+        *_, output = service.drafts(FimPrompt(*_TRIAL), SamplingParams(stop=("\n",)))
+        done = time.perf_counter()
+    name = info.runtime
     detail = f"{name}{_why(name, machine.describe().flags)}; loaded in {ready - started:.1f} s"
     yield Finding("runtime", State.FINE, detail)
-    wrote = f"{_TRIAL[0].splitlines()[-1].strip()} … {draft.text.strip()!r}"
+    wrote = f"{_TRIAL[0].splitlines()[-1].strip()} … {output.text.strip()!r}"
     yield Finding("completion", State.FINE, f"{wrote} in {(done - ready) * 1000:.0f} ms")
 
 
 def _why(runtime: str, flags: Sequence[str]) -> str:
-    """What decided for a runtime, where something did."""
+    """Why this runtime was chosen, if there is a reason."""
     if "int8-unsigned" in runtime:
-        return ", since this processor's sums of mixed 8-bit products would saturate"
+        return ", because sums of mixed 8-bit products would saturate on this processor"
     exact = [flag for flag in flags if flag.endswith("vnni") or flag == "asimddp"]
     if "int8" in runtime and exact:
-        return f", since this processor sums 8-bit products exactly ({', '.join(exact)})"
+        return f", because this processor sums 8-bit products exactly ({', '.join(exact)})"
     return ""

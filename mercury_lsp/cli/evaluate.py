@@ -1,4 +1,4 @@
-"""`mercury-lsp eval`: its options, and what is done with the figures."""
+"""`mercury-lsp eval`: its options and its output."""
 
 import json
 import time
@@ -34,18 +34,19 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
         typer.Option(
             help="autoregressive, verified, diffusion at a dial from 0 to 1, or with a policy:"
             " threshold:P, entropy:NATS, klass:P, top:COUNT, linear:STEPS, cosine:STEPS, each with"
-            " ,remask:P where weak tokens are to be masked again; ,alone without what is repeated"
-            " elsewhere. May be repeated."
+            " ,remask:P to mask weak tokens again; ,alone to ignore repetition elsewhere. Repeatable."
         ),
     ] = None,
-    python: Annotated[int, typer.Option(min=0, help="How many gaps in Python.")] = 1_000,
-    others: Annotated[int, typer.Option(min=0, help="And in each other language.")] = 100,
+    python: Annotated[int, typer.Option(min=0, help="The number of gaps in Python.")] = 1_000,
+    others: Annotated[
+        int, typer.Option(min=0, help="The number of gaps in each other language.")
+    ] = 100,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Fill only so many, spread over all of them.")
+        int | None, typer.Option(min=1, help="Fill only this many gaps, spread over all of them.")
     ] = None,
     open_files: Annotated[
         int,
-        typer.Option("--open", min=0, max=DOCUMENTS, help="How many other files are open, too."),
+        typer.Option("--open", min=0, max=DOCUMENTS, help="The number of other open files."),
     ] = 0,
     corpus: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Where `train data` put the held-out code.")
@@ -66,20 +67,24 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
         typer.Option("--pareto", metavar="FILE", help="Draw quality against steps as PNG."),
     ] = None,
 ) -> None:
-    """Measure how often completions of held-out code are right, and whether the model knows."""
+    """Measure how often completions of held-out code are right, and how well the model knows it."""
     from mercury_lsp.evaluation import measure, report
     from mercury_lsp.evaluation.settings import sampling
+    from mercury_lsp.service import ModelService, ModelSettings
 
     samplings = {
         name: sampling(name) for name in setting or ("autoregressive", "verified", "0", "0.5")
     }
     cases = held_out(corpus, python, others, limit, open_files)
-    loaded = load_with(model, tuple(delta or ()), threads)
-    filled = list(_watched(measure.fill(loaded, cases, samplings, time.perf_counter)))
+    deltas = tuple(delta or ())
+    with ModelService(lambda name, threads: load_with(name, deltas, threads)) as service:
+        info = service.load(ModelSettings(model, threads)).result()
+        assert info is not None
+        filled = list(_watched(measure.fill(service, cases, samplings, time.perf_counter)))
     runs = {name: [outcomes[name] for outcomes in filled] for name in samplings}
     figures = {
         "command": _command(model, delta or (), list(samplings), open_files, len(cases)),
-        **_where(loaded),
+        **_where(info.runtime),
         **report.document(cases, runs),
     }
     for name, values in figures["settings"].items():
@@ -100,7 +105,7 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
 def held_out(
     corpus: Path, python: int, others: int, limit: int | None, open_files: int = 0
 ) -> "list[Case]":
-    """The cases, always the same for the same counts. Raises SettingsError without a corpus."""
+    """The cases, the same for the same counts. Raises SettingsError without a corpus."""
     from mercury_lsp.evaluation.cases import draw
     from mercury_model.training.data import read
     from mercury_model.training.feed import by_language
@@ -118,7 +123,7 @@ def held_out(
 
 
 def load_with(model: str, deltas: Sequence[Path], threads: int) -> "LoadedModel":
-    """The model of the table with further deltas on top. Raises WeightsMissing and others."""
+    """A known model with further deltas on top. Raises WeightsMissing or another ModelError."""
     from mercury_model.load import LoadedModel, load
     from mercury_model.weights import checkpoint, registry
 
@@ -126,7 +131,8 @@ def load_with(model: str, deltas: Sequence[Path], threads: int) -> "LoadedModel"
     loaded = load(model, cache_dir=cache, threads=threads)
     if not deltas:
         return loaded
-    from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+    from mercury_model.network.denoiser import load_denoiser
+    from mercury_model.runtime.torch import TorchRuntime
 
     base = registry.merged(registry.find(model), cache)
     weights = checkpoint.merge(base, [checkpoint.read_delta(path) for path in deltas])
@@ -154,12 +160,12 @@ def _command(
     return f"mercury-lsp eval {' '.join(parts)}  # {count} gaps"
 
 
-def _where(loaded: "LoadedModel") -> dict[str, Any]:
+def _where(runtime: str) -> dict[str, Any]:
     from mercury_lsp import machine
 
     return {
         "commit": machine.commit(),
-        "runtime": loaded.runtime.name,
+        "runtime": runtime,
         "machine": asdict(machine.describe()),
         "versions": machine.versions(),
         "seed": SEED,

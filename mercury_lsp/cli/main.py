@@ -1,6 +1,6 @@
-"""The command line: argv in, one call out. Everything heavy is imported by the command it serves.
+"""The command line. Each command imports the heavy modules that it needs.
 
-An error of the error tree is one message with its remedy, and exit code 2.
+An error with a remedy is printed as one message, and the exit code is 2.
 """
 
 import logging
@@ -73,11 +73,12 @@ def serve(  # noqa: PLR0913  the options are what the command is
         typer.Option(
             "--clientProcessId",
             metavar="PID",
-            help="End when this process does; editors say it by themselves.",
+            help="End when this process ends. Editors pass it by themselves.",
         ),
     ] = None,
     log_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Log here and not to standard error.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Log to this file instead of standard error."),
     ] = None,
     log_level: Annotated[Level, typer.Option(help="How much to log.")] = Level.WARNING,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -89,7 +90,7 @@ def serve(  # noqa: PLR0913  the options are what the command is
         return
     if len(ways) > 1 or (ways and context.invoked_subcommand):
         unwanted = [*ways, context.invoked_subcommand or ""]
-        raise SettingsError(f"{' '.join(unwanted).strip()} do not go together.", "Choose one.")
+        raise SettingsError(f"{' '.join(unwanted).strip()} cannot be combined.", "Choose one.")
     log_to(log_file, log_level)
     if context.invoked_subcommand:
         return
@@ -100,7 +101,7 @@ def serve(  # noqa: PLR0913  the options are what the command is
     from mercury_lsp.config import surroundings
 
     if surroundings().imports_folder and not sys.flags.ignore_environment:
-        log.warning("PYTHONPATH names the working folder; mercury-lsp doctor says how to mend it")
+        log.warning("PYTHONPATH names the working folder; mercury-lsp doctor says how to repair it")
     if tcp:
         host, port = address(tcp)
         code = lsp.serve_tcp(host, port, client_process_id=client_process_id)
@@ -113,10 +114,10 @@ def serve(  # noqa: PLR0913  the options are what the command is
 
 @app.command()
 def doctor(
-    model: Annotated[str, typer.Option(help="The model to look after.")] = "mini",
+    model: Annotated[str, typer.Option(help="The model to check.")] = "mini",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what is wrong with this installation, and how to mend it."""
+    """Check this installation, and say how to repair what is wrong."""
     from mercury_lsp.cli.doctor import examine, report
     from mercury_lsp.config import surroundings
 
@@ -132,7 +133,7 @@ def address(text: str) -> tuple[str, int]:
     """HOST:PORT; an IPv6 host stands in brackets. Raises SettingsError for anything else."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise SettingsError(f"{text} is no address.", "Write it as --tcp HOST:PORT.")
+        raise SettingsError(f"{text} is not an address.", "Write it as --tcp HOST:PORT.")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 

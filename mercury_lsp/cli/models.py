@@ -1,4 +1,4 @@
-"""`mercury-lsp models`: what there is, what is here, what fits, fetching and forgetting it."""
+"""`mercury-lsp models`: list, fetch, describe, plan for and remove models."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ _MEGABYTE = 1_000_000
 
 @models.command("list")
 def list_models() -> None:
-    """What models there are, and which of them are on this machine."""
+    """List all models, and which of them are on this machine."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -81,7 +81,7 @@ def pull(name: Name) -> None:
 
 @models.command()
 def info(name: Name) -> None:
-    """What there is to know about a model."""
+    """Describe a model."""
     from rich.console import Console
     from rich.table import Table
 
@@ -102,7 +102,7 @@ def info(name: Name) -> None:
 
 @models.command()
 def remove(name: Name) -> None:
-    """Delete what was fetched and made for a model."""
+    """Delete the downloaded and generated files of a model."""
     from mercury_model.weights import registry as table_of_models
 
     entry = table_of_models.find(name)
@@ -145,7 +145,7 @@ def _facts(entry: "ModelEntry", card: "ModelCard") -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def _progress(name: str) -> Iterator["Progress"]:
-    """A bar on stderr where that is a terminal; silence where it is not."""
+    """A progress bar on stderr, if that is a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

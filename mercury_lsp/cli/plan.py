@@ -1,4 +1,4 @@
-"""`mercury-lsp models plan`: the best way to run a model in the memory there is."""
+"""`mercury-lsp models plan`: the best way to run a model in the available memory."""
 
 import json
 import re
@@ -19,19 +19,21 @@ def plan(  # noqa: PLR0913  the options are what the command is
         str, typer.Argument(metavar="MODEL", help="A name from `models list`, or a larger shape.")
     ] = "mini",
     memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="As 8GB or 900MB; what is free if not given.")
+        str | None,
+        typer.Option(metavar="SIZE", help="For example 8GB or 900MB; the free memory if omitted."),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Sequences at once; in training examples a step.")
+        int | None, typer.Option(min=1, help="Concurrent sequences; examples per step in training.")
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a sequence; what the model was taught.")
+        int | None,
+        typer.Option(min=1, help="Tokens of a sequence; the model's own limit if omitted."),
     ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where it runs.")] = "cpu",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the model runs.")] = "cpu",
     train: Annotated[bool, typer.Option("--train", help="Plan `mercury-lsp train adapt`.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """The best precision, batch and block, or way to train, that memory allows."""
+    """Plan the best precision, batch and block size, or training, for the available memory."""
     from mercury_model.load import network_shape
     from mercury_model.memory import MemoryEfficientDiffusion
 
@@ -74,7 +76,7 @@ def _facts(made: "MemoryPlan") -> dict[str, object]:
 
 
 def _show(made: "MemoryPlan") -> None:
-    """A row for each way to run what was asked, and the one that was chosen."""
+    """A row for each considered way to run the model, and the chosen one."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -120,7 +122,7 @@ def _sizes(one: "Configuration") -> dict[str, int]:
 
 
 def _said(one: "Configuration") -> tuple[str, str]:
-    """How numbers are kept, and how many at a time."""
+    """The precision, and the batch and block size."""
     p = one.precision
     if one.micro_batch:
         times = one.batch // one.micro_batch
@@ -129,7 +131,7 @@ def _said(one: "Configuration") -> tuple[str, str]:
 
 
 def _worth_showing(made: "MemoryPlan") -> list["Configuration"]:
-    """Of each precision the first considered, and what was chosen."""
+    """The first considered plan of each precision, and the chosen one."""
     seen: set[tuple[object, ...]] = set()
     rows = []
     for one in made.considered:

@@ -1,4 +1,4 @@
-"""The settings as a JSON schema, made from `config.Config`: what editors show and check.
+"""The settings as a JSON schema, derived from `config.Config`, for editors to show and check.
 
 `editors/generate.py` writes it where editors look; a test fails when what is committed is stale.
 """

@@ -1,4 +1,4 @@
-"""Denoising as a person sees it in a terminal: masks turning into tokens, in place.
+"""Denoising shown in a terminal: masks turn into tokens in place.
 
 Knows rich, and drafts as the model makes them. It draws, and never asks for a step.
 """
@@ -17,14 +17,14 @@ MASK = "░"
 SETTLED, GUESSED, OPEN, CODE, NUMBER = "bold bright_cyan", "cyan", "dim cyan", "", "dim"
 
 FRAME_SECONDS = 0.07
-"""How long a draft stays on the screen at least."""
+"""The shortest time that a draft stays on the screen."""
 
 _LINES_AROUND = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A document with a hole: `start` and `end` are offsets of the text that will be replaced."""
+    """A document and the gap in it: `start` and `end` are offsets of the text to replace."""
 
     text: str
     start: int
@@ -33,7 +33,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What it takes to read a draft: a tokenizer's `decode`, and the id of a mask."""
+    """A tokenizer's `decode` and its mask id, to turn a draft into text."""
 
     decode: Callable[[Sequence[int]], str]
     mask_id: int
@@ -53,7 +53,7 @@ def paint(draft: PartialOutput, tokens: Tokens) -> Text:
 
 
 def view(page: Page, ghost: Text, caption: str) -> Text:
-    """A few numbered lines around the hole, the ghost in it, and a caption."""
+    """A few numbered lines around the gap with the ghost text in it, and a caption."""
     first = page.text.count("\n", 0, page.start) + 1
     before = page.text[: page.start].split("\n")[-_LINES_AROUND - 1 :]
     after = page.text[page.end :].split("\n")[: _LINES_AROUND + 1]
@@ -73,7 +73,7 @@ def view(page: Page, ghost: Text, caption: str) -> Text:
 
 
 def caption(draft: PartialOutput, milliseconds: float) -> str:
-    """How far a draft has come."""
+    """The progress of a draft."""
     if not draft.ids:
         return f"reading the context, chunk {draft.prefill}"
     committed = sum(draft.committed)
@@ -82,7 +82,7 @@ def caption(draft: PartialOutput, milliseconds: float) -> str:
 
 
 class Screen:
-    """Shows every draft for a moment. `clock` leaves those moments out: only the model's count."""
+    """Shows every draft for a moment. `clock` counts only the time of the model."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Screen:
         self._last = ""
 
     def clock(self) -> int:
-        """Nanoseconds that the model took so far."""
+        """Nanoseconds that the model has used so far."""
         return self._now_ns() - self._started_ns - self._shown_ns
 
     def draft(self, draft: PartialOutput) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,9 @@ train = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+PROBE_EXAMPLES = 20
+"""Held-out examples that the losses in the log are measured on."""
 
 Folder = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the corpus is.")]
 
@@ -60,18 +63,20 @@ def adapt(  # noqa: PLR0913  the options are what the command is
     ] = Path("runs/mini"),
     corpus: Folder = Path("runs/corpus"),
     model: Annotated[str, typer.Option(help="The model to start from.")] = "mini",
-    steps: Annotated[int, typer.Option(min=1, help="Where the learning rate reaches zero.")] = 800,
+    steps: Annotated[
+        int, typer.Option(min=1, help="The step at which the learning rate reaches zero.")
+    ] = 800,
     minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="Stop after so long; go on with the same command.")
+        float | None, typer.Option(min=0.1, help="Stop after this time; the same command resumes.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for the first GPU.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
     examples: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 3,
     rate: Annotated[
-        float, typer.Option(min=0.01, max=2.0, help="Share of the usual learning rates.")
+        float, typer.Option(min=0.01, max=2.0, help="Multiplies the usual learning rates.")
     ] = 1.0,
     seed: Annotated[
-        int, typer.Option(min=1, help="Draws the examples; another one than the run before had.")
+        int, typer.Option(min=1, help="Draws the examples; use another seed than the run before.")
     ] = 1,
     precision: Annotated[
         Literal["auto", "bf16", "fp32"],
@@ -84,28 +89,28 @@ def adapt(  # noqa: PLR0913  the options are what the command is
     """Train the autoregressive and the diffusion head; resumable at any step."""
     import torch
 
-    from mercury_model.training.adapt import AdapterConfig
+    from mercury_model.training.adaptation import AdapterConfig
     from mercury_model.training.loop import LoopSchedule, train_loop
     from mercury_model.training.start import prepare
 
     _require(corpus)
     if threads:
         torch.set_num_threads(threads)
-    plan = AdapterConfig(steps=steps, examples=examples, seed=seed, recompute=recompute).paced(rate)
+    config = AdapterConfig(steps=steps, examples=examples, seed=seed, recompute=recompute)
     dtype = {"auto": None, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     where = surroundings().cache_dir
-    ready = prepare(model, plan, corpus, where, torch.device(device), dtype)
+    ready = prepare(model, config.scaled(rate), corpus, where, torch.device(device), dtype)
     end = time.monotonic() + 60 * minutes if minutes else float("inf")
     with _interrupted() as interrupted:
-        for entry in train_loop(
-            ready.run,
-            ready.feeds,
+        for report in train_loop(
+            ready.trainer,
+            lambda: ready.held_out.batch(0, PROBE_EXAMPLES),
             out,
             LoopSchedule(),
             time.monotonic,
             lambda: interrupted() or time.monotonic() > end,
         ):
-            typer.echo(_line(entry.values, entry.seconds_left))
+            typer.echo(_line(report, steps))
 
 
 @train.command()
@@ -130,7 +135,7 @@ def export(
     corpus: Folder = Path("runs/corpus"),
     model: Annotated[str, typer.Option(help="The model the run started from.")] = "mini",
 ) -> None:
-    """Write what a run has learnt as a delta: int8, a few megabytes."""
+    """Write the trained weights of a run as a delta: int8, a few megabytes."""
     from mercury_model.training.loop import CHECKPOINT
     from mercury_model.training.start import export_delta
 
@@ -142,7 +147,7 @@ def export(
 
 
 def _name(package: "Package | None") -> str | None:
-    """What a progress bar says of a package."""
+    """The text of a progress bar for a package."""
     return None if package is None else f"{package.name} {package.version}"
 
 
@@ -152,18 +157,18 @@ def _require(corpus: Path) -> None:
         raise SettingsError(f"There is no corpus in {corpus}.", "Run: mercury-lsp train data.")
 
 
-def _line(values: dict[str, object], seconds_left: float) -> str:
-    """One step for a person to read."""
+def _line(report: dict[str, Any], steps: int) -> str:
+    """One line for a training step."""
     keys = ("step", "loss", "accuracy", "drafted", "rows", "seconds")
-    said = "  ".join(f"{key} {values[key]}" for key in keys if key in values)
-    if "probe" in values:
+    said = "  ".join(f"{key} {report[key]}" for key in keys if key in report)
+    if "probe" in report:
         return f"held out: {said}"
-    return f"{said}  left {seconds_left / 60:.0f} min"
+    return f"{said}  left {report['seconds'] * (steps - report['step']) / 60:.0f} min"
 
 
 @contextmanager
 def _interrupted() -> Iterator[Callable[[], bool]]:
-    """Whether the user, or the system, has asked to end: the step at work is finished first."""
+    """Whether the user or the system has asked to stop; the running step is finished first."""
     import signal
 
     asked = False

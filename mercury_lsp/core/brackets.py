@@ -1,4 +1,4 @@
-"""Which brackets and quotes are open at a point, and what an insertion does to them."""
+"""Bracket and quote matching: what is open at the cursor, and how an insertion changes it."""
 
 import re
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from mercury_lsp.core.lexis import CLOSERS, OPENERS, Lexis, Token, lexis
 
-LEAD = 8
-"""How many characters before a text are enough to tell with what it begins."""
+LOOKBEHIND_CHARS = 8
+"""How much text before a scanned text its first token may depend on, in characters."""
 
 _NEWLINE = re.compile(r"(?<!\\)\n")
 
 
 class Bracket(NamedTuple):
-    """A bracket at an offset, which is negative if it stands in the text before."""
+    """A bracket and its offset. The offset is negative for a bracket in the preceding text."""
 
     start: int
     character: str
@@ -23,21 +23,22 @@ class Bracket(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A text as its brackets, strings and comments divide it.
+    """A text split into brackets, strings and comments.
 
-    `stack` holds the brackets open at its end, outermost first; `strays` those without their
-    counterpart. `leaves` is where the text first closes what was open before it, if it does.
-    `ends` are the newlines outside of strings and comments, each with how many brackets are open
-    there. `quote` is the kind of the string or comment in which the text ends, -1 for code.
+    `stack` holds the brackets still open at the end of the text, outermost first. `unmatched` holds
+    the brackets that have no partner. `outer_close` is the offset of the first closing bracket
+    whose partner is not in the text. `line_ends` lists the newlines outside strings and comments,
+    each as (offset, number of open brackets). `quote` is the kind of string or comment that the
+    text ends in, or -1 for code.
     """
 
     text: str
     lexis: Lexis
     tokens: tuple[Token, ...]
     stack: tuple[Bracket, ...]
-    strays: tuple[Bracket, ...]
-    leaves: int | None
-    ends: tuple[tuple[int, int], ...]
+    unmatched: tuple[Bracket, ...]
+    outer_close: int | None
+    line_ends: tuple[tuple[int, int], ...]
     quote: int
 
     @property
@@ -47,53 +48,53 @@ class Scan:
 
     @property
     def line_depth(self) -> int:
-        """How many of the open brackets were opened on lines before the last."""
+        """How many of the open brackets were opened before the last line."""
         start = len(self.text) - len(self.line)
         return sum(1 for _ in takewhile(lambda bracket: bracket.start < start, self.stack))
 
-    def header(self) -> int | None:
-        """The end of the header of a block in which nothing stands yet but comments and text."""
+    def header_end(self) -> int | None:
+        """The offset where a block header ends, if only comments and docstrings follow it."""
         if self.quote >= 0 or (self.lexis.indented and self.stack):
             return None
         end = len(self.text.rstrip())
         for token in reversed(self.tokens):
-            if token.end != end or not self._stands_alone(token):
+            if token.end != end or not self._is_comment_or_docstring(token):
                 break
             end = len(self.text[: token.start].rstrip())
         found = re.search(rf"(?:{self.lexis.header})\Z", self.text[max(0, end - 8) : end])
         return end if found else None
 
-    def _stands_alone(self, token: Token) -> bool:
+    def _is_comment_or_docstring(self, token: Token) -> bool:
         if self.lexis.is_comment(token.kind):
             return True
         before = self.text[self.text.rfind("\n", 0, token.start) + 1 : token.start]
         return token.kind >= 0 and self.lexis.indented and not before.strip("rRuUbBfF \t")
 
-    def statement(self, end: int) -> str:
-        """The indentation of the statement whose header ends at `end`."""
+    def statement_indent(self, end: int) -> str:
+        """The indentation of the statement whose header ends at offset `end`."""
         depth = sum(1 for bracket in self.stack if bracket.start < end - 1)
-        starts = [offset + 1 for offset, at in self.ends if offset < end and at <= depth]
+        starts = [offset + 1 for offset, at in self.line_ends if offset < end and at <= depth]
         return indentation(self.text[starts[-1] if starts else 0 : end])
 
 
 @lru_cache(maxsize=4)
-def opened(language: str, before: str) -> Scan:
-    """Divide the text before a cursor. Remembered: each step of a keystroke asks for it."""
+def scan_prefix(language: str, before: str) -> Scan:
+    """Scan the text before the cursor. Cached, because every denoising step asks for it."""
     return _scan(lexis(language), "", before, -1, [])
 
 
-def onward(before: Scan, text: str) -> Scan:
-    """Divide the text that follows `before`."""
+def scan_after(before: Scan, text: str) -> Scan:
+    """Scan `text`, which follows `before`."""
     shift = len(before.text)
     stack = [bracket._replace(start=bracket.start - shift) for bracket in before.stack]
-    return _scan(before.lexis, before.text[-LEAD:], text, before.quote, stack)
+    return _scan(before.lexis, before.text[-LOOKBEHIND_CHARS:], text, before.quote, stack)
 
 
-def _scan(rules: Lexis, lead: str, text: str, quote: int, stack: list[Bracket]) -> Scan:
-    tokens = tuple(rules.tokens(text, quote, lead))
-    strays: list[Bracket] = []
+def _scan(language: Lexis, lookbehind: str, text: str, quote: int, stack: list[Bracket]) -> Scan:
+    tokens = tuple(language.tokens(text, quote, lookbehind))
+    unmatched: list[Bracket] = []
     ends: list[tuple[int, int]] = []
-    position, leaves = 0, None
+    position, outer_close = 0, None
     for token in tokens:
         ends += (
             (found.start(), len(stack)) for found in _NEWLINE.finditer(text, position, token.start)
@@ -105,21 +106,33 @@ def _scan(rules: Lexis, lead: str, text: str, quote: int, stack: list[Bracket]) 
         if bracket.character in OPENERS:
             stack.append(bracket)
             continue
-        depth = _counterpart(stack, bracket.character)
-        if leaves is None and (depth is None or stack[depth].start < 0):
-            leaves = token.start
+        depth = _matching_opener(stack, bracket.character)
+        if outer_close is None and (depth is None or stack[depth].start < 0):
+            outer_close = token.start
         if depth is None:
-            strays.append(bracket)
+            unmatched.append(bracket)
         else:
-            strays += stack[depth + 1 :]
+            unmatched += stack[depth + 1 :]
             del stack[depth:]
     ends += ((found.start(), len(stack)) for found in _NEWLINE.finditer(text, position))
     quote = tokens[-1].kind if tokens and tokens[-1].open else -1
-    return Scan(text, rules, tokens, tuple(stack), tuple(strays), leaves, tuple(ends), quote)
+    return Scan(
+        text=text,
+        lexis=language,
+        tokens=tokens,
+        stack=tuple(stack),
+        unmatched=tuple(unmatched),
+        outer_close=outer_close,
+        line_ends=tuple(ends),
+        quote=quote,
+    )
 
 
-def _counterpart(stack: list[Bracket], closer: str) -> int | None:
-    """Which bracket of the stack `closer` closes; a brace closes over forgotten parentheses."""
+def _matching_opener(stack: list[Bracket], closer: str) -> int | None:
+    """The stack index of the bracket that `closer` closes, or None.
+
+    A closing brace skips parentheses and brackets that were left open.
+    """
     depth = len(stack) - 1
     while closer == "}" and depth >= 0 and stack[depth].character != "{":
         depth -= 1
@@ -128,54 +141,61 @@ def _counterpart(stack: list[Bracket], closer: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How many brackets and quotes are left unmatched: inserted ones, and ones around them.
+    """Counts of unmatched brackets and quotes around and inside an insertion.
 
-    Of those around, the ones that nothing closes count apart from the others. What opens after
-    the cursor and stays open does not count: that text is cut somewhere.
+    `inserted` counts those in the inserted text, `unclosed` the openers before the cursor that
+    nothing closes, and `surrounding` all other unmatched ones in the document. An opener after the
+    cursor that stays open is not counted, because the text is cut off somewhere below it.
     """
 
-    own: int
+    inserted: int
     unclosed: int
-    others: int
+    surrounding: int
 
-    def is_bearable(self, without: "Balance") -> bool:
-        """Whether nothing inserted is unmatched, and no more around it than there was."""
-        return not self.own and self.unclosed <= without.unclosed and self.others <= without.others
+    def is_no_worse_than(self, without: "Balance") -> bool:
+        """Whether the insertion is balanced and leaves no more unmatched than `without` it."""
+        return (
+            not self.inserted
+            and self.unclosed <= without.unclosed
+            and self.surrounding <= without.surrounding
+        )
 
 
 def balance(before: Scan, text: str, after: str) -> Balance:
-    """Match the brackets and quotes of `text` between the scanned text and `after`."""
-    part = onward(before, text + after + "\n")
+    """Match brackets and quotes with `text` inserted between `before` and `after`."""
+    part = scan_after(before, text + after + "\n")
     edge = len(text)
-    own = others = 0
+    inserted = surrounding = 0
     for number, token in enumerate(part.tokens):
         if token.is_bracket:
             continue
-        spilt = part.text[edge : token.end] if token.start < edge else ""
+        overrun = part.text[edge : token.end] if token.start < edge else ""
         comment = before.lexis.is_comment(token.kind)
-        spills = bool(spilt.strip()) if comment else "\n" in spilt
+        overruns = bool(overrun.strip()) if comment else "\n" in overrun
         if number == 0 and before.quote >= 0:
-            others += token.broken or token.open
+            surrounding += token.broken or token.open
         elif token.start < edge:
-            own += token.broken or spills
+            inserted += token.broken or overruns
         else:
-            others += token.broken
-    own += sum(0 <= bracket.start < edge for bracket in (*part.stack, *part.strays))
-    unclosed = sum(bracket.start < 0 for bracket in (*part.stack, *part.strays))
-    others += sum(bracket.start >= edge for bracket in part.strays)
-    return Balance(own, unclosed, others)
+            surrounding += token.broken
+    inserted += sum(0 <= bracket.start < edge for bracket in (*part.stack, *part.unmatched))
+    unclosed = sum(bracket.start < 0 for bracket in (*part.stack, *part.unmatched))
+    surrounding += sum(bracket.start >= edge for bracket in part.unmatched)
+    return Balance(inserted, unclosed, surrounding)
 
 
-def closing(part: Scan) -> str:
-    """The brackets that close what `part` itself leaves open, innermost first."""
-    own = (bracket for bracket in reversed(part.stack) if bracket.start >= 0)
-    return "".join(OPENERS[bracket.character] for bracket in own)
+def missing_closers(part: Scan) -> str:
+    """The brackets that close everything `part` itself leaves open, innermost first."""
+    inserted = (bracket for bracket in reversed(part.stack) if bracket.start >= 0)
+    return "".join(OPENERS[bracket.character] for bracket in inserted)
 
 
 def close_blocks(before: Scan, text: str) -> str:
-    """`text`, whole lines, and the braces that close the blocks it opens; empty if that is not
-    what it takes."""
-    opened = [bracket for bracket in onward(before, text).stack if bracket.start >= 0]
+    """`text` (whole lines) followed by the braces that close the blocks it opens.
+
+    Empty if braces alone do not complete it.
+    """
+    opened = [bracket for bracket in scan_after(before, text).stack if bracket.start >= 0]
     if text[-1:] in OPENERS or any(bracket.character != "{" for bracket in opened):
         return ""
     lines = before.line + text
@@ -186,5 +206,5 @@ def close_blocks(before: Scan, text: str) -> str:
 
 
 def indentation(line: str) -> str:
-    """The blanks that `line` begins with."""
+    """The leading spaces and tabs of `line`."""
     return line[: len(line) - len(line.lstrip(" \t"))]

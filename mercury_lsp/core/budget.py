@@ -1,4 +1,4 @@
-"""How long a request may go on: the one answer to "may I take another step?"."""
+"""The time budget of a request. It decides whether another step may begin."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A deadline on a clock, and a stop flag that somebody else may raise.
+    """A deadline and a stop flag.
 
-    `deadline_ns` and `clock` count nanoseconds from the same origin; `stopped` is called between
+    `deadline_ns` and `clock` count nanoseconds from the same origin. `stopped` is called between
     steps, never during one.
     """
 

@@ -1,51 +1,52 @@
-"""How likely a part of a draft is to be right, and what showing it is worth. Numbers alone."""
+"""The probability that part of a draft is right, and the keys that showing it should save."""
 
 from mercury_lsp.core.types import Draft
 
-TO_COME = 1.7
-"""The chance of a line that has begun falls to about this power of itself until the line ends."""
+UNFINISHED_LINE_POWER = 1.7
+"""Exponent for an unfinished line: p ** UNFINISHED_LINE_POWER estimates the finished line."""
 
-BARELY_BEGUN = 2.4
-"""The same of a line of which there is but a token. In held-out Python as it is typed, 1,034 lines
-began with a token that the model gave less than a quarter: eight would have been shown, two of them
-right."""
+ONE_TOKEN_POWER = 2.4
+"""The exponent if the line has only one token yet. In held-out Python, typed key by key, 1,034
+lines began with a token of probability below 0.25. Eight of them would have been shown, and two of
+those eight were right."""
 
 
-def of_first(draft: Draft, length: int) -> float:
-    """The chance that the first `length` characters are right: that of the tokens that hold them.
+def prefix_chance(draft: Draft, length: int) -> float:
+    """The probability that the first `length` characters are right.
 
-    Of characters that the draft does not have, nothing is known but the chance of all it has.
+    It is that of the tokens that cover them, or of the whole draft if `length` is beyond its end.
     """
     if length == 0:
         return 1.0
     return next((chance for end, chance in draft.chances if end >= length), draft.confidence)
 
 
-def of_whole(draft: Draft, length: int) -> float:
-    """The chance that the first `length` characters are right, and end there."""
+def complete_chance(draft: Draft, length: int) -> float:
+    """The probability that the first `length` characters are right and the text ends there."""
     if length >= len(draft.text):
         return draft.confidence
-    return of_first(draft, length + draft.text.startswith("\n", length))
+    return prefix_chance(draft, length + draft.text.startswith("\n", length))
 
 
-def of_first_line(draft: Draft) -> float:
-    """The chance that a draft's first line that is not empty will be right to its end.
+def first_line_chance(draft: Draft) -> float:
+    """The probability that the first non-empty line of a draft is right to its end.
 
-    Until that line ends, what is still to come counts by TO_COME, or BARELY_BEGUN.
+    For an unfinished line it is estimated with `UNFINISHED_LINE_POWER` or `ONE_TOKEN_POWER`.
     """
     empty = len(draft.text) - len(draft.text.lstrip("\n"))
     end = draft.text.find("\n", empty)
     if end >= 0:
-        return of_whole(draft, end)
+        return complete_chance(draft, end)
     if draft.finished:
         return draft.confidence
-    power = BARELY_BEGUN if len(draft.chances) == 1 else TO_COME
+    power = ONE_TOKEN_POWER if len(draft.chances) == 1 else UNFINISHED_LINE_POWER
     return float(draft.confidence**power)
 
 
-def saved(chance: float, characters: int, distraction: float) -> float:
-    """How many keys a suggestion of so many characters saves on average.
+def expected_keys_saved(chance: float, characters: int, distraction: float) -> float:
+    """The expected number of keys that a suggestion of `characters` characters saves.
 
-    If it is right, all but the key that accepts it; if it is wrong it costs `distraction` keys.
+    A right suggestion saves all its keys but the one that accepts it. A wrong one costs
+    `distraction` keys.
     """
     return chance * (characters - 1) - (1 - chance) * distraction

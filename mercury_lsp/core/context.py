@@ -1,4 +1,4 @@
-"""From a request to what the model sees: a bounded part of the text, however long that is."""
+"""Builds the `Context` of a request: bounded windows on documents of any length."""
 
 import re
 import unicodedata
@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mercury_lsp.core.brackets import Scan, indentation, opened
+from mercury_lsp.core.brackets import Scan, indentation, scan_prefix
 from mercury_lsp.core.lexis import lexis
 from mercury_lsp.core.similar import DOCUMENT_CHARS, DOCUMENTS, similar
 from mercury_lsp.core.types import Context, GapKind, Request, Trigger
 
-SYNTAX_BEFORE = 10_000
-"""How much text before the cursor is looked at for syntax, in characters."""
-SYNTAX_AFTER = 4_000
-"""How much text after the cursor is looked at for syntax, in characters."""
-ENCLOSING = 40_000
-"""How far outside of that the lines of enclosing blocks are looked for, in characters."""
-DEEPEST = 200
-"""No line is indented further than this, in characters."""
-STRIDES = 4
-"""The start of the prefix moves by this part of its limit at a time: in between, the keys and
-values that the model keeps stay valid while a person types."""
+SYNTAX_BEFORE_CHARS = 10_000
+"""How much text before the cursor is scanned for syntax."""
+SYNTAX_AFTER_CHARS = 4_000
+"""How much text after the cursor is scanned for syntax."""
+ENCLOSING_CHARS = 40_000
+"""How far beyond the syntax window the search for enclosing blocks goes."""
+MAX_INDENT_CHARS = 200
+"""The deepest indentation that is considered."""
+STRIDES_PER_WINDOW = 4
+"""The start of the prefix moves in strides of this fraction of its limit. Between two moves the
+model's KV cache stays valid while the user types."""
 
 _LINE = re.compile(r"^([ \t]*)(?=[^\s)\]}*])", re.MULTILINE)
 _OPENED = re.compile(r"^([ \t]*)\S.*[{:]\n+([ \t]*)(?=\S)", re.MULTILINE)
@@ -33,7 +33,7 @@ _JOINERS = "\u200d\ufe0e\ufe0f"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of what the model may see, in characters; no snippets where it knows none."""
+    """How much text the model may see, in characters. `snippet_chars` is 0 for no snippets."""
 
     prefix_chars: int
     suffix_chars: int
@@ -41,32 +41,35 @@ class Limits:
 
 
 def extract(request: Request, limits: Limits) -> Context:
-    """What the model sees of `request`; bounded by `limits` and the constants above."""
+    """Build the context of `request`, bounded by `limits` and the constants above."""
     document, text, offset = request.document, request.document.text, _offset(request)
     pending = _pending(request) or ""
     low, high = _syntax_window(document.language, text, offset)
-    head, foot = _headers(document.language, text, low), _footers(text, high)
-    before = _unix(head + text[low:offset] + pending)
-    after = _unix(text[offset:high] + foot)
-    start, end = _start(text, offset, limits.prefix_chars), _end(text, offset, limits.suffix_chars)
+    head, foot = _enclosing_headers(document.language, text, low), _enclosing_closers(text, high)
+    before = _with_unix_newlines(head + text[low:offset] + pending)
+    after = _with_unix_newlines(text[offset:high] + foot)
+    start, end = (
+        _window_start(text, offset, limits.prefix_chars),
+        _window_end(text, offset, limits.suffix_chars),
+    )
     crlf = text.count("\r\n", low, high)
     return Context(
         language=document.language,
-        prefix=_unix(text[start:offset] + pending),
-        suffix=_unix(text[offset:end]),
-        gap=_gap(opened(document.language, before), after),
+        prefix=_with_unix_newlines(text[start:offset] + pending),
+        suffix=_with_unix_newlines(text[offset:end]),
+        gap=_gap_kind(scan_prefix(document.language, before), after),
         indent=_indent(document.language, before, after),
         snippets=similar(document, offset, request.others, limits.snippet_chars),
         newline="\r\n" if 2 * crlf > text.count("\n", low, high) else "\n",
-        pending=_unix(pending),
+        pending=_with_unix_newlines(pending),
         before=before,
         after=after,
-        elsewhere=tuple(map(_unix, _elsewhere(request, start, end))),
+        elsewhere=tuple(map(_with_unix_newlines, _other_text(request, start, end))),
     )
 
 
 def worth_asking(request: Request, context: Context) -> bool:
-    """Whether a completion could be of use: else the model need not be asked at all."""
+    """Whether a completion could be useful here. If not, the model is not called."""
     following = context.suffix[:1]
     if _pending(request) is None or "\0" in context.before or "\0" in context.after:
         return False
@@ -77,14 +80,14 @@ def worth_asking(request: Request, context: Context) -> bool:
 
 
 def _offset(request: Request) -> int:
-    """The cursor, inside of the text and not inside of a line ending."""
+    """The cursor offset, clamped to the text and never between `\\r` and `\\n`."""
     text = request.document.text
     offset = min(max(request.offset, 0), len(text))
     return offset - 1 if offset and text[offset - 1 : offset + 1] == "\r\n" else offset
 
 
-def _elsewhere(request: Request, start: int, end: int) -> Iterator[str]:
-    """What else is open, the last used last; then this document outside of `start` and `end`."""
+def _other_text(request: Request, start: int, end: int) -> Iterator[str]:
+    """Other open documents, most recent last, then this one outside `start` and `end`."""
     document, text = request.document, request.document.text
     for other in reversed(request.others[:DOCUMENTS]):
         if other.uri != document.uri:
@@ -94,7 +97,10 @@ def _elsewhere(request: Request, start: int, end: int) -> Iterator[str]:
 
 
 def _pending(request: Request) -> str | None:
-    """What accepting the selected entry would add at the cursor; None if it does more than add."""
+    """The text that the selected menu entry would insert at the cursor.
+
+    None if accepting the entry would also replace text.
+    """
     chosen, offset = request.selected, _offset(request)
     if chosen is None:
         return ""
@@ -104,52 +110,53 @@ def _pending(request: Request) -> str | None:
     return chosen.text[len(typed) :]
 
 
-def _unix(text: str) -> str:
+def _with_unix_newlines(text: str) -> str:
     return text.replace("\r\n", "\n").removesuffix("\r")
 
 
-def _start(text: str, offset: int, limit: int) -> int:
-    """Where a window of at most `limit` characters up to `offset` begins."""
+def _window_start(text: str, offset: int, limit: int) -> int:
+    """The start of a window of at most `limit` characters that ends at `offset`."""
     if offset <= limit:
         return 0
-    stride = max(1, limit // STRIDES)
+    stride = max(1, limit // STRIDES_PER_WINDOW)
     low = -(-(offset - limit) // stride) * stride
-    return min(_boundary(text, low, low + stride, low), offset)
+    return min(_least_indented_line(text, low, low + stride, low), offset)
 
 
-def _end(text: str, offset: int, limit: int) -> int:
-    """Where a window of at most `limit` characters from `offset` ends; typing does not move it."""
+def _window_end(text: str, offset: int, limit: int) -> int:
+    """The end of a window of at most `limit` characters from `offset`. Typing does not move it."""
     high = offset + limit
     if high >= len(text):
         return len(text)
-    return _boundary(text, high - limit // STRIDES, high, high)
+    return _least_indented_line(text, high - limit // STRIDES_PER_WINDOW, high, high)
 
 
 def _syntax_window(language: str, text: str, offset: int) -> tuple[int, int]:
-    """What is looked at for syntax: from one definition to another.
+    """The window to scan for syntax, from one definition to another.
 
-    There no string, comment or bracket is likely to be cut in two. Far from the cursor is best.
+    A definition line is unlikely to be inside a string, comment or bracket. Definitions far from
+    the cursor are preferred.
     """
-    low, high = offset - SYNTAX_BEFORE, offset + SYNTAX_AFTER
+    low, high = offset - SYNTAX_BEFORE_CHARS, offset + SYNTAX_AFTER_CHARS
     if low > 0:
-        near = offset - SYNTAX_BEFORE // STRIDES
-        found = _definitions(language, text, low, offset)
+        near = offset - SYNTAX_BEFORE_CHARS // STRIDES_PER_WINDOW
+        found = _definition_lines(language, text, low, offset)
         first = min(((start > near, level, start) for level, start in found), default=None)
-        low = first[-1] if first else _start(text, offset, SYNTAX_BEFORE)
+        low = first[-1] if first else _window_start(text, offset, SYNTAX_BEFORE_CHARS)
     if high < len(text):
-        near = offset + SYNTAX_AFTER // STRIDES
-        found = _definitions(language, text, offset, high)
+        near = offset + SYNTAX_AFTER_CHARS // STRIDES_PER_WINDOW
+        found = _definition_lines(language, text, offset, high)
         last = min(((start < near, level, -start) for level, start in found), default=None)
-        high = -last[-1] if last else _end(text, offset, SYNTAX_AFTER)
+        high = -last[-1] if last else _window_end(text, offset, SYNTAX_AFTER_CHARS)
     return max(low, 0), min(high, len(text))
 
 
-def _headers(language: str, text: str, low: int) -> str:
-    """The lines above `low` that open the blocks in which it stands, as far as they are near."""
-    level = len(indentation(text[low : low + DEEPEST]))
+def _enclosing_headers(language: str, text: str, low: int) -> str:
+    """The lines above `low` that open its enclosing blocks, within `ENCLOSING_CHARS`."""
+    level = len(indentation(text[low : low + MAX_INDENT_CHARS]))
     opening = re.compile(rf"(?:{lexis(language).header})[ \t\r]*\n")
     enclosing: list[tuple[int, str]] = []
-    for column, start in _definitions(language, text, max(0, low - ENCLOSING), low):
+    for column, start in _definition_lines(language, text, max(0, low - ENCLOSING_CHARS), low):
         while enclosing and enclosing[-1][0] >= column:
             enclosing.pop()
         end = text.find("\n", start, low) + 1
@@ -158,34 +165,34 @@ def _headers(language: str, text: str, low: int) -> str:
     return "".join(line for _, line in enclosing)
 
 
-def _footers(text: str, high: int) -> str:
-    """The lines below `high` that close the blocks in which it stands, as far as they are near."""
-    level = len(indentation(text[high : high + DEEPEST]))
+def _enclosing_closers(text: str, high: int) -> str:
+    """The lines below `high` that close its enclosing blocks, within `ENCLOSING_CHARS`."""
+    level = len(indentation(text[high : high + MAX_INDENT_CHARS]))
     closing = []
-    for found in _CLOSING.finditer(text, high, high + ENCLOSING):
+    for found in _CLOSING.finditer(text, high, high + ENCLOSING_CHARS):
         if len(found[1]) < level:
             level = len(found[1])
             closing.append(found[0] + "\n")
     return "".join(closing)
 
 
-def _definitions(language: str, text: str, low: int, high: int) -> Iterator[tuple[int, int]]:
-    """The indentation and the start of each line that looks like a definition."""
+def _definition_lines(language: str, text: str, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """The indentation and the offset of each line that looks like a definition."""
     line = re.compile(rf"^([ \t]*)(?:{lexis(language).definition})", re.MULTILINE)
     return ((len(found[1]), found.start()) for found in line.finditer(text, low, high))
 
 
-def _boundary(text: str, low: int, high: int, otherwise: int) -> int:
+def _least_indented_line(text: str, low: int, high: int, otherwise: int) -> int:
     """The first of the least indented lines between `low` and `high`.
 
-    That is where a definition or a statement begins in any language, and also while the code is
-    broken: a tree, which changes with every key then, would make windows jump.
+    A definition or statement begins there in any language, even while the code is broken. A syntax
+    tree of broken code changes with every key, so windows based on it would jump.
     """
     found = _LINE.finditer(text, low, high)
     return min(((len(line[1]), line.start()) for line in found), default=(0, otherwise))[1]
 
 
-def _gap(before: Scan, after: str) -> GapKind:
+def _gap_kind(before: Scan, after: str) -> GapKind:
     if before.quote >= 0:
         return GapKind.COMMENT if before.lexis.is_comment(before.quote) else GapKind.STRING
     line_is_blank = not before.line.strip()
@@ -198,11 +205,11 @@ def _gap(before: Scan, after: str) -> GapKind:
 
 
 def _is_in_empty_block(before: Scan, after: str) -> bool:
-    """Whether a header stands above in whose block nothing stands yet, nor was it left again."""
-    header = before.header()
+    """Whether the cursor is in the still empty block of the header above it."""
+    header = before.header_end()
     if header is None:
         return False
-    level = len(before.statement(header))
+    level = len(before.statement_indent(header))
     following = next((line for line in after.split("\n") if line.strip()), "")
     if following and len(indentation(following)) > level:
         return False
@@ -219,7 +226,7 @@ def _is_in_call(before: Scan) -> bool:
 
 
 def _indent(language: str, before: str, after: str) -> str:
-    """One level of indentation as the lines around the cursor have it."""
+    """One level of indentation, inferred from the lines around the cursor."""
     lines = _LINE.findall(before) + _LINE.findall(after)
     indented = [line for line in lines if line]
     if not indented:

@@ -1,4 +1,4 @@
-"""Indentation: a draft's lines made to stand where the document's lines would."""
+"""Indentation: aligns the lines of a draft with the document."""
 
 import re
 from itertools import pairwise
@@ -7,50 +7,50 @@ from mercury_lsp.core.brackets import Scan, indentation
 from mercury_lsp.core.types import Context, GapKind
 
 TAB_WIDTH = 8
-"""Columns of a tab, where tabs and spaces must be compared at all."""
+"""Columns per tab when tabs and spaces have to be compared."""
 
 _BLANK_LINES = re.compile(r"(?:[ \t]*\n)+")
 
 
 def align(text: str, context: Context, before: Scan) -> str:
-    """`text` indented as it must be after `before`; empty if it belongs to an outer block."""
+    """`text` indented to follow `before`. Empty if it belongs to an outer block."""
     rest = (context.after or context.suffix).partition("\n")[0].strip()
     blank = not before.line.strip()
     if blank and not rest and context.gap not in (GapKind.STRING, GapKind.COMMENT):
         return _on_blank_line(text, context, before)
-    header = before.header() if context.gap is GapKind.BLOCK else None
-    fresh = _BLANK_LINES.match(text)
-    if fresh and header is not None:
-        body = text[fresh.end() :]
-        body = _restyle(body, context.indent, before)
-        return "\n" + _shift(body, before.statement(header) + context.indent)
+    header = before.header_end() if context.gap is GapKind.BLOCK else None
+    newlines = _BLANK_LINES.match(text)
+    if newlines and header is not None:
+        body = text[newlines.end() :]
+        body = _convert_indentation(body, context.indent, before)
+        return "\n" + _reindent(body, before.statement_indent(header) + context.indent)
     if before.line[-1:].isspace() and re.match(r" \S", text) and context.gap is not GapKind.STRING:
-        text = text[1:]  # the space that follows a word stands there already
+        text = text[1:]  # the document already has the space
     head, newline, others = text.partition("\n")
-    return head + newline + _restyle(others, context.indent, before)
+    return head + newline + _convert_indentation(others, context.indent, before)
 
 
 def _on_blank_line(text: str, context: Context, before: Scan) -> str:
     line = before.line
-    fresh = _BLANK_LINES.match(text)
-    if fresh:
-        text = text[fresh.end() :]
+    newlines = _BLANK_LINES.match(text)
+    if newlines:
+        text = text[newlines.end() :]
     elif line:
         text = line + text
-    text = _restyle(text, context.indent, before)
-    if fresh and _columns(indentation(text)) < _columns(line):
+    text = _convert_indentation(text, context.indent, before)
+    if newlines and _columns(indentation(text)) < _columns(line):
         return ""
-    wanted = _wanted(text, context, before)
-    text = _shift(text, wanted)
+    expected = _expected_indent(text, context, before)
+    text = _reindent(text, expected)
     return text[len(line) :] if text.startswith(line) else text.lstrip(" \t")
 
 
-def _wanted(text: str, context: Context, before: Scan) -> str:
-    """The indentation that the first line of `text` ought to have, at best the one it has."""
+def _expected_indent(text: str, context: Context, before: Scan) -> str:
+    """The indentation that the first line of `text` should have. Keeps its own if valid."""
     level, line = indentation(text), before.line
-    above, below = _neighbours(context, before)
-    header = before.header()
-    outer = above if header is None else before.statement(header)
+    above, below = _adjacent_indents(context, before)
+    header = before.header_end()
+    outer = above if header is None else before.statement_indent(header)
     inner = above if header is None else outer + context.indent
     if line:
         if context.gap is GapKind.BLOCK and _columns(line) <= _columns(outer):
@@ -65,26 +65,28 @@ def _wanted(text: str, context: Context, before: Scan) -> str:
     return max(level, "" if opens else min(above, below, key=_columns), key=_columns)
 
 
-def _neighbours(context: Context, before: Scan) -> tuple[str, str]:
-    """The indentation of the nearest lines with text above and below."""
+def _adjacent_indents(context: Context, before: Scan) -> tuple[str, str]:
+    """The indentation of the nearest non-empty lines above and below."""
     above = before.text.rstrip().rpartition("\n")[2]
     below = (context.after or context.suffix).lstrip("\n")
     first = next((line for line in below.split("\n") if line.strip()), "")
     return indentation(above), indentation(first)
 
 
-def _shift(text: str, wanted: str) -> str:
-    """`text` with its first line indented by `wanted` and its other lines moved along."""
+def _reindent(text: str, expected: str) -> str:
+    """`text` with its first line indented by `expected` and the other lines shifted with it."""
     present = indentation(text)
-    if present == wanted:
+    if present == expected:
         return text
     first, *others = text.split("\n")
-    moved = (wanted + line[len(present) :] if line.startswith(present) else line for line in others)
-    return "\n".join((wanted + first[len(present) :], *moved))
+    shifted = (
+        expected + line[len(present) :] if line.startswith(present) else line for line in others
+    )
+    return "\n".join((expected + first[len(present) :], *shifted))
 
 
-def _restyle(text: str, unit: str, before: Scan) -> str:
-    """`text` with leading tabs as spaces, or the other way, if the document has only the others."""
+def _convert_indentation(text: str, unit: str, before: Scan) -> str:
+    """`text` with leading tabs as spaces or spaces as tabs, to match the document."""
     if unit != "\t":
         if re.search(r"^ *\t", before.text, re.MULTILINE):
             return text
@@ -101,10 +103,13 @@ def _columns(blank: str) -> int:
     return len(blank.expandtabs(TAB_WIDTH))
 
 
-def dedent(part: Scan, before: Scan) -> int | None:
-    """Where the block that `part` continues ends: at the first line further out, or askew."""
+def block_end(part: Scan, before: Scan) -> int | None:
+    """The offset where the block that `part` continues ends, or None.
+
+    A line ends the block if it is dedented or fits no open indentation level.
+    """
     depth = len(before.stack)
-    ends = [offset for offset, at in part.ends if at <= depth]
+    ends = [offset for offset, at in part.line_ends if at <= depth]
     inline = before.line.strip() and not part.text.startswith("\n")
     if inline:
         return ends[0] if ends else None
@@ -119,7 +124,7 @@ def dedent(part: Scan, before: Scan) -> int | None:
             continue
         column = len(indentation(line))
         body = body if last else column
-        if not (_stands(column, levels) if part.lexis.indented else column >= body):
+        if not (_is_valid_column(column, levels) if part.lexis.indented else column >= body):
             return last
         last = stop - 1
         if _is_header(part, start, last):
@@ -127,10 +132,10 @@ def dedent(part: Scan, before: Scan) -> int | None:
     return None
 
 
-def _stands(column: int, levels: list[int | None]) -> bool:
-    """Whether a line may begin at `column`, given the levels that are open, outermost first.
+def _is_valid_column(column: int, levels: list[int | None]) -> bool:
+    """Whether a line may begin at `column`, given the open levels, outermost first.
 
-    None is the level of a block that a header has just opened.
+    The level of a block whose header was just seen is None. Updates `levels`.
     """
     if levels[-1] is None:
         levels[-1] = column

@@ -1,7 +1,8 @@
-"""Where strings, comments and brackets begin and end, told from the text alone.
+"""A tolerant lexer that finds strings, comments and brackets.
 
-One regular expression a family of languages, and no grammar: it must hold while the code is
-broken, which is when completions are asked for. Knows nothing of statements; `syntax` does.
+It uses one regular expression per family of languages and no grammar, so it also works on
+incomplete code, which is what a completion request usually sees. It does not know statements; see
+`syntax` for parsing.
 """
 
 import re
@@ -15,10 +16,11 @@ CLOSERS = {closer: opener for opener, closer in OPENERS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A kind of string or comment: regular expressions of its start and of each bit of its body.
+    """A kind of string or comment, as regular expressions for its start and its body.
 
-    `close` is the mark that ends it, empty for what a newline ends. A body that cannot match a
-    newline makes a kind that a newline breaks: then the mark is missing, but no more is spoilt.
+    `body` matches one element of the body. `close` is the closing delimiter; it is empty for kinds
+    that end with the line. If `body` cannot match a newline, a newline ends the token even without
+    its delimiter, so that one missing quote does not affect the lines below.
     """
 
     start: str
@@ -28,7 +30,7 @@ class Quote:
 
     @property
     def end(self) -> str:
-        """The regular expression of its end."""
+        """The regular expression for the closing delimiter; it never matches if there is none."""
         return re.escape(self.close) if self.close else "(?!)"
 
 
@@ -36,13 +38,13 @@ def _string(mark: str, start: str | None = None) -> Quote:
     return Quote(start or re.escape(mark), rf"[^{mark}\\\n]|\\(?:.|\Z)", mark)
 
 
-def _text(mark: str) -> Quote:
-    """A string over lines; in it, fewer marks than those that end it are text."""
+def _multiline_string(mark: str) -> Quote:
+    """A multi-line string. A shorter run of its delimiter counts as text."""
     fewer = f"|{mark[0]}(?!{mark[1:]})" if len(mark) > 1 else ""
     return Quote(re.escape(mark), rf"[^{mark[0]}\\]|\\(?:.|\Z){fewer}", mark)
 
 
-def _raw(start: str, end: str) -> Quote:
+def _raw_string(start: str, end: str) -> Quote:
     first, others = re.escape(end[0]), re.escape(end[1:])
     fewer = f"|{first}(?!{others})" if others else ""
     return Quote(start, f"[^{first}]{fewer}", end)
@@ -65,9 +67,9 @@ _REGEX = (
 class Token(NamedTuple):
     """A string, a comment or a bracket.
 
-    `kind` is the index of its `Quote`, -1 for brackets and for what is only known when whole.
-    `close` is the length of the mark that ends it. `open`: the text ends inside it. `broken`: a
-    newline ended what should have been closed.
+    `kind` is the index of its `Quote`; it is -1 for brackets and for matches of `Lexis.whole`.
+    `close` is the length of the closing delimiter. `open` means that the text ends inside the
+    token, `broken` that a newline ended it before its delimiter.
     """
 
     start: int
@@ -85,11 +87,12 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Lexis:
-    """What strings, comments and brackets look like in a family of languages.
+    """The lexical syntax of a family of languages.
 
-    `whole` matches what counts as a string only when it is complete; `header` the end of a line
-    that a block follows; `definition` a line, after its indentation, that text in strings and
-    comments hardly ever looks like. `indented`: blocks are told by their indentation.
+    `whole` matches literals that are recognised only when complete (character and regex literals,
+    heredocs). `header` matches the end of a line that opens a block. `definition` matches a
+    definition line after its indentation; text in strings and comments rarely matches it.
+    `indented` means that indentation delimits blocks.
     """
 
     quotes: tuple[Quote, ...]
@@ -99,7 +102,7 @@ class Lexis:
     definition: str = r"[^\s/*#].*\{[ \t\r]*$"
     indented: bool = False
     _pattern: re.Pattern[str] = field(init=False)
-    _rests: tuple[re.Pattern[str], ...] = field(init=False)
+    _continuations: tuple[re.Pattern[str], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         kinds = (
@@ -108,20 +111,23 @@ class Lexis:
         )
         pattern = "|".join((f"(?P<whole>{self.whole})", *kinds, f"(?P<bracket>{self.brackets})"))
         object.__setattr__(self, "_pattern", re.compile(pattern, re.DOTALL))
-        rests = (re.compile(f"(?:{q.body})*+(?P<c>{q.end})?", re.DOTALL) for q in self.quotes)
-        object.__setattr__(self, "_rests", tuple(rests))
+        continuations = (
+            re.compile(f"(?:{q.body})*+(?P<c>{q.end})?", re.DOTALL) for q in self.quotes
+        )
+        object.__setattr__(self, "_continuations", tuple(continuations))
 
-    def tokens(self, text: str, opened: int = -1, lead: str = "") -> Iterator[Token]:
-        """The tokens of `text`, which begins inside a token of kind `opened`, if not -1.
+    def tokens(self, text: str, opened: int = -1, lookbehind: str = "") -> Iterator[Token]:
+        """The tokens of `text`.
 
-        `lead` is what stands before it, of which a few characters may tell what it begins with.
+        `opened` is the kind of the token that `text` begins inside of, or -1. `lookbehind` is the
+        text just before it, which the first token may depend on.
         """
-        start = len(lead)
-        text = lead + text
+        start = len(lookbehind)
+        text = lookbehind + text
         position = start
         if opened >= 0:
-            rest = self._rests[opened].match(text, start)
-            assert rest is not None  # every part of it is optional
+            rest = self._continuations[opened].match(text, start)
+            assert rest is not None  # every part of the pattern is optional
             yield self._quoted(rest, start, opened, rest["c"])
             position = rest.end()
         for found in self._pattern.finditer(text, position):
@@ -133,7 +139,7 @@ class Lexis:
                 yield Token(found.start() - start, found.end() - start, -1)
 
     def is_comment(self, kind: int) -> bool:
-        """Whether tokens of this kind are comments."""
+        """Whether `kind` is a kind of comment."""
         return kind >= 0 and self.quotes[kind].comment
 
     def _quoted(self, found: re.Match[str], shift: int, kind: int, close: str | None) -> Token:
@@ -146,26 +152,47 @@ class Lexis:
 
 
 _PYTHON = Lexis(
-    (_line_comment("#"), _text('"""'), _text("'''"), _string('"'), _string("'")),
+    (
+        _line_comment("#"),
+        _multiline_string('"""'),
+        _multiline_string("'''"),
+        _string('"'),
+        _string("'"),
+    ),
     header=":",
     definition=r"(?:async )?def \w+\(|class \w+[:(]|@\w[\w.]*(?:\(|\r?$)",
     indented=True,
 )
-_C = Lexis((_raw(r'R"\(', ')"'), *_C_LIKE))
-_JAVA = Lexis((_text('"""'), *_C_LIKE))
-_JAVASCRIPT = Lexis((_SLASHES, _BLOCK_COMMENT, _text("`"), _string('"'), _string("'")), _REGEX)
-_GO = Lexis((_SLASHES, _BLOCK_COMMENT, _raw("`", "`"), _string('"'), _string("'")))
+_C = Lexis((_raw_string(r'R"\(', ')"'), *_C_LIKE))
+_JAVA = Lexis((_multiline_string('"""'), *_C_LIKE))
+_JAVASCRIPT = Lexis(
+    (_SLASHES, _BLOCK_COMMENT, _multiline_string("`"), _string('"'), _string("'")), _REGEX
+)
+_GO = Lexis((_SLASHES, _BLOCK_COMMENT, _raw_string("`", "`"), _string('"'), _string("'")))
 _RUST = Lexis(
-    (_SLASHES, _BLOCK_COMMENT, _raw('r#"', '"#'), _raw('r"', '"'), _text('"')),
+    (
+        _SLASHES,
+        _BLOCK_COMMENT,
+        _raw_string('r#"', '"#'),
+        _raw_string('r"', '"'),
+        _multiline_string('"'),
+    ),
     r"'(?:\\[^\n']+|[^\\'\n])'",
 )
 _PHP = Lexis(
-    (_line_comment(r"#(?!\[)"), _SLASHES, _BLOCK_COMMENT, _text('"'), _text("'")), _HEREDOC
+    (
+        _line_comment(r"#(?!\[)"),
+        _SLASHES,
+        _BLOCK_COMMENT,
+        _multiline_string('"'),
+        _multiline_string("'"),
+    ),
+    _HEREDOC,
 )
 _BASH = Lexis(
-    (_line_comment(r"(?<![^\s;(])#"), _text('"'), _raw("'", "'")),
+    (_line_comment(r"(?<![^\s;(])#"), _multiline_string('"'), _raw_string("'", "'")),
     rf"\\.|\$#|{_HEREDOC}",
-    brackets=r"[\[\]{}]",  # the patterns of a case close parentheses that nothing opens
+    brackets=r"[\[\]{}]",  # `case` patterns close parentheses that were never opened
     header=r"\{|\b(?:then|do|else)",
 )
 _OTHER = Lexis((_string('"'),), header=r"[:{]|\b(?:then|do|else)")
@@ -187,5 +214,8 @@ _LANGUAGES = {
 
 
 def lexis(language: str) -> Lexis:
-    """The lexis of an LSP language id; of an unknown one, double-quoted strings and brackets."""
+    """The lexical syntax for an LSP language id.
+
+    An unknown language gets double-quoted strings and brackets.
+    """
     return _LANGUAGES.get(language, _OTHER)

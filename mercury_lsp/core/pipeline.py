@@ -1,7 +1,7 @@
-"""The whole way of one keystroke: context, cache, drafts within the budget, tidy.
+"""The completion pipeline: context, cache, drafts within the budget, `tidy`.
 
-Pure: the model, the cache and the clock are arguments. The shell says how long a request may take;
-only this module decides whether another step is worth taking.
+Pure: the model, the cache and the clock are arguments. The caller sets the time limit; this module
+alone decides whether to take another step.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -12,26 +12,26 @@ from mercury_lsp.core import chance
 from mercury_lsp.core.budget import Budget
 from mercury_lsp.core.cache import CompletionCache
 from mercury_lsp.core.context import Limits, extract, worth_asking
-from mercury_lsp.core.tidy import beginning, is_final, trim
+from mercury_lsp.core.tidy import is_final, trim, useful_prefix
 from mercury_lsp.core.types import Completion, Context, Draft, Infill, Request, Trigger
 
 AUTOCLOSED = ")]}\"'`"
-"""What editors add behind the cursor when its counterpart is typed."""
+"""Closing characters that editors insert after the cursor."""
 AUTOCLOSED_DEPTH = 3
-"""How many such additions are looked past to find what is being typed through."""
+"""How many auto-closed characters are skipped when matching a cached completion."""
 
 Mark = Callable[[str], None]
-"""Called at the end of each stage of a request, for those who keep the time: "context"; "hit"
-(the cache answers); "prefill" or "denoise", once a step; "tidy"."""
+"""Called at the end of each stage of a request, for timing: "context"; "hit" (answered from the
+cache); "prefill" or "denoise", once per step; "tidy"."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionPolicy:
-    """What holds for every request until the settings or the model change.
+    """The parameters that all requests share until the settings or the model change.
 
-    When nobody asked, what is shown is right with a chance of at least `min_confidence`, and saves
-    keys on average although a wrong completion costs `distraction` keys. `alternatives` is how many
-    distinct ones an invoked request returns at most.
+    An automatic completion is shown only if its confidence is at least `min_confidence` and it is
+    expected to save keys, where a wrong completion costs `distraction` keys. `alternatives` is the
+    maximum number of distinct completions for an invoked request.
     """
 
     limits: Limits
@@ -40,8 +40,8 @@ class CompletionPolicy:
     alternatives: int = 3
 
 
-def _unmarked(_stage: str) -> None:
-    """Nobody keeps the time."""
+def _ignore_mark(_stage: str) -> None:
+    """The default `Mark`."""
 
 
 def complete(
@@ -49,25 +49,25 @@ def complete(
     infill: Infill,
     cache: CompletionCache,
     budget: Budget,
-    rules: CompletionPolicy,
-    mark: Mark = _unmarked,
+    policy: CompletionPolicy,
+    mark: Mark = _ignore_mark,
 ) -> Completion | None:
-    """The completion for `request`, or None if nothing good fits the budget."""
-    context = extract(request, rules.limits)
+    """The completion for `request`, or None if there is no good one within the budget."""
+    context = extract(request, policy.limits)
     mark("context")
     if not worth_asking(request, context):
         return None
-    hit = _cached(context, cache)
+    hit = _find_cached(context, cache)
     if hit is not None:
         mark("hit")
         return hit
-    least = rules.min_confidence if request.trigger is Trigger.AUTOMATIC else 0.0
-    draft = _drawn(infill(context), context, budget, mark, least)
+    min_confidence = policy.min_confidence if request.trigger is Trigger.AUTOMATIC else 0.0
+    draft = _best_draft(infill(context), context, budget, mark, min_confidence)
     if draft is None:
         return None
-    completion = None if chance.of_first_line(draft) < least else trim(draft, context)
+    completion = None if chance.first_line_chance(draft) < min_confidence else trim(draft, context)
     if request.trigger is Trigger.AUTOMATIC:
-        completion = _worthwhile(draft, context, completion, rules)
+        completion = _most_useful(draft, context, completion, policy)
     mark("tidy")
     if completion is not None:
         cache.put(context, completion)
@@ -79,35 +79,35 @@ def alternatives(
     infill: Infill,
     cache: CompletionCache,
     budget: Budget,
-    rules: CompletionPolicy,
-    mark: Mark = _unmarked,
+    policy: CompletionPolicy,
+    mark: Mark = _ignore_mark,
 ) -> list[Completion]:
-    """Up to `rules.alternatives` distinct completions, the likeliest first.
+    """Up to `policy.alternatives` distinct completions, likeliest first.
 
-    The model is asked even if the cache has an answer, which serves when there is no better one.
+    The model is called even on a cache hit; the cached completion is the fallback.
     """
-    context = extract(request, rules.limits)
+    context = extract(request, policy.limits)
     mark("context")
     if not worth_asking(request, context):
         return []
     found: dict[str, Completion] = {}
-    for rank in range(2 * rules.alternatives):
-        if len(found) == rules.alternatives or not budget.more():
+    for rank in range(2 * policy.alternatives):
+        if len(found) == policy.alternatives or not budget.more():
             break
-        draft = _drawn(infill(context, rank=rank), context, budget, mark, 0.0)
+        draft = _best_draft(infill(context, rank=rank), context, budget, mark, 0.0)
         completion = trim(draft, context) if draft else None
         mark("tidy")
         if completion is not None and (completion.finished or not found):
             found.setdefault(completion.text, completion)
     for first in list(found.values())[:1]:
         cache.put(context, first)
-    if not found and (hit := _cached(context, cache)) is not None:
+    if not found and (hit := _find_cached(context, cache)) is not None:
         return [hit]
     return list(found.values())
 
 
 def ahead(request: Request, completion: Completion) -> Request:
-    """What will be asked when `completion` of `request` is taken: the same, behind its text."""
+    """The request that will follow if the user accepts `completion`, with the cursor after it."""
     text, offset = request.document.text, request.offset
     taken = text[:offset] + completion.text + text[offset + completion.replaces :]
     document = replace(request.document, text=taken)
@@ -119,22 +119,22 @@ def prefill(
     request: Request,
     chunks: Callable[[Context], Iterator[int]],
     budget: Budget,
-    rules: CompletionPolicy,
+    policy: CompletionPolicy,
 ) -> bool:
-    """Let the model read what surrounds a cursor, a chunk at a time; whether it has read all.
+    """Prefill the context of `request` chunk by chunk. Returns True when all of it was read.
 
-    `chunks` yields after each chunk how much is left.
+    `chunks` yields the number of tokens left after each chunk.
     """
-    steps = chunks(extract(request, rules.limits))
-    with _closing(steps):
+    steps = chunks(extract(request, policy.limits))
+    with _close_on_exit(steps):
         while budget.more():
             if next(steps, 0) == 0:
                 return True
     return False
 
 
-def _cached(context: Context, cache: CompletionCache) -> Completion | None:
-    """What is left of a completion that is being typed, also where the editor closed brackets."""
+def _find_cached(context: Context, cache: CompletionCache) -> Completion | None:
+    """The untyped rest of a cached completion, also if the editor auto-closed brackets."""
     hit = cache.find(context)
     for depth in range(1, AUTOCLOSED_DEPTH + 1):
         added = context.suffix[:depth]
@@ -150,51 +150,53 @@ def _cached(context: Context, cache: CompletionCache) -> Completion | None:
     return hit
 
 
-def _drawn(
-    drafts: Iterator[Draft], context: Context, budget: Budget, mark: Mark, least: float
+def _best_draft(
+    drafts: Iterator[Draft], context: Context, budget: Budget, mark: Mark, min_confidence: float
 ) -> Draft | None:
-    """The best draft within the budget, if it says anything; none when the request is stopped.
+    """The last draft within the budget. None if it is empty or the request was stopped.
 
-    Drawing ends as soon as it is known that the chance of the first line is below `least`.
+    Stops early once the first line's chance is below `min_confidence`.
     """
     best = None
-    with _closing(drafts):
+    with _close_on_exit(drafts):
         while budget.more():
             draft = next(drafts, None)
             if draft is None:
                 break
             best = draft
             mark("denoise" if draft.steps else "prefill")
-            unlikely = chance.of_first_line(draft) < least
+            unlikely = chance.first_line_chance(draft) < min_confidence
             if unlikely or draft.finished or is_final(draft, context):
                 break
     return best if best is not None and best.text and not budget.stopped() else None
 
 
-def _worthwhile(
-    draft: Draft, context: Context, whole: Completion | None, rules: CompletionPolicy
+def _most_useful(
+    draft: Draft, context: Context, whole: Completion | None, policy: CompletionPolicy
 ) -> Completion | None:
-    """The whole completion or the beginning of the draft, whichever is expected to save more."""
+    """The whole completion or a prefix of the draft, whichever should save more keys."""
 
     def saved(confidence: float, characters: int) -> float:
-        if confidence < rules.min_confidence:
+        if confidence < policy.min_confidence:
             return -1.0
-        return chance.saved(confidence, characters, rules.distraction)
+        return chance.expected_keys_saved(confidence, characters, policy.distraction)
 
     most = -1.0 if whole is None else saved(whole.confidence, len(whole.text))
     end = len(whole.text.rstrip()) - len(context.pending) if whole else len(draft.text) + 1
 
     def worth(length: int) -> float:
-        """How much more than the whole; nothing, where it is the whole."""
-        return saved(chance.of_first(draft, length), length) - max(0, most) if length < end else 0
+        """The keys saved beyond those of the whole completion; 0 if it is not shorter."""
+        return (
+            saved(chance.prefix_chance(draft, length), length) - max(0, most) if length < end else 0
+        )
 
-    begun = beginning(draft, context, worth)
-    return begun or (whole if most >= 0 else None)
+    shortened = useful_prefix(draft, context, worth)
+    return shortened or (whole if most >= 0 else None)
 
 
 @contextmanager
-def _closing(steps: Iterator[object]) -> Iterator[None]:
-    """End a generator when its reader is done, so that what it holds is let go at once."""
+def _close_on_exit(steps: Iterator[object]) -> Iterator[None]:
+    """Close a generator on exit, so that it releases its resources at once."""
     try:
         yield
     finally:

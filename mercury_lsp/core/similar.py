@@ -1,4 +1,4 @@
-"""Pieces of other open documents that resemble what is being written. Bounded work, no clock."""
+"""Finds excerpts of other open documents that resemble the code at the cursor. Bounded work."""
 
 import re
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ from urllib.parse import unquote
 from mercury_lsp.core.types import Document, Snippet
 
 DOCUMENTS = 8
-"""How many other documents are looked at: imported ones, then the most recently used."""
+"""How many other documents are considered: imported ones, then the most recently used."""
 DOCUMENT_CHARS = 32_768
-"""How much of each is looked at, from its start, in characters."""
+"""How much of each document is considered, from its start."""
 WINDOW_LINES = 30
-"""The height of a piece, in lines; pieces overlap by half."""
-SNIPPETS = 3
-"""How many pieces are chosen at most, each from another document."""
+"""The length of an excerpt; excerpts overlap by half."""
+MAX_SNIPPETS = 3
+"""How many excerpts are chosen at most, one per document."""
 QUERY_CHARS = 2_048
-"""How much text above the cursor says what is similar, in characters. It moves by half of this at
-a time, so that the choice, which the model reads first, stays the same while a person types."""
+"""How much text above the cursor is the query. The query moves in steps of half this size. So the
+excerpts, which begin the model's context, stay the same while the user types."""
 HEAD_CHARS = 8_192
-"""Where imports are looked for, in characters from the start of a document."""
-IMPORTED = 0.1
-"""How much more similar (0 to 1) an imported document counts."""
-RESEMBLANCE = 0.05
-"""What less similar pieces are not worth showing (0 to 1)."""
+"""How much of a document is searched for imports, from its start."""
+IMPORT_BONUS = 0.1
+"""The similarity (0 to 1) added for an imported document."""
+MIN_SIMILARITY = 0.05
+"""The least similarity (0 to 1) of a chosen excerpt."""
 
 _WORD = re.compile(r"[^\W\d]\w{2,}")
 _IMPORT = re.compile(
@@ -45,9 +45,9 @@ class _Piece:
 def similar(
     document: Document, offset: int, others: tuple[Document, ...], limit_chars: int
 ) -> tuple[Snippet, ...]:
-    """The pieces of `others` most similar to what stands above the cursor, best first.
+    """The excerpts of `others` most similar to the text above the cursor, best first.
 
-    At most `limit_chars` in all. Similarity is that of the sets of words (Jaccard).
+    At most `limit_chars` characters in total. Similarity is the Jaccard index of the word sets.
     """
     if limit_chars <= 0 or not others:
         return ()
@@ -60,13 +60,13 @@ def similar(
     for other in ranked[:DOCUMENTS]:
         if other.uri == document.uri:
             continue
-        bonus = IMPORTED if _stem(other.uri) in imported else 0.0
+        bonus = IMPORT_BONUS if _stem(other.uri) in imported else 0.0
         scored = [(_jaccard(query, piece.words), piece.text) for piece in _pieces(other.text)]
         score, text = max(scored, default=(0.0, ""))
-        if score >= RESEMBLANCE:
+        if score >= MIN_SIMILARITY:
             best.append((score + bonus, Snippet(_path(other.uri), text)))
     best.sort(key=lambda pair: -pair[0])
-    return tuple(_within(limit_chars, [snippet for _, snippet in best[:SNIPPETS]]))
+    return tuple(_within(limit_chars, [snippet for _, snippet in best[:MAX_SNIPPETS]]))
 
 
 def _within(limit_chars: int, snippets: list[Snippet]) -> Iterator[Snippet]:
@@ -94,7 +94,7 @@ def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 def _imported(head: str) -> frozenset[str]:
-    """The words of the import lines: one of them is the stem of a file that is imported."""
+    """The words of the import lines, which include the stems of imported files."""
     return frozenset(word for line in _IMPORT.findall(head) for word in re.findall(r"\w+", line))
 
 
@@ -104,5 +104,5 @@ def _stem(uri: str) -> str:
 
 
 def _path(uri: str) -> str:
-    """The last parts of a document's path: enough to tell, too little to give away."""
+    """The last three parts of a document's path, so that no home directory is exposed."""
     return "/".join(PurePosixPath(unquote(uri)).parts[-3:])

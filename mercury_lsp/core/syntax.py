@@ -1,7 +1,7 @@
-"""Whether code still parses, by the grammars of tree-sitter. The only place that knows them.
+"""Counts syntax errors with tree-sitter. The only module that imports it.
 
-Total and bounded: any text is an answer, and so is a language without a grammar. What `lexis` can
-tell from the text alone (strings, comments, brackets) is told there: it holds while code is broken.
+Total and bounded: it accepts any text and any language. Strings, comments and brackets are the
+business of `lexis`, which also works on incomplete code.
 """
 
 import importlib
@@ -25,20 +25,20 @@ _GRAMMARS = {
     "rust": ("tree_sitter_rust", "language"),
 }
 
-PARSE_STEPS = 200
-"""The most work on one parse, in the parser's own units (some 100 actions each).
+MAX_PARSE_STEPS = 200
+"""The limit of one parse, in progress callbacks of the parser (about 100 actions each).
 
-A window of ordinary code takes 20 to 100. Noise, which takes more, is as good as not parsed.
+A window of ordinary code takes 20 to 100. A parse that takes more is abandoned.
 """
 
-MOST_ERRORS = 100
-"""Where counting stops."""
+MAX_ERRORS = 100
+"""Counting stops here."""
 
 
 def errors(language: str, text: str) -> int | None:
-    """How many errors a parse of `text` finds; None if there is no grammar, or no end to it.
+    """The number of syntax errors in `text`, at most about `MAX_ERRORS`.
 
-    Text broken beyond `MOST_ERRORS` has that many.
+    None if the language has no grammar or the parse was abandoned.
     """
     if language == "php" and "<?" not in text:
         language = "php without its tag"
@@ -48,14 +48,14 @@ def errors(language: str, text: str) -> int | None:
     source = text.encode("utf-8", errors="replace")
     steps = 0
 
-    def tired(_offset: int, _has_error: bool) -> bool:
+    def over_budget(_offset: int, _has_error: bool) -> bool:
         nonlocal steps
         steps += 1
-        return steps > PARSE_STEPS
+        return steps > MAX_PARSE_STEPS
 
     try:
-        tree = parser.parse(lambda offset, _point: source[offset:], progress_callback=tired)
-    except ValueError:  # how the binding says that the callback ended the parse
+        tree = parser.parse(lambda offset, _point: source[offset:], progress_callback=over_budget)
+    except ValueError:  # the binding raises this when the callback stops the parse
         parser.reset()
         return None
     return _count(tree.root_node)
@@ -70,10 +70,10 @@ def _parser(language: str) -> Parser | None:
 
 
 def _count(root: Node) -> int:
-    """The error and missing nodes under `root`, walking only where there are some."""
+    """Count the error and missing nodes under `root`, visiting only subtrees that have some."""
     found = 0
     pending = [root] if root.has_error else []
-    while pending and found < MOST_ERRORS:
+    while pending and found < MAX_ERRORS:
         node = pending.pop()
         found += node.is_error or node.is_missing
         pending.extend(child for child in node.children if child.has_error or child.is_missing)

@@ -1,4 +1,4 @@
-"""The nouns of one keystroke: `Request → Context → Draft → Completion`. Data only, no behaviour.
+"""The values of one keystroke: `Request → Context → Draft → Completion`. Data only.
 
 Every offset is a count of Unicode code points from the start of the document's text; LSP
 positions stay in `mercury_lsp.lsp.convert`.
@@ -11,14 +11,14 @@ from typing import Protocol
 
 
 class Trigger(Enum):
-    """Who asked: the editor while the user types, or the user by a key or command."""
+    """What started the request: typing, or a key or command of the user."""
 
     AUTOMATIC = "automatic"
     INVOKED = "invoked"
 
 
 class GapKind(StrEnum):
-    """What a person would write at the cursor; it decides where a completion ends."""
+    """The kind of code expected at the cursor. It decides where a completion ends."""
 
     REST_OF_LINE = "rest of line"
     WHOLE_LINE = "whole line"
@@ -39,9 +39,9 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The entry selected in the editor's completion menu: a completion must begin with its text.
+    """The selected entry of the editor's completion menu. A completion must begin with its text.
 
-    `start` and `end` are offsets of the text that the entry would replace.
+    The entry replaces the text from offset `start` to `end`.
     """
 
     start: int
@@ -51,7 +51,7 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A snapshot of what the editor asked.
+    """A completion request with a snapshot of the documents it depends on.
 
     `others` are the other open documents, most recently used first.
     """
@@ -65,7 +65,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A similar piece of another file."""
+    """An excerpt of another file that resembles the code at the cursor."""
 
     path: str
     text: str
@@ -73,16 +73,16 @@ class Snippet:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the model sees, and what `tidy` needs to judge its answer.
+    """The input of the model, and what `tidy` needs to check its output.
 
-    `prefix` ends and `suffix` begins at the cursor, both bounded. A completion is inserted between
-    them; with `Selected`, `prefix` already ends with the selected text and `pending` is what of it
-    the document does not hold yet.
+    `prefix` ends at the cursor and `suffix` begins there; both are bounded. A completion is
+    inserted between them. With a `Selected` entry, `prefix` already ends with the entry's text, and
+    `pending` is the part of that text that the document does not contain yet.
 
-    Newlines are "\\n" here; `newline` is the document's own. `indent` is one level of its
-    indentation. `before` and `after` are the wider text around the cursor, for the syntax alone;
-    empty, `prefix` and `suffix` are all there is. `elsewhere` is more text in which the same code
-    may stand, the nearest last: of other documents, then of this one.
+    All newlines are "\\n"; `newline` is the document's own line ending. `indent` is one level of
+    indentation. `before` and `after` are wider windows for syntax checks; if empty, `prefix` and
+    `suffix` are used. `elsewhere` holds more text to look up repeated code in, nearest last: other
+    documents first, then the rest of this one.
     """
 
     language: str
@@ -100,12 +100,12 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The text of the gap as far as it is settled, left to right.
+    """The committed text of a completion, left to right.
 
-    `confidence` is the chance that all of it is right, in [0, 1], and each (length, chance) of
-    `chances` the same for its first `length` characters, token by token. `finished` means that the
-    sampler has nothing to add, and `confidence` then, that the text is right and ends there; until
-    then `text` is a prefix of what will come.
+    `confidence` is the probability in [0, 1] that all of `text` is right. `chances` has one
+    (length, probability) pair per token: the probability that the first `length` characters are
+    right. Until `finished`, `text` is a prefix of the final text. Once `finished`, `confidence`
+    also covers that the text ends there.
     """
 
     text: str
@@ -117,11 +117,11 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Text to insert at the cursor, in place of the `replaces` code points that follow it.
+    """Text to insert at the cursor. It replaces the `replaces` code points after the cursor.
 
-    What is replaced never reaches past the end of the line. `confidence` is the chance, in [0, 1],
-    that the text is what its writer would write. `finished`: more time would not have made it
-    longer.
+    The replaced text never extends past the end of the line. `confidence` is the probability in
+    [0, 1] that the user would have written this text. `finished` is False if more time could have
+    made the text longer.
     """
 
     text: str
@@ -131,11 +131,11 @@ class Completion:
 
 
 class Infill(Protocol):
-    """The model, as the core sees it: a generator of ever better drafts.
+    """The model as the core sees it: a generator of successively better drafts.
 
-    Each `next` costs at most one step or one chunk of context; not asking again is cancelling.
-    `rank` asks for the alternative that begins with the rank-th likeliest first token.
+    Each `next` runs at most one denoising step or prefills one chunk of context. To cancel, stop
+    iterating. `rank` selects an alternative: it begins with the rank-th likeliest first token.
     """
 
     def __call__(self, context: Context, *, rank: int = 0) -> Iterator[Draft]:
-        """Drafts for the gap in `context`, each at least as long as the one before."""
+        """Yield drafts for `context`, each at least as long as the one before."""

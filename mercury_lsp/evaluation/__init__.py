@@ -1,1 +1,1 @@
-"""Infilling quality on held-out code: how often a completion is right, and whether it knows."""
+"""Infilling quality on held-out code: exactness and calibration."""

@@ -1,4 +1,4 @@
-"""Fills cases with a model and keeps what came of it. The clock is an argument."""
+"""Fills cases with a model and scores the results. The clock is an argument."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,22 +8,21 @@ from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.evaluation import scores
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
 from mercury_lsp.evaluation.offers import DISTRACTIONS, Offer, offer
-from mercury_model.decoding.infiller import Infiller
+from mercury_lsp.service import ModelInfo, ModelService
 from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
-from mercury_model.load import LoadedModel
 
 MAX_TOKENS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One case filled. `confidence` is the chance that it is right, to the model's mind.
+    """The result of one case. `confidence` is the model's probability that the text is right.
 
-    `ended`: the model ended the text by itself where the truth ends, or before the cut of a
-    single line. `parses` is None where the file does not parse with the truth either. `offers`:
-    what an editor would be shown, for each of DISTRACTIONS.
+    `ended` means that the model ended the text with its end token. `parses` is None if the file
+    does not parse with the true text either. `offers` holds what an editor would show, for each of
+    `DISTRACTIONS`.
     """
 
     exact: bool
@@ -40,36 +39,37 @@ class Outcome:
 
 
 def fill(
-    model: LoadedModel,
+    service: ModelService,
     cases: Sequence[Case],
     samplings: Mapping[str, SamplingParams],
     clock: Callable[[], float],
 ) -> Iterator[dict[str, Outcome]]:
-    """Each case in turn with each of the samplings, so that what disturbs one disturbs all.
+    """Fill each case with every sampling before the next, so that disturbances affect all alike.
 
-    Contexts are made ready before the clock runs.
+    Contexts are prefilled before the clock starts.
     """
-    infiller = Infiller(model.card, model.tokenizer, model.runtime)
+    info = service.info
+    assert info is not None
     for case in cases:
         others = tuple(text[:DOCUMENT_CHARS] for text in case.others)
-        gap = FimPrompt(case.before, case.after, elsewhere=others)
+        prompt = FimPrompt(case.before, case.after, elsewhere=others)
         stop = ("\n",) if case.kind in SINGLE_LINE else ()
         outcomes = {}
         for name, sampling in samplings.items():
-            for _ in infiller.prefill(gap):
+            for _ in service.prefill(prompt):
                 pass
             began = clock()
-            drafts = [*infiller.drafts(gap, replace(sampling, max_tokens=MAX_TOKENS, stop=stop))]
+            drafts = [*service.drafts(prompt, replace(sampling, max_tokens=MAX_TOKENS, stop=stop))]
             seconds = clock() - began
-            outcomes[name] = _outcome(case, drafts, seconds, model)
+            outcomes[name] = _evaluate(case, drafts, seconds, info)
         yield outcomes
 
 
-def _outcome(
-    case: Case, drafts: Sequence[PartialOutput], seconds: float, model: LoadedModel
+def _evaluate(
+    case: Case, drafts: Sequence[PartialOutput], seconds: float, info: ModelInfo
 ) -> Outcome:
     last = drafts[-1]
-    seen = [*map(DraftConverter(model.tokenizer.decode, model.card.calibration), drafts)]
+    seen = [*map(DraftConverter(info.card.calibration), drafts)]
     return Outcome(
         exact=scores.exact(last.text, case.truth),
         similarity=round(scores.similarity(last.text, case.truth), 4),
@@ -81,7 +81,7 @@ def _outcome(
         steps=last.steps,
         seconds=round(seconds, 4),
         text=last.text,
-        offers=tuple(offer(case, seen, limits(model.card), value) for value in DISTRACTIONS),
+        offers=tuple(offer(case, seen, limits(info.card), value) for value in DISTRACTIONS),
     )
 
 

@@ -1,4 +1,4 @@
-"""What an editor would be offered for a case that nobody asked about: the core, over drafts."""
+"""Computes what an editor would show for a case, by running the core pipeline on drafts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,24 +12,24 @@ from mercury_lsp.core.types import Context, Document, Draft, Request
 from mercury_lsp.evaluation.cases import Case
 
 DISTRACTIONS = (0.0, 1.0, 2.5, 4.0, 8.0)
-"""The values of the setting `distraction` for which offers are judged."""
+"""The values of the setting `distraction` that are evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """`right`: a whole completion is what was there, or a beginning is how that began."""
+    """A shown completion. `right` means that it equals the truth, or begins it if unfinished."""
 
     text: str
     right: bool
 
     @property
     def saved(self) -> int:
-        """The keys that accepting saves: all but the one that accepts; none if it is wrong."""
+        """The keys that accepting saves: all but the accepting one, or none if it is wrong."""
         return len(self.text) - 1 if self.right else 0
 
 
 def offer(case: Case, drafts: Sequence[Draft], limits: Limits, distraction: float) -> Offer | None:
-    """What the server would show of `drafts`, in time and with the default `min_confidence`."""
+    """What the server would show for `drafts`, without a deadline and at default confidence."""
 
     def infill(context: Context, *, rank: int = 0) -> Iterator[Draft]:
         yield from drafts

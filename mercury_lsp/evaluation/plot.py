@@ -1,4 +1,4 @@
-"""The figures of an evaluation as pictures. All raise SettingsError without matplotlib."""
+"""Plots of an evaluation. All functions raise SettingsError without matplotlib."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -8,28 +8,28 @@ from typing import Any
 from mercury_lsp import figure
 
 Settings = Mapping[str, Mapping[str, Any]]
-"""By name, as `report.document` gives them."""
+"""The settings of a `report.document`, by name."""
 
-LEAST_GAPS = 10
+MIN_GAPS = 10
 
 
 def reliability(path: Path, settings: Settings) -> None:
-    """Write a PNG of what share is right at each confidence, a curve a setting.
+    """Write a PNG of the share that is right at each confidence, one curve per setting.
 
-    Points of fewer gaps than LEAST_GAPS say nothing, and are left out.
+    Bins with fewer than `MIN_GAPS` gaps are omitted.
     """
     picture = figure.blank(5, 4.6, dpi=130)
     axes = picture.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--")
     for name, values in settings.items():
-        filled = [b for b in values["calibration"]["bins"] if b["count"] >= LEAST_GAPS]
+        filled = [b for b in values["calibration"]["bins"] if b["count"] >= MIN_GAPS]
         axes.plot(
             [b["confidence"] for b in filled], [b["right"] for b in filled], marker="o", label=name
         )
     axes.set(
         xlabel="confidence",
         ylabel="right",
-        title=f"single lines, {LEAST_GAPS} and more a point",
+        title=f"single lines, at least {MIN_GAPS} gaps per point",
         xlim=(0, 1),
         ylim=(0, 1),
     )
@@ -39,7 +39,7 @@ def reliability(path: Path, settings: Settings) -> None:
 
 
 def pareto(path: Path, settings: Settings) -> None:
-    """Write a PNG of what share is exact against the tokens a step, a line a kind of setting."""
+    """Write a PNG of exactness against tokens per step, one line per kind of setting."""
     picture = figure.blank(7, 4.6, dpi=130)
     axes = picture.subplots()
     kinds: dict[str, list[tuple[float, Mapping[str, float], str]]] = defaultdict(list)
@@ -57,7 +57,7 @@ def pareto(path: Path, settings: Settings) -> None:
         axes.plot(steps, means, "o-", color=line[0].get_color(), label=kind)
         for x, y, number in zip(steps, means, numbers, strict=True):
             axes.annotate(number, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
-    axes.set(xlabel="tokens a step", ylabel="exact, %", ylim=(0, None))
+    axes.set(xlabel="tokens per step", ylabel="exact, %", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.save(picture, path)

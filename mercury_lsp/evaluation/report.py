@@ -1,4 +1,4 @@
-"""The figures of an evaluation: by setting, kind and language, each difference with its error."""
+"""The report of an evaluation by setting, kind and language, with confidence intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,15 +9,15 @@ from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
 from mercury_lsp.evaluation.measure import Outcome
 from mercury_lsp.evaluation.offers import DISTRACTIONS
 
-SHOWN = 0.4
-SILENCE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
+SHOWN_SHARE = 0.4
+CONFIDENCE_THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 REFERENCE = "autoregressive"
 
 Pairs = Sequence[tuple[Case, Outcome]]
 
 
 def document(cases: Sequence[Case], runs: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
-    """Everything as JSON values. `runs` are outcomes in the order of `cases`, by setting."""
+    """The report as JSON values. `runs` maps a setting to its outcomes, in the order of `cases`."""
     return {
         "cases": len(cases),
         "settings": {
@@ -81,26 +81,30 @@ def _summary(pairs: Pairs) -> dict[str, Any]:
         "length_error": round(sum(abs(o.length_error) for o in outcomes) / count, 2),
         "too_long": round(sum(o.length_error > 0 for o in outcomes) / count, 4),
         "ended": round(sum(o.ended for o in outcomes) / count, 4),
-        "expected_calibration_error": scores.calibration_error(scores.reliability(*_known(pairs))),
+        "expected_calibration_error": scores.calibration_error(
+            scores.reliability(*_confidences(pairs))
+        ),
         "offered": _offered(outcomes),
         "milliseconds": round(1000 * sum(o.seconds for o in outcomes) / count, 1),
     }
 
 
 def calibration(pairs: Pairs) -> dict[str, Any]:
-    """How well confidences tell what is right."""
-    confidences, right = _known(pairs)
+    """How well the confidences predict which completions are right."""
+    confidences, right = _confidences(pairs)
     bins = scores.reliability(confidences, right)
     return {
         "bins": [asdict(b) for b in bins],
         "expected_calibration_error": scores.calibration_error(bins),
-        "silence": [asdict(scores.silence(least, confidences, right)) for least in SILENCE],
-        f"right_of_surest_{SHOWN:.0%}": scores.precision_at(SHOWN, confidences, right),
+        "silence": [
+            asdict(scores.silence(least, confidences, right)) for least in CONFIDENCE_THRESHOLDS
+        ],
+        f"right_of_surest_{SHOWN_SHARE:.0%}": scores.precision_at(SHOWN_SHARE, confidences, right),
     }
 
 
 def _offered(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """What would be shown unasked, how often that is right, and the keys it saves a gap."""
+    """Per distraction: the share shown, the share of those right, and keys saved per gap."""
     rows = []
     for index, distraction in enumerate(DISTRACTIONS):
         offers = [outcome.offers[index] for outcome in outcomes]
@@ -116,6 +120,6 @@ def _offered(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return rows
 
 
-def _known(pairs: Pairs) -> tuple[list[float], list[bool]]:
-    """How sure the model was, and whether it was right."""
+def _confidences(pairs: Pairs) -> tuple[list[float], list[bool]]:
+    """The confidence of each outcome, and whether it was right."""
     return [o.confidence for _, o in pairs], [o.exact for _, o in pairs]

@@ -1,4 +1,4 @@
-"""What is made of completions: pure functions of text and numbers."""
+"""Scores and statistics of completions: pure functions of text and numbers."""
 
 import ast
 import random
@@ -15,17 +15,17 @@ BINS = 10
 
 
 def exact(text: str, truth: str) -> bool:
-    """Whether a completion is what was there, blanks at its end aside."""
+    """Whether a completion equals the truth, ignoring trailing whitespace."""
     return text.rstrip() == truth.rstrip()
 
 
 def similarity(text: str, truth: str) -> float:
-    """Matching characters of both, in [0, 1]: 2·M / (len(text) + len(truth))."""
+    """The ratio of matching characters in [0, 1]: 2·M / (len(text) + len(truth))."""
     return SequenceMatcher(None, text, truth, autojunk=False).ratio()
 
 
 def parses(before: str, text: str, between: str) -> bool:
-    """Whether Python code with the completion in its place is syntactically whole."""
+    """Whether Python code with the completion inserted parses."""
     try:
         ast.parse(before + text + between)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -35,7 +35,7 @@ def parses(before: str, text: str, between: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean and the bounds that hold 95 % of its resampled values."""
+    """A mean and its 95 % bootstrap interval."""
 
     mean: float
     low: float
@@ -43,12 +43,12 @@ class Interval:
 
 
 def interval(values: Sequence[float], seed: int = 0) -> Interval:
-    """The mean of `values` with its bootstrap interval. Pair first: pass differences."""
+    """The mean of `values` with its bootstrap interval. For paired data, pass differences."""
     if not values:
         return Interval(0.0, 0.0, 0.0)
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     count = len(values)
-    means = sorted(sum(draw.choices(values, k=count)) / count for _ in range(RESAMPLES))
+    means = sorted(sum(rng.choices(values, k=count)) / count for _ in range(RESAMPLES))
     return Interval(
         round(sum(values) / count, 4),
         round(means[int(0.025 * RESAMPLES)], 4),
@@ -58,7 +58,7 @@ def interval(values: Sequence[float], seed: int = 0) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Completions whose confidence lies in a tenth of the scale."""
+    """One tenth of the confidence scale: the count, mean confidence and share right in it."""
 
     count: int
     confidence: float
@@ -66,7 +66,7 @@ class Bin:
 
 
 def reliability(confidences: Sequence[float], right: Sequence[bool]) -> list[Bin]:
-    """What share of the completions of each confidence is right (DeGroot & Fienberg 1983)."""
+    """The reliability diagram: the share right per confidence bin (DeGroot & Fienberg 1983)."""
     bins = []
     for i in range(BINS):
         inside = [
@@ -86,13 +86,13 @@ def reliability(confidences: Sequence[float], right: Sequence[bool]) -> list[Bin
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """Expected calibration error: the mean gap between confidence and truth, by count."""
+    """Expected calibration error: mean |confidence - share right|, weighted by count."""
     total = sum(b.count for b in bins)
     return round(sum(b.count * abs(b.confidence - b.right) for b in bins) / max(1, total), 4)
 
 
 def precision_at(share: float, confidences: Sequence[float], right: Sequence[bool]) -> float:
-    """How many of the surest `share` of completions are right."""
+    """The share of right completions among the `share` with the highest confidence."""
     ranked = sorted(zip(confidences, right, strict=True), key=lambda pair: -pair[0])
     shown = ranked[: max(1, round(share * len(ranked)))]
     return round(sum(r for _, r in shown) / max(1, len(shown)), 4)
@@ -100,8 +100,11 @@ def precision_at(share: float, confidences: Sequence[float], right: Sequence[boo
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Of all completions the share `shown` whose confidence is at least `least`; of those the share
-    `right`; and of all that are right the share `kept`."""
+    """The effect of a confidence threshold `least`.
+
+    `shown` is the share of completions at or above it, `right` the share of those that are right,
+    and `kept` the share of all right completions that are still shown.
+    """
 
     least: float
     shown: float
@@ -110,18 +113,18 @@ class Silence:
 
 
 def silence(least: float, confidences: Sequence[float], right: Sequence[bool]) -> Silence:
-    """What comes of showing nothing that is less certain than `least`."""
+    """The effect of hiding completions with a confidence below `least`."""
     shown = [r for c, r in zip(confidences, right, strict=True) if c >= least]
     return Silence(
-        least,
-        round(len(shown) / max(1, len(right)), 4),
-        round(sum(shown) / max(1, len(shown)), 4),
-        round(sum(shown) / max(1, sum(right)), 4),
+        least=least,
+        shown=round(len(shown) / max(1, len(right)), 4),
+        right=round(sum(shown) / max(1, len(shown)), 4),
+        kept=round(sum(shown) / max(1, sum(right)), 4),
     )
 
 
 def group_by(values: Sequence[V], key: Callable[[V], K]) -> dict[K, list[V]]:
-    """Values by what `key` says of them, in the order of their first."""
+    """Group `values` by `key`, in order of first occurrence."""
     groups: dict[K, list[V]] = {}
     for value in values:
         groups.setdefault(key(value), []).append(value)

@@ -1,4 +1,4 @@
-"""Settings of an evaluation, as the command line names them."""
+"""Parses the settings of an evaluation from the command line."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,41 +16,41 @@ POLICIES: Mapping[str, Callable[[float], unmasking.Policy]] = {
     "linear": lambda steps: unmasking.Scheduled(int(steps), noise.Linear()),
     "cosine": lambda steps: unmasking.Scheduled(int(steps), noise.Cosine()),
 }
-"""What diffusion may commit at each step, given a number: a least confidence, nats that may be
-lost, a least confidence of what does not change any more, tokens a step, or steps a block."""
+"""Unmasking policies by name. The number is a confidence threshold, an entropy bound in nats, the
+confidence threshold of KLASS, the tokens per step, or the steps per block."""
 
 REMASK = ",remask:"
-ALONE = ",alone"
-"""Without what is repeated elsewhere: the network's own predictions."""
+WITHOUT_LOOKUP = ",alone"
+"""Suffix of a setting that disables the cache language model."""
 
 
 def sampling(name: str) -> SamplingParams:
-    """`autoregressive`, `verified`, a dial from 0 to 1, or a policy as `threshold:0.9`.
+    """Parse `autoregressive`, `verified`, a tradeoff from 0 to 1, or a policy like `threshold:0.9`.
 
-    `top:2,remask:0.5` masks again what was committed with less confidence; `verified,alone` leaves
-    the cache language model out. Raises SettingsError.
+    `top:2,remask:0.5` remasks tokens that were committed with less confidence. `verified,alone`
+    disables the cache language model. Raises SettingsError for an unknown name.
     """
-    whole = name.removesuffix(ALONE)
-    if whole != name:
-        return replace(sampling(whole), repeats=False)
+    stripped = name.removesuffix(WITHOUT_LOOKUP)
+    if stripped != name:
+        return replace(sampling(stripped), repeats=False)
     if name == "autoregressive":
         return SamplingParams(mode="autoregressive")
     if name == "verified":
         return SamplingParams(mode="verified")
-    head, again, least = name.partition(REMASK)
+    head, has_remask, confidence = name.partition(REMASK)
     policy, colon, number = head.rpartition(":")
     try:
         value = float(number)
-        remask = unmasking.Remask(float(least)) if again else None
+        remask = unmasking.Remask(float(confidence)) if has_remask else None
         if policy in POLICIES and value > 0:
             return SamplingParams(policy=POLICIES[policy](value), remask=remask)
-        if not colon and not again and 0 <= value <= 1:
+        if not colon and not has_remask and 0 <= value <= 1:
             return SamplingParams(quality_speed_tradeoff=value)
     except ValueError:
         pass
     known = ", ".join(f"{policy}:NUMBER" for policy in POLICIES)
     raise SettingsError(
-        f"There is no setting {name}.",
+        f"Unknown setting: {name}.",
         f"Use autoregressive, verified, a number from 0 to 1, or {known}; {REMASK}CONFIDENCE and"
-        f" {ALONE} may follow.",
+        f" {WITHOUT_LOOKUP} may follow.",
     )

@@ -1,4 +1,4 @@
-"""LSP messages to core values and back: the only arithmetic on LSP positions beside `text`."""
+"""LSP messages to core values and back. Only this module and `text` compute with LSP positions."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from mercury_lsp.lsp.documents import Snapshot
 
 
 def to_request(params: lsp.InlineCompletionParams, snapshot: Snapshot) -> Request:
-    """What the editor asks, in code points of the snapshot."""
+    """The core's request, with offsets in code points of the snapshot."""
     text, shift = snapshot.open.text, snapshot.shift
     invoked = params.context.trigger_kind == lsp.InlineCompletionTriggerKind.Invoked
     selected = None
@@ -30,9 +30,9 @@ def to_items(
 ) -> list[lsp.InlineCompletionItem]:
     """Items that any client can show.
 
-    Clients show an item only if its range stays on the cursor's line, what the range holds before
-    the cursor begins the inserted text, and what it holds behind the cursor is found in the rest.
-    Where an entry of a menu is selected, the inserted text begins with that entry.
+    Clients show an item only if its range stays on the cursor's line, the inserted text begins with
+    the range's text before the cursor, and the rest contains the range's text behind the cursor. If
+    a menu entry is selected, the inserted text begins with that entry.
     """
     items = (_to_item(completion, request, snapshot) for completion in completions)
     return [item for item in items if item is not None]
@@ -60,6 +60,6 @@ def _to_item(
 
 
 def _is_within(part: str, whole: str) -> bool:
-    """Whether `whole` has the characters of `part`, in order."""
+    """Whether `whole` contains the characters of `part`, in their order."""
     rest = iter(whole)
     return all(character in rest for character in part)

@@ -1,7 +1,7 @@
-"""The open documents, kept as the editor tells them. Lives on the loop thread.
+"""The open documents, in sync with the editor. Lives on the loop thread.
 
-Written here, over `text`, and not left to pygls, whose line breaks are Python's and whose edits
-split the whole document at every key.
+It replaces the workspace of pygls, which uses Python's line breaks and splits the whole document at
+every key.
 """
 
 from collections import OrderedDict
@@ -15,7 +15,7 @@ from mercury_lsp.core.types import Document
 from mercury_lsp.lsp.text import Text
 
 OTHERS = 16
-"""The most other documents that a request is told of."""
+"""How many other documents a request gets at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a request sees: its document, where in it the document of the editor begins, and others.
+    """What a request sees: its document, and other documents.
 
-    A notebook cell is seen behind the cells before it, which is how it will run.
+    The document of a notebook cell begins with the cells before it, as the cell runs after them.
+    `shift` is the offset at which the editor's document begins in it.
     """
 
     open: Open
@@ -55,7 +56,7 @@ class Documents:
         return self._open.get(uri)
 
     def open(self, item: lsp.TextDocumentItem, notebook: str | None = None) -> None:
-        """didOpen; a document that was open already is replaced."""
+        """didOpen; replaces a document that is open already."""
         text = Text(item.text, self.encoding)
         self._open[item.uri] = Open(item.uri, item.language_id, text, notebook)
         self._open.move_to_end(item.uri)
@@ -65,9 +66,9 @@ class Documents:
         identifier: lsp.VersionedTextDocumentIdentifier,
         changes: Sequence[lsp.TextDocumentContentChangeEvent],
     ) -> lsp.Position | None:
-        """didChange, in order; a change without a range is the whole text.
+        """didChange, in order; a change without a range replaces the whole text.
 
-        Returns where the last change ends, unless it was the whole text.
+        Returns the end of the last change, or None if that replaced the whole text.
         """
         was = self._open.get(identifier.uri)
         if was is None:
@@ -90,7 +91,7 @@ class Documents:
         self._beside.pop(uri, None)
 
     def in_folder_of(self, uri: str) -> list[Document]:
-        """Those that are open in the same folder, without their texts."""
+        """The open documents of the same folder, without their texts."""
         folder = uri.rpartition("/")[0]
         return [
             Document(one.uri, one.language, "")
@@ -99,7 +100,7 @@ class Documents:
         ]
 
     def put_beside(self, uri: str, files: tuple[Document, ...]) -> None:
-        """Files that requests in a document are told of, too, behind what is open."""
+        """Give requests in a document these files, too, after the open documents."""
         if uri in self._open:
             self._beside[uri] = files
 
@@ -113,7 +114,7 @@ class Documents:
     def change_notebook(
         self, params: lsp.DidChangeNotebookDocumentParams
     ) -> list[tuple[str, lsp.Position | None]]:
-        """Cells that came, went, or changed their text; the latter, with where they did."""
+        """Add, remove and change cells; the changed ones, each with the end of its change."""
         uri, cells = params.notebook_document.uri, params.change.cells
         if cells is None or uri not in self._cells:
             return []
@@ -131,7 +132,7 @@ class Documents:
         ]
 
     def close_notebook(self, params: lsp.DidCloseNotebookDocumentParams) -> list[str]:
-        """Close a notebook with all its cells; these."""
+        """Close a notebook with all its cells, whose URIs are returned."""
         closed = [cell.uri for cell in params.cell_text_documents]
         closed += self._cells.pop(params.notebook_document.uri, ())
         for uri in closed:
@@ -139,7 +140,7 @@ class Documents:
         return closed
 
     def snapshot(self, uri: str, *, beside: bool = True) -> Snapshot | None:
-        """What a request at `uri` sees now, with files `beside` it or not; None if not open."""
+        """The snapshot for a request at `uri`, with files `beside` it or not; None if not open."""
         current = self._open.get(uri)
         if current is None:
             return None
@@ -153,7 +154,7 @@ class Documents:
         return Snapshot(current, document, len(before), tuple(others[:OTHERS]))
 
     def _before(self, cell: Open) -> str:
-        """The cells of the same language that stand before this one in its notebook."""
+        """The text of the earlier cells of the same language in its notebook."""
         if cell.notebook is None:
             return ""
         uris = self._cells.get(cell.notebook, [])

@@ -1,8 +1,8 @@
-"""What may be said of an error that nobody expected."""
+"""How unexpected errors are described in logs."""
 
 
 def describe(error: BaseException) -> str:
-    """The kind of an error and the place in the code; its message could hold source text."""
+    """The type of an error and its place in the code. Its message could contain source text."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,6 +1,6 @@
-"""Files that lie beside an open document: what is repeated there is likely here, too.
+"""Files in the folder of an open document: their code is often repeated in it.
 
-Read from this machine's disk and kept in memory only. Bounded work.
+They are read from the local disk and kept in memory only. The work is bounded.
 """
 
 import os
@@ -15,17 +15,17 @@ from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.core.types import Document
 
 FILES = 8
-"""How many are read: those that were changed last."""
+"""How many files are read; the last changed ones are."""
 ENTRIES = 2_000
-"""How many entries of a folder are looked at."""
+"""How many entries of a folder are examined."""
 FILE_BYTES = 1 << 20
-"""Larger files are left out: they are rarely written by hand."""
+"""Larger files are left out; people rarely write them by hand."""
 
 
 def beside(document: Document) -> tuple[Document, ...]:
-    """The files in the folder of `document` whose names end as its own does, changed last first.
+    """The files in the folder of `document` with its suffix, last changed first.
 
-    Nothing for a document that is no file here; what cannot be read is left out.
+    Empty for a document that is no local file. Unreadable files are left out.
     """
     path = _path(document.uri)
     if path is None or not path.suffix:
@@ -44,7 +44,7 @@ def _path(uri: str) -> Path | None:
 
 
 def _files(path: Path) -> Iterator[tuple[float, Path]]:
-    """When each of the files beside `path` was changed, and where it is."""
+    """The modification time and path of each file beside `path`."""
     with suppress(OSError, ValueError), os.scandir(path.parent) as entries:
         for entry in islice(entries, ENTRIES):
             if entry.name.endswith(path.suffix) and entry.name != path.name and entry.is_file():

@@ -1,4 +1,4 @@
-"""Ending with the editor: a server whose parent died would wait for its input for ever."""
+"""Ends the server with its editor. Without a parent it would wait for input for ever."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def watch(process_id: int, ended: Callable[[], None]) -> None:
-    """Call `ended` on this loop when a process has ended; at once if there is none."""
+    """Call `ended` on this loop when a process has ended; at once if it does not exist."""
     loop = asyncio.get_running_loop()
 
     def wait() -> None:
@@ -32,9 +32,9 @@ def watch(process_id: int, ended: Callable[[], None]) -> None:
 
 
 def _wait_for(process_id: int) -> None:
-    """Sleep until a process has ended; at no cost where the system can tell of it."""
+    """Sleep until a process has ended, without polling where the system supports it."""
     if hasattr(os, "pidfd_open"):
-        with contextlib.suppress(OSError):  # an old kernel, or a sandbox without
+        with contextlib.suppress(OSError):  # an old kernel, or a sandbox without it
             _wait_for_handle(process_id)
             return
     with contextlib.suppress(psutil.NoSuchProcess):

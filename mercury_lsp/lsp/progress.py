@@ -16,7 +16,7 @@ Report = Callable[[int], None]
 
 @asynccontextmanager
 async def progress(server: Server, title: str) -> AsyncIterator[Report]:
-    """Show that something goes on for as long as the block runs."""
+    """Show progress while the block runs."""
     token = await _token(server)
     if token is None:
         yield lambda percent: None
@@ -30,7 +30,7 @@ async def progress(server: Server, title: str) -> AsyncIterator[Report]:
 
 
 async def _token(server: Server) -> str | None:
-    """The token of a new progress; None if the client has no place for it."""
+    """The token of a new progress report; None if the client cannot show it."""
     window = server.client_capabilities.window
     if window is None or not window.work_done_progress:
         return None

@@ -1,8 +1,8 @@
-"""pygls as this server needs it: nothing of a user's text in logs, an answer to every request.
+"""pygls with two additions: no source text in logs, and an answer to every request.
 
 Custom messages, all optional for a client:
 - `mercury/status` {state, message, model}: a notification, sent to clients whose experimental
-  capabilities have `mercuryStatus`; for the states see `session.State`.
+  capabilities have `mercuryStatus`; for the states see `status.State`.
 - `mercury/statistics` {since}: a request; see `statistics`.
 """
 
@@ -23,7 +23,7 @@ from mercury_lsp.lsp.faults import describe
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 5.0
-"""How long the server waits for an editor's answer before it goes on without."""
+"""How long the server waits for an editor's answer before it continues without it."""
 
 SYNCHRONISATION = (
     lsp.TEXT_DOCUMENT_DID_OPEN,
@@ -33,7 +33,7 @@ SYNCHRONISATION = (
     lsp.NOTEBOOK_DOCUMENT_DID_CHANGE,
     lsp.NOTEBOOK_DOCUMENT_DID_CLOSE,
 )
-"""What `documents` does in place of pygls."""
+"""The notifications that `documents` handles in place of pygls."""
 
 NOTEBOOKS = lsp.NotebookDocumentSyncOptions(
     notebook_selector=[
@@ -43,7 +43,7 @@ NOTEBOOKS = lsp.NotebookDocumentSyncOptions(
 
 
 class Protocol(LanguageServerProtocol):
-    """JSON-RPC from bytes to handlers, where pygls drops requests that it cannot read.
+    """JSON-RPC from bytes to handlers. Unlike pygls, it answers requests that it cannot read.
 
     `over` is set when the conversation is to end.
     """
@@ -54,11 +54,11 @@ class Protocol(LanguageServerProtocol):
 
     @property
     def ended_well(self) -> bool:
-        """Whether the client asked for a shutdown before it went."""
+        """Whether the client asked for a shutdown before it exited."""
         return bool(self._shutdown)
 
     def receive(self, body: bytes) -> None:
-        """Handle one message, whatever it is; a request that cannot be handled is told so."""
+        """Handle any message; a request that cannot be handled gets an error."""
         try:
             data = json.loads(body)
         except (ValueError, RecursionError):
@@ -81,7 +81,7 @@ class Protocol(LanguageServerProtocol):
 
     @lsp_method(lsp.EXIT)
     def lsp_exit(self, *_: Any) -> None:  # type: ignore[override]
-        """The client says goodbye; the transport sees to the process."""
+        """The client exits; the transport ends the process."""
         self.over.set()
 
     def _take(self, data: dict[str, Any]) -> None:
@@ -90,15 +90,15 @@ class Protocol(LanguageServerProtocol):
         self.handle_message(self.structure_message(data))
 
     def _refusal(self, method: object) -> tuple[lsp.ErrorCodes, str] | None:
-        """Why it is not the time for such a message (LSP 3.18, "Server lifecycle")."""
+        """Why the message is not allowed now (LSP 3.18, "Server lifecycle")."""
         if method is None or method == lsp.EXIT:
             return None
         if self._shutdown:
             return lsp.ErrorCodes.InvalidRequest, "The server is shutting down."
         if self._workspace is None and method != lsp.INITIALIZE:
-            return lsp.ErrorCodes.ServerNotInitialized, "Initialize comes first."
+            return lsp.ErrorCodes.ServerNotInitialized, "The first request must be initialize."
         if self._workspace is not None and method == lsp.INITIALIZE:
-            return lsp.ErrorCodes.InvalidRequest, "Initialize comes once."
+            return lsp.ErrorCodes.InvalidRequest, "The server is initialized already."
         return None
 
     def _refuse(self, request: int | str | None, code: lsp.ErrorCodes, message: str) -> None:
@@ -120,7 +120,7 @@ class Server(LanguageServer):
             self.protocol.fm.builtin_features.pop(method)
 
     def report(self, error: BaseException) -> None:
-        """Tell the log and the editor's log of an error that nobody expected, without its text."""
+        """Write an unexpected error to the log and to the editor's log, without its text."""
         said = f"An internal error: {describe(error)}."
         log.error(said)
         self.window_log_message(lsp.LogMessageParams(lsp.MessageType.Error, said))
@@ -128,5 +128,5 @@ class Server(LanguageServer):
     def report_server_error(
         self, error: Exception, source: type[PyglsError] | type[JsonRpcException]
     ) -> None:
-        """What pygls could not do; the editor sees no pop-up and no traceback."""
+        """Log what pygls could not handle; the editor shows no pop-up and no traceback."""
         log.error("%s: %s", source.__name__, describe(error.__cause__ or error))

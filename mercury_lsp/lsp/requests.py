@@ -1,56 +1,61 @@
-"""One inline-completion request: from the documents to the worker and back, with an end for each.
+"""Inline-completion requests: from the documents to the worker and back. Each one is answered.
 
 Lives on the loop thread.
 """
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from lsprotocol import types as lsp
 
 from mercury_lsp.core.types import Completion, Request, Trigger
 from mercury_lsp.lsp import convert
+from mercury_lsp.lsp.completer import Completer
 from mercury_lsp.lsp.documents import Documents, Snapshot
-from mercury_lsp.lsp.session import Session
+from mercury_lsp.lsp.settings import Settings
 from mercury_lsp.lsp.statistics import Statistics, Timing
-from mercury_lsp.lsp.worker import Superseded, Worker
+from mercury_lsp.lsp.weights import Weights
+from mercury_lsp.lsp.worker import Worker
+from mercury_lsp.service import Superseded
 
 Items = list[lsp.InlineCompletionItem]
 
 QUIET_SECONDS = 0.03
-"""How long nothing must happen to a document before the model reads ahead in it: an editor that
-asks after each key does so at once, and should not find the model at work."""
+"""How long a document must be quiet before the model reads ahead in it. An editor that asks after
+each key does so at once, and should not find the model busy."""
 
 READING_SECONDS = 0.25
-"""How long an offer must stand before the model looks beyond it: whoever types on does so sooner,
-and nobody reads and takes it in less."""
+"""How long an offer must stand before the model completes the text behind it. People who type on do
+so sooner, and nobody reads and accepts an offer in less time."""
 
 
 class Requests:
-    """Answers requests, and keeps the model reading ahead of them.
+    """Answers requests, and lets the model read ahead of them.
 
-    `ready` says whether the model can be asked; `report` hears of errors that nobody expected.
+    `report` is told of unexpected errors.
     """
 
     def __init__(
         self,
         documents: Documents,
-        session: Session,
+        settings: Settings,
+        weights: Weights,
         worker: Worker,
-        ready: Callable[[], bool],
         report: Callable[[BaseException], None],
         clock: Callable[[], int],
     ) -> None:
         self.statistics = Statistics()
         self._documents = documents
-        self._session = session
+        self._settings = settings
+        self._weights = weights
         self._worker = worker
-        self._ready = ready
         self._report = report
         self._clock = clock
         self._soon: dict[str, asyncio.TimerHandle] = {}
         self._last: tuple[str, lsp.Position | None] | None = None
+        weights.when_ready(self._read_last)
 
     async def answer(self, params: lsp.InlineCompletionParams, id: int | str) -> Items | None:
         """Items to show; [] for nothing; None when something newer took the request's place.
@@ -82,22 +87,17 @@ class Requests:
         return items
 
     def read_ahead(self, uri: str, position: lsp.Position | None = None) -> None:
-        """Let the model read around a position, or the document's end, when all has gone quiet."""
+        """Let the model read around a position, or the end, once the document is quiet."""
         self._last = uri, position
         self._later(uri, QUIET_SECONDS, self._read, uri, position)
 
-    def arrived(self) -> None:
-        """There is a model now: let it read where something happened last."""
-        if self._last is not None:
-            self.read_ahead(*self._last)
-
     def changed(self, uri: str, position: lsp.Position | None) -> None:
-        """What is asked of a document that has changed is out of date; read on where it changed."""
+        """Stop what was asked about a document's old text, and read ahead where it changed."""
         self._worker.forget(uri)
         self.read_ahead(uri, position)
 
     def closed(self, uri: str) -> None:
-        """Nothing more is wanted of a document."""
+        """Stop everything for a document."""
         self._hush(uri)
         self._worker.forget(uri)
 
@@ -105,14 +105,15 @@ class Requests:
         self, params: lsp.InlineCompletionParams, timing: Timing
     ) -> tuple[str, Items | None]:
         snapshot = self._snapshot(params.text_document.uri)
-        if not self._ready():
+        completer = self._weights.ready()
+        if completer is None:
             return "not_ready", []
-        if snapshot is None or not self._offers(snapshot, invoked=_is_invoked(params)):
+        if snapshot is None or not self._offers(completer, snapshot, _is_invoked(params)):
             return "nothing", []
         request, uri = convert.to_request(params, snapshot), snapshot.open.uri
         try:
             found = await self._worker.submit(
-                uri, lambda stopped: self._session.complete(request, timing, stopped)
+                uri, lambda stopped: completer.complete(request, timing, stopped)
             )
         except Superseded:
             if self._documents.get(uri) is snapshot.open:
@@ -121,17 +122,17 @@ class Requests:
         if self._documents.get(uri) is not snapshot.open:
             return "stale", None
         if timing.missed or timing.cached:
-            self._plan(request)
+            self._read_when_idle(completer, request)
         if found and request.selected is None:
-            self._later(uri, READING_SECONDS, self._look_ahead, request, found[0])
+            self._later(uri, READING_SECONDS, self._look_ahead, completer, request, found[0])
         items = convert.to_items(found, request, snapshot)
         return ("shown" if items else "nothing"), items
 
     def _snapshot(self, uri: str) -> Snapshot | None:
-        return self._documents.snapshot(uri, beside=self._session.config.neighbours)
+        return self._documents.snapshot(uri, beside=self._settings.config.neighbours)
 
     def _later(self, uri: str, seconds: float, do: Callable[..., None], *what: Any) -> None:
-        """`do` it when nothing happened to a document for so long."""
+        """Call `do` once a document has been quiet for so long."""
         self._hush(uri)
         self._soon[uri] = asyncio.get_running_loop().call_later(seconds, do, *what)
 
@@ -139,37 +140,37 @@ class Requests:
         if (timer := self._soon.pop(uri, None)) is not None:
             timer.cancel()
 
+    def _read_last(self) -> None:
+        """Read where something happened last: a model has been loaded."""
+        if self._last is not None:
+            self.read_ahead(*self._last)
+
     def _read(self, uri: str, position: lsp.Position | None) -> None:
         self._soon.pop(uri, None)
-        snapshot = self._snapshot(uri)
-        if snapshot is None or not self._ready() or not self._offers(snapshot, invoked=False):
+        snapshot, completer = self._snapshot(uri), self._weights.ready()
+        if snapshot is None or completer is None or not self._offers(completer, snapshot, False):
             return
         text = snapshot.open.text
         offset = len(text.source) if position is None else text.offset(position)
-        self._plan(Request(snapshot.document, snapshot.shift + offset, others=snapshot.others))
+        request = Request(snapshot.document, snapshot.shift + offset, others=snapshot.others)
+        self._read_when_idle(completer, request)
 
-    def _plan(self, request: Request) -> None:
-        def prefill(stopped: Callable[[], bool]) -> bool:
-            return self._session.prefill(request, stopped)
+    def _read_when_idle(self, completer: Completer, request: Request) -> None:
+        self._worker.idle(request.document.uri, partial(completer.prefill, request))
 
-        self._worker.idle(request.document.uri, prefill)
-
-    def _look_ahead(self, request: Request, offered: Completion) -> None:
-        def complete(stopped: Callable[[], bool]) -> bool:
-            return self._session.look_ahead(request, offered, stopped)
-
+    def _look_ahead(self, completer: Completer, request: Request, offered: Completion) -> None:
         self._soon.pop(request.document.uri, None)
-        self._worker.idle(request.document.uri, complete)
+        self._worker.idle(request.document.uri, partial(completer.look_ahead, request, offered))
 
-    def _offers(self, snapshot: Snapshot, *, invoked: bool) -> bool:
-        """Unasked only in languages that the weights were taught; when asked to, in any."""
-        config, model, language = self._session.config, self._session.model, snapshot.open.language
+    def _offers(self, completer: Completer, snapshot: Snapshot, invoked: bool) -> bool:
+        """Whether to offer anything: unasked only in languages that the model was trained on."""
+        config, language = self._settings.config, snapshot.open.language
         if not config.enable or language in config.disabled_languages:
             return False
-        return invoked or (model is not None and language in model.languages)
+        return invoked or language in completer.info.card.infill.languages
 
     def _timing(self, invoked: bool) -> Timing:
-        now, config = self._clock(), self._session.config
+        now, config = self._clock(), self._settings.config
         deadline_ms = config.invoked_deadline_ms if invoked else config.deadline_ms
         return Timing(self._clock, now, now + deadline_ms * 1_000_000)
 

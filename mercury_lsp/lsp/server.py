@@ -15,43 +15,45 @@ from mercury_lsp.lsp.neighbours import beside
 from mercury_lsp.lsp.parent import watch
 from mercury_lsp.lsp.protocol import Server
 from mercury_lsp.lsp.requests import Items, Requests
-from mercury_lsp.lsp.session import Session
 from mercury_lsp.lsp.settings import Settings
-from mercury_lsp.lsp.weights import ModelStore, Weights
+from mercury_lsp.lsp.weights import Weights
 from mercury_lsp.lsp.worker import Worker
+from mercury_lsp.service import ModelService, ModelStore
 
 
 class Mercury:
     """What the handlers share: one editor's documents, settings and model."""
 
-    def __init__(self, config: Config, shelf: ModelStore, clock: Callable[[], int]) -> None:
+    def __init__(self, config: Config, store: ModelStore, clock: Callable[[], int]) -> None:
         self.server = Server()
         self.settings = Settings(self.server, config)
         self.documents = Documents()
         self.worker = Worker()
-        self.session = Session(config, shelf.load, clock)
-        self.weights = Weights(
-            self.server, self.worker, self.session, shelf, clock, lambda: self.requests.arrived()
-        )
+        self.service = ModelService(store.load, clock)
+        self.weights = Weights(self.server, self.service, store, clock)
         self.requests = Requests(
-            self.documents,
-            self.session,
-            self.worker,
-            self.weights.ready,
-            self.server.report,
-            clock,
+            self.documents, self.settings, self.weights, self.worker, self.server.report, clock
         )
+
+    def close(self) -> None:
+        """Stop the model and everything that waits for it."""
+        self.worker.close()
+        self.service.close()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the step that is running; whether it has ended."""
+        return self.service.join(seconds) and self.worker.join(seconds)
 
 
 def make_server(
     config: Config,
-    shelf: ModelStore,
+    store: ModelStore,
     *,
     client_process_id: int | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> Mercury:
     """A server for one editor, ready to be connected. It ends when `client_process_id` does."""
-    mercury = Mercury(config, shelf, clock)
+    mercury = Mercury(config, store, clock)
     _add_lifecycle(mercury, client_process_id)
     _add_documents(mercury)
     _add_notebooks(mercury)
@@ -65,15 +67,15 @@ def _add_lifecycle(mercury: Mercury, client_process_id: int | None) -> None:
     @server.feature(lsp.INITIALIZE)
     def initialize(params: lsp.InitializeParams) -> None:
         mercury.documents.encoding = server.workspace.position_encoding or "utf-16"
-        mercury.session.config = mercury.settings.initialize(params.initialization_options)
+        mercury.settings.initialize(params.initialization_options)
         for process in {client_process_id, params.process_id}:
             if process is not None:
                 watch(process, server.protocol.over.set)
 
     @server.feature(lsp.INITIALIZED)
     async def initialized(params: lsp.InitializedParams) -> None:
-        asked = await mercury.settings.ask()
-        mercury.weights.configure(asked or mercury.session.config)
+        await mercury.settings.ask()
+        mercury.weights.configure(mercury.settings.config)
         await mercury.settings.register()
 
     @server.feature(lsp.WORKSPACE_DID_CHANGE_CONFIGURATION)
@@ -82,7 +84,7 @@ def _add_lifecycle(mercury: Mercury, client_process_id: int | None) -> None:
 
     @server.feature(lsp.SHUTDOWN)
     def shutdown(*_: Any) -> None:
-        mercury.worker.close()
+        mercury.close()
 
 
 def _add_documents(mercury: Mercury) -> None:
@@ -96,7 +98,7 @@ def _add_documents(mercury: Mercury) -> None:
         look_beside(Document(item.uri, item.language_id, ""))
 
     def look_beside(document: Document) -> None:
-        if mercury.session.config.neighbours:
+        if mercury.settings.config.neighbours:
             reading = asyncio.get_running_loop().run_in_executor(None, beside, document)
             reading.add_done_callback(lambda done: read(document.uri, done))
 
@@ -118,7 +120,7 @@ def _add_documents(mercury: Mercury) -> None:
         documents.close(params.text_document.uri)
         requests.closed(params.text_document.uri)
         for document in documents.in_folder_of(params.text_document.uri):
-            look_beside(document)  # what was written is on the disk only from now on
+            look_beside(document)  # the text that was typed is on the disk only from now on
 
 
 def _add_notebooks(mercury: Mercury) -> None:
@@ -150,8 +152,8 @@ def _add_completion(mercury: Mercury) -> None:
     @server.feature(statistics.METHOD)
     def report(params: Any) -> dict[str, Any]:
         since = getattr(params, "since", 0)
-        model = mercury.session.model
+        info = mercury.service.info
         return mercury.requests.statistics.report(
             since if isinstance(since, int) else 0,
-            None if model is None else {"name": model.name, "runtime": model.runtime},
+            None if info is None else {"name": info.card.name, "runtime": info.runtime},
         )

@@ -1,4 +1,4 @@
-"""The settings as an editor gives them: with `initialize`, when asked, or when they change."""
+"""The settings that an editor sends: with `initialize`, when asked, or when they change."""
 
 import asyncio
 from collections.abc import Mapping
@@ -14,23 +14,24 @@ _KEYS = {SECTION} | {camel(field.name) for field in fields(Config)}
 
 
 class Settings:
-    """Reads settings, later ones over those of `initialize`; what is wrong with them is said once.
+    """Keeps the current `config`.
 
-    `base` holds where the editor says nothing.
+    Later settings go over those of `initialize`, and these over `base`. Each problem is shown once.
     """
 
     def __init__(self, server: Server, base: Config) -> None:
+        self.config = base
         self._server = server
         self._base = base
         self._said: set[str] = set()
 
     def initialize(self, raw: object) -> Config:
-        """The settings that come with `initialize`; they are the base of all later ones."""
+        """The settings sent with `initialize`, which are the base of all later ones."""
         self._base = self._parse(raw)
         return self._base
 
     async def ask(self) -> Config | None:
-        """The settings the editor has now; None if it cannot be asked or does not answer."""
+        """The editor's current settings; None if it cannot be asked or does not answer."""
         workspace = self._server.client_capabilities.workspace
         if workspace is None or not workspace.configuration:
             return None
@@ -47,12 +48,12 @@ class Settings:
         asked = await self.ask()
         if asked is not None:
             return asked
-        # Some editors send the settings of every server: what has none of ours is not for us.
+        # Some editors send the settings of every server; without one of our keys they are not ours.
         ours = isinstance(sent, Mapping) and not _KEYS.isdisjoint(sent)
         return self._parse(sent if ours else None)
 
     async def register(self) -> None:
-        """Ask to be told of changes, where the editor wants to be asked."""
+        """Ask to be told of changes, if the editor supports such a request."""
         workspace = self._server.client_capabilities.workspace
         change = workspace and workspace.did_change_configuration
         if not change or not change.dynamic_registration:
@@ -75,4 +76,5 @@ class Settings:
                 self._said.add(problem)
                 warning = lsp.ShowMessageParams(lsp.MessageType.Warning, f"mercury: {problem}")
                 self._server.window_show_message(warning)
+        self.config = config
         return config

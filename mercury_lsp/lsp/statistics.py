@@ -1,7 +1,7 @@
-"""What became of each request and how long its parts took. No source text, no URIs.
+"""The outcome of each request and the time of its stages. No source text, no URIs.
 
-The answer to the custom request `mercury/statistics` {since}: see `Statistics.report`. Counted for
-the harness and for whoever wants to look; kept in memory, sent nowhere by itself.
+They answer the custom request `mercury/statistics` {since} (see `Statistics.report`) for the
+harness. They are kept in memory and sent nowhere unasked.
 """
 
 import sys
@@ -17,35 +17,22 @@ METHOD = "mercury/statistics"
 MAX_RECORDS = 20_000
 """How many requests are remembered."""
 
-_MEASURED = (
-    "queue_ms",
-    "context_ms",
-    "prefill_ms",
-    "denoise_ms",
-    "tidy_ms",
-    "cached",
-    "missed",
-    "prefill_chunks",
-    "steps",
-    "tokens",
-)
+STAGES = ("queue", "context", "prefill", "denoise", "tidy")
+"""The stages of a request, in their order; all but the first are marks of `core.pipeline`."""
 
 
 @dataclass(slots=True)
 class Timing:
-    """One request on its way; the worker fills it in. Times are nanoseconds of `clock`.
+    """The times of one request; the worker fills them in. Nanoseconds of `clock`.
 
-    `missed`: its deadline ended it before the model was done.
+    `stage_ms`: how long each of `STAGES` took. `missed`: the deadline ended the request before the
+    model was done.
     """
 
     clock: Callable[[], int]
     arrived_ns: int
     deadline_ns: int
-    queue_ms: float = 0.0
-    context_ms: float = 0.0
-    prefill_ms: float = 0.0
-    denoise_ms: float = 0.0
-    tidy_ms: float = 0.0
+    stage_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     cached: bool = False
     missed: bool = False
     prefill_chunks: int = 0
@@ -58,31 +45,42 @@ class Timing:
     def begin(self) -> None:
         """The worker takes the request up."""
         self._last_ns = self.clock()
-        self.queue_ms = (self._last_ns - self.arrived_ns) / 1e6
+        self.stage_ms["queue"] = (self._last_ns - self.arrived_ns) / 1e6
 
     def mark(self, stage: str) -> None:
-        """A stage of the engine ends (see `core.engine.Mark`)."""
+        """A stage of the pipeline ends (see `core.pipeline.Mark`)."""
         now = self.clock()
         took, self._last_ns = (now - self._last_ns) / 1e6, now
         if stage == "hit":
             self.cached = True
             stage = "context"
-        setattr(self, f"{stage}_ms", getattr(self, f"{stage}_ms") + took)
+        self.stage_ms[stage] += took
 
     def draft_begins(self) -> None:
-        """The model is asked, perhaps once more; what it takes counts on top."""
+        """The model is asked, perhaps once more; its counts start again."""
         self._before = (self.prefill_chunks, self.steps, self.tokens)
 
     def saw(self, *, prefill: int, steps: int, tokens: int, finished: bool) -> None:
-        """A draft went by; each counts from its own beginning."""
+        """The counts of a draft, each from the draft's own beginning."""
         chunks_before, steps_before, tokens_before = self._before
         self.prefill_chunks, self.steps = chunks_before + prefill, steps_before + steps
         self.tokens, self._finished = tokens_before + tokens, finished
 
     def end(self, complete: bool) -> None:
-        """The worker is done; `complete` says that more time would not have given more."""
+        """The worker is done; `complete`: more time would not have given more."""
         late = self.clock() >= self.deadline_ns
         self.missed = late and not (complete or self.cached or self._finished)
+
+    def measured(self) -> dict[str, Any]:
+        """Everything measured, as plain values."""
+        return {
+            **{f"{stage}_ms": ms for stage, ms in self.stage_ms.items()},
+            "cached": self.cached,
+            "missed": self.missed,
+            "prefill_chunks": self.prefill_chunks,
+            "steps": self.steps,
+            "tokens": self.tokens,
+        }
 
 
 @dataclass(slots=True)
@@ -104,7 +102,7 @@ class Statistics:
                 "outcome": outcome,
                 "total_ms": (timing.clock() - timing.arrived_ns) / 1e6,
                 "characters": characters,
-                **{name: getattr(timing, name) for name in _MEASURED},
+                **timing.measured(),
             }
         )
         self._next += 1

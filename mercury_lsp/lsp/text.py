@@ -1,7 +1,7 @@
 """The text of an open document as LSP counts it: lines, and columns in code units.
 
-A line ends with \\n, \\r\\n or \\r and with nothing else (LSP 3.18, "Text Documents"); Python's
-`splitlines` knows more, which would put edits into the wrong place.
+Only \\n, \\r\\n and \\r end a line (LSP 3.18, "Text Documents"). The other line breaks of
+Python's `splitlines` would misplace edits.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Text:
-    """One version of a document. Offsets count code points; `encoding` is what columns count."""
+    """One version of a document. Offsets count code points; `encoding` is the unit of columns."""
 
     source: str
     encoding: PositionEncodingKind | str = PositionEncodingKind.Utf16
@@ -26,7 +26,7 @@ class Text:
         return np.concatenate([np.zeros(1, np.int64), _starts_in(self.source, 0, len(self.source))])
 
     def offset(self, position: Position) -> int:
-        """Where a position is; one past the end of a line or document counts as that end."""
+        """The offset of a position. Past the end of a line or document it means that end."""
         if position.line >= len(self.starts):
             return len(self.source)
         line = self.line(position.line)
@@ -45,7 +45,7 @@ class Text:
         return self.source[start:end].rstrip("\r\n")
 
     def splice(self, start: int, end: int, new: str) -> Self:
-        """Replace what stands from `start` to `end`; no line further off is looked at again."""
+        """Replace the text from `start` to `end`. Only lines that the edit touches are reread."""
         start, end = min(start, end), max(start, end)
         source = self.source[:start] + new + self.source[end:]
         after = type(self)(source, self.encoding)
@@ -62,7 +62,7 @@ class Text:
 
 
 def _starts_in(source: str, low: int, high: int) -> NDArray[np.int64]:
-    """Where lines begin because of a break between `low` and `high`."""
+    """The offsets of lines that begin after a line break between `low` and `high`."""
     codes = _codes(source[low:high])
     feeds, returns = codes == 10, codes == 13
     returns[:-1] &= ~feeds[1:]
@@ -70,7 +70,7 @@ def _starts_in(source: str, low: int, high: int) -> NDArray[np.int64]:
 
 
 def _points(line: str, units: int, encoding: PositionEncodingKind | str) -> int:
-    """How many code points the first `units` code units are; a character is never cut in two."""
+    """How many whole code points fit into the first `units` code units."""
     if line.isascii() or encoding == PositionEncodingKind.Utf32:
         return min(units, len(line))
     ends = np.cumsum(_widths(line[:units], encoding))
@@ -84,7 +84,7 @@ def _units(text: str, encoding: PositionEncodingKind | str) -> int:
 
 
 def _widths(text: str, encoding: PositionEncodingKind | str) -> NDArray[np.int64]:
-    """How many code units each code point takes; a lone surrogate as many as one of its kind."""
+    """How many code units each code point takes, lone surrogates included."""
     codes = _codes(text)
     widths = 1 + (codes > 0xFFFF).astype(np.int64)
     if encoding == PositionEncodingKind.Utf8:
@@ -93,6 +93,6 @@ def _widths(text: str, encoding: PositionEncodingKind | str) -> NDArray[np.int64
 
 
 def _codes(text: str) -> NDArray[Any]:
-    if text.isascii():  # a quarter of the memory, for the many documents of megabytes that are
+    if text.isascii():  # takes a quarter of the memory, and most large documents are ASCII
         return np.frombuffer(text.encode("ascii"), "u1")
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")

@@ -13,7 +13,7 @@ from mercury_lsp.errors import SettingsError
 from mercury_lsp.lsp import wire
 from mercury_lsp.lsp.faults import describe
 from mercury_lsp.lsp.server import Mercury, make_server
-from mercury_lsp.lsp.weights import model_store
+from mercury_lsp.service import model_store
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def serve_stdio(config: Config | None = None, *, client_process_id: int | None =
 
 
 def over_stdio(mercury: Mercury) -> int:
-    """`serve_stdio` for a server that is made; whatever else prints there prints to the log."""
+    """`serve_stdio` for a given server. Other prints to standard output go to standard error."""
     try:
         descriptors = os.dup(0), os.dup(1)
     except OSError as error:
@@ -114,7 +114,7 @@ async def converse(
     listening = asyncio.create_task(listen())
     await protocol.over.wait()
     listening.cancel()
-    mercury.worker.close()
+    mercury.close()
     await writer.close()
 
 
@@ -129,8 +129,8 @@ def _end(mercury: Mercury, serving: Coroutine[Any, Any, None]) -> int:
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serving)
     code = 0 if mercury.server.protocol.ended_well else 1
-    mercury.worker.close()
-    if not mercury.worker.join(STEP_SECONDS):
+    mercury.close()
+    if not mercury.join(STEP_SECONDS):
         logging.shutdown()
         os._exit(code)
     return code

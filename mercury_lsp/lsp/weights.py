@@ -8,20 +8,19 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
 
 from mercury_lsp.config import Config
+from mercury_lsp.lsp.completer import Completer
 from mercury_lsp.lsp.progress import progress
 from mercury_lsp.lsp.protocol import Server
-from mercury_lsp.lsp.session import Load, Session, State, Status
-from mercury_lsp.lsp.worker import Superseded, Worker
-from mercury_model.errors import ModelError, PullFailed
-from mercury_model.weights.sources import Progress
+from mercury_lsp.lsp.status import State, Status
+from mercury_lsp.service import ModelService, ModelSettings, ModelStore, ServiceClosed
+from mercury_model.errors import ModelError, PullFailed, WeightsCorrupted, WeightsMissing
+from mercury_model.serving import EngineLimits
 
 log = logging.getLogger(__name__)
 
@@ -30,88 +29,55 @@ LOOK_AGAIN_NS = 3_000_000_000
 """How often a server without weights looks whether they have arrived, in nanoseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelStore:
-    """Where models are kept; an argument, so that tests bring their own.
-
-    `stamp` is None while a model's weights are not here, and another value whenever they change.
-    """
-
-    load: Load
-    stamp: Callable[[str], object]
-    pull: Callable[[str, Progress], object]
-
-
-def model_store(cache_dir: Path, *, offline: bool) -> ModelStore:
-    """The models of the cache folder. What is heavy is imported when it is needed."""
-
-    def load(name: str, threads: int) -> Any:
-        from mercury_model.load import load
-
-        return load(name, cache_dir=cache_dir, threads=threads)
-
-    def stamp(name: str) -> object:
-        from mercury_model.weights import registry
-
-        try:
-            base = registry.find(name).base
-            if base is None:
-                return name
-            there = (cache_dir / base.file).stat()
-        except (ModelError, OSError):
-            return None
-        return there.st_mtime_ns, there.st_size
-
-    def pull(name: str, progress: Progress) -> object:
-        from mercury_model.weights import registry
-
-        return registry.pull(name, cache_dir=cache_dir, offline=offline, progress=progress)
-
-    return ModelStore(load, stamp, pull)
-
-
 class Weights:
-    """Keeps the session supplied with the configured model; `arrived` is called when it is."""
+    """Keeps the configured model loaded in the service.
+
+    `completer` completes with it, and is None while it is not ready.
+    """
 
     def __init__(
         self,
         server: Server,
-        worker: Worker,
-        session: Session,
-        model_store: ModelStore,
+        service: ModelService,
+        store: ModelStore,
         clock: Callable[[], int],
-        arrived: Callable[[], None],
     ) -> None:
         self.status = Status(State.LOADING)
+        self.completer: Completer | None = None
         self._server = server
-        self._worker = worker
-        self._session = session
-        self._shelf = model_store
+        self._service = service
+        self._store = store
         self._clock = clock
-        self._arrived = arrived
-        self._taken_over: Config | None = None
+        self._config = Config()
+        self._configured = False
+        self._loaded: ModelSettings | None = None
+        self._listeners: list[Callable[[], None]] = []
         self._looked_ns = 0
         self._stamp: object = None
         self._said: set[str] = set()
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def ready(self) -> bool:
-        """Whether the model can be asked; looks from time to time for weights that arrived."""
+    def when_ready(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever a model has been loaded."""
+        self._listeners.append(listener)
+
+    def ready(self) -> Completer | None:
+        """The completer, if the model is ready. Looks now and then for weights that arrived."""
         if self.status.state in (State.MISSING, State.ERROR) and self._is_time_to_look():
-            stamp = self._shelf.stamp(self._session.config.model)
+            stamp = self._store.stamp(self._config.model)
             if stamp is not None and stamp != self._stamp:
                 self._start(self._load())
-        return self.status.state is State.READY
+        return self.completer
 
     def configure(self, config: Config) -> None:
-        """Take over settings, the first ones too, and load what they ask for in the background.
+        """Apply settings, the first ones too, and load the model they name in the background.
 
-        Editors like to send what they have sent before.
+        Editors often send the same settings again.
         """
-        if config == self._taken_over:
+        if self._configured and config == self._config:
             return
-        self._session.config = self._taken_over = config
+        self._config, self._configured = config, True
         self._start(self._configure())
 
     def _is_time_to_look(self) -> bool:
@@ -129,60 +95,76 @@ class Weights:
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Superseded:  # the server is ending
+        except ServiceClosed:  # the server is ending
             pass
         except Exception as error:  # the boundary of work that no request waits for
             self._server.report(error)
 
     async def _configure(self) -> None:
-        must_load = await self._worker.submit(self, lambda stopped: self._session.configure())
-        if must_load:
-            await self._load()
-        elif not self._session.config.enable:
+        wanted = _model_settings(self._config)
+        if wanted is None:
+            self.completer = self._loaded = None
             self._become(Status(State.OFF))
+            await asyncio.wrap_future(self._service.unload())
+        elif self.completer is not None and wanted == self._loaded:
+            self.completer = self.completer.configured(self._config)
+        else:
+            await self._load()
 
     async def _load(self) -> None:
         async with self._changing:
-            name = self._session.config.model
-            self._stamp = self._shelf.stamp(name)
-            self._become(Status(State.LOADING, name))
-            loading = asyncio.ensure_future(self._loaded())
-            async with progress(self._server, f"Loading {name}"):
+            wanted = _model_settings(self._config)
+            if wanted is None:
+                return
+            self._stamp = self._store.stamp(wanted.name)
+            self.completer = None
+            self._become(Status(State.LOADING, wanted.name))
+            loading = asyncio.ensure_future(self._load_model(wanted))
+            async with progress(self._server, f"Loading {wanted.name}"):
                 status = await loading
             self._looked_ns = self._clock()
             self._become(status)
         if status.state is State.READY:
-            self._arrived()
-        elif status.state is not State.OFF and status.message not in self._said:
+            for listener in self._listeners:
+                listener()
+        elif status.message not in self._said:
             self._said.add(status.message)
             await self._tell(status)
 
-    async def _loaded(self) -> Status:
+    async def _load_model(self, wanted: ModelSettings) -> Status:
+        """Load a model; the status says what is wrong with its weights."""
         try:
-            return await self._worker.submit("load", lambda stopped: self._session.load())
-        except Superseded:
+            info = await asyncio.wrap_future(self._service.load(wanted))
+        except (WeightsMissing, WeightsCorrupted) as error:
+            return Status(State.MISSING, str(error))
+        except ModelError as error:
+            return Status(State.ERROR, str(error))
+        except ServiceClosed:
             raise
         except Exception as error:  # a broken installation: anything may come out of a library
             self._server.report(error)
-            name = self._session.config.model
-            what = f"{name} could not be loaded ({type(error).__name__})."
+            what = f"{wanted.name} could not be loaded ({type(error).__name__})."
             return Status(State.ERROR, f"{what} Run: mercury-lsp doctor.")
+        assert info is not None
+        self._loaded = wanted
+        self.completer = Completer(self._service, info, self._config, self._clock)
+        return Status(State.READY, f"{info.card.name}, {info.runtime}")
 
     def _become(self, status: Status) -> None:
         self.status = status
         log.info("%s: %s", status.state.value, status.message)
         experimental = self._server.client_capabilities.experimental
         if isinstance(experimental, dict) and experimental.get("mercuryStatus"):
-            model = self._session.model
+            info = self._service.info if self.completer is not None else None
             fields = {
                 "state": status.state.value,
                 "message": status.message,
-                "model": model and model.name,
+                "model": info and info.card.name,
             }
             self._server.protocol.notify("mercury/status", fields)
 
     async def _tell(self, status: Status) -> None:
-        """Say what is wrong, with a button where a download would mend it."""
+        """Show what is wrong, with a button where a download would mend it."""
         if status.state is not State.MISSING:
             log.error(status.message)
             self._show(lsp.MessageType.Error, status.message)
@@ -200,14 +182,14 @@ class Weights:
             await self._download()
 
     async def _download(self) -> None:
-        name, loop = self._session.config.model, asyncio.get_running_loop()
+        name, loop = self._config.model, asyncio.get_running_loop()
         try:
             async with progress(self._server, f"Downloading {name}") as report:
 
                 def tell(done: int, size: int) -> None:
                     loop.call_soon_threadsafe(report, 100 * done // max(1, size))
 
-                await _on_a_thread(lambda: self._shelf.pull(name, tell))
+                await _on_a_thread(lambda: self._store.pull(name, tell))
         except PullFailed as error:
             self._show(lsp.MessageType.Error, str(error))
             return
@@ -241,3 +223,11 @@ async def _on_a_thread(job: Callable[[], object]) -> None:
 
     threading.Thread(target=run, name="download", daemon=True).start()
     await done
+
+
+def _model_settings(config: Config) -> ModelSettings | None:
+    """The model that a config asks for; None if it asks for none."""
+    if not config.enable:
+        return None
+    limits = EngineLimits(context_bytes=config.context_megabytes << 20)
+    return ModelSettings(config.model, config.threads, limits)

@@ -1,6 +1,6 @@
 """Messages on a byte stream (LSP 3.18, "Base Protocol"), and the ends of such a stream.
 
-Knows headers and nothing of what they enclose.
+Knows headers, not their content.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 LIMIT_BYTES = 512 << 20
-"""A message that says that it is longer is none."""
+"""A longer message is refused."""
 
 FLUSH_SECONDS = 2.0
-"""How long the last answers may take to leave."""
+"""How long to wait until the last answers are written."""
 
 _CHUNK_BYTES = 1 << 16
 
 
 async def read_message(stream: asyncio.StreamReader) -> bytes | None:
-    """The next message's content; None when the stream has ended or cannot be made sense of.
+    """The content of the next message; None at the end of the stream or if it cannot be read.
 
-    Lines that are no header are passed over.
+    Lines that are no headers are skipped.
     """
     length: int | None = None
     try:
@@ -39,7 +39,7 @@ async def read_message(stream: asyncio.StreamReader) -> bytes | None:
             elif not name and length is not None:
                 break
         if length > LIMIT_BYTES:
-            log.error("a message of %d bytes was announced; the connection is given up", length)
+            log.error("a message of %d bytes is too long; the connection is closed", length)
             return None
         return await stream.readexactly(length)
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -54,7 +54,7 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 
 
 def read_file(descriptor: int) -> asyncio.StreamReader:
-    """A stream of what comes from a file, pipe or terminal; read on a thread of its own.
+    """A stream over a file, pipe or terminal, which a thread of its own reads.
 
     No other way works for all of these on every system. The thread may be blocked for good, so it
     is a daemon, and it uses no buffer whose lock it would hold when the process ends.
@@ -73,9 +73,9 @@ def read_file(descriptor: int) -> asyncio.StreamReader:
 
 
 class FileWriter:
-    """Writes to a file on a thread of its own: an editor that does not read stops no answer.
+    """Writes to a file on a thread of its own, so an editor that does not read blocks nothing.
 
-    `lost` is called on the loop when nobody is left to read.
+    `lost` is called on the loop when the reader is gone.
     """
 
     def __init__(self, descriptor: int, lost: Callable[[], None]) -> None:
@@ -113,7 +113,7 @@ class StreamWriter:
         self._stream = stream
 
     def write(self, data: bytes) -> None:
-        """Send `data` soon; what comes when the other side is gone is dropped."""
+        """Send `data` soon, unless the other side is gone."""
         if not self._stream.is_closing():
             self._stream.write(data)
 

@@ -1,8 +1,7 @@
-"""The one thread that touches the model. The newest request of a document wins.
+"""The thread of the pipeline: one job at a time, and the newest request of a document wins.
 
-Knows no protocol and no model: a job is a function that is told whether to stop. While nothing
-is asked the thread sleeps; what is worth doing meanwhile is done in `idle` jobs, which give way
-as soon as somebody asks.
+Knows no protocol and no model: a job is a function that is told whether to stop. Idle jobs run
+while nobody waits, and give way as soon as somebody asks.
 """
 
 import asyncio
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from mercury_lsp.lsp.faults import describe
+from mercury_lsp.service import Superseded
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +22,8 @@ T = TypeVar("T")
 Stopped = Callable[[], bool]
 
 
-class Superseded(Exception):
-    """A newer request of the same document took this one's place, or the worker was closed."""
-
-
 @dataclass(slots=True, eq=False)
-class _Job:
+class _Request:
     """A job that somebody waits for."""
 
     key: Hashable
@@ -50,37 +46,37 @@ class Worker:
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[_Request] = deque()
         self._idle: OrderedDict[Hashable, _IdleJob] = OrderedDict()
-        self._running: _Job | _IdleJob | None = None
+        self._running: _Request | _IdleJob | None = None
         self._closed = False
-        # A daemon, since a job may be deep in a library when the process is told to end.
-        self._thread: Final = threading.Thread(target=self._run, name="model", daemon=True)
+        # A daemon: a job may wait for a long step of the model when the process is told to end.
+        self._thread: Final = threading.Thread(target=self._run, name="pipeline", daemon=True)
         self._thread.start()
 
     async def submit(self, key: Hashable, job: Callable[[Stopped], T]) -> T:
-        """The result of `job`, whose predecessors of the same `key` are stopped.
+        """The result of `job`. Earlier jobs of the same `key` are stopped.
 
-        Raises Superseded when a later call did that to this one, and what `job` raises. Cancelling
-        the call stops the job at its next step.
+        Raises Superseded when a later call stops this one, and what `job` raises. Cancelling the
+        call stops the job before its next step.
         """
-        ticket = _Job(key, job)
+        request = _Request(key, job)
         with self._condition:
             if self._closed:
                 raise Superseded
             self._supersede(key)
-            self._waiting.append(ticket)
+            self._waiting.append(request)
             self._condition.notify()
         try:
-            result: T = await asyncio.wrap_future(ticket.future)
+            result: T = await asyncio.wrap_future(request.future)
             return result
         finally:
-            ticket.stop.set()
+            request.stop.set()
 
     def idle(self, key: Hashable, job: Callable[[Stopped], bool]) -> None:
-        """Do `job` when nobody waits, in place of an earlier one of the same `key`, newest first.
+        """Do `job` while nobody waits, in place of an earlier one of the same `key`, newest first.
 
-        It returns whether it is done; if it was stopped before that, it is called again later.
+        It returns whether it is done; a job that was stopped before is called again later.
         """
         with self._condition:
             self._drop(key)
@@ -89,35 +85,35 @@ class Worker:
                 self._condition.notify()
 
     def forget(self, key: Hashable) -> None:
-        """Stop whatever is asked or planned for `key`."""
+        """Stop everything for `key`."""
         with self._condition:
             self._supersede(key)
             self._drop(key)
 
     def close(self) -> None:
-        """Stop everything; jobs that wait end as superseded, like the one that runs."""
+        """Stop everything: the running job and those that wait are superseded."""
         with self._condition:
             self._closed = True
-            for key in {ticket.key for ticket in self._tickets()}:
+            for key in {request.key for request in self._asked()}:
                 self._supersede(key)
             self._idle.clear()
             self._condition.notify()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the step that is running; whether the thread has ended."""
+        """Wait until the thread has ended; whether it has."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def _tickets(self) -> list[_Job]:
-        running = [self._running] if isinstance(self._running, _Job) else []
+    def _asked(self) -> list[_Request]:
+        running = [self._running] if isinstance(self._running, _Request) else []
         return [*self._waiting, *running]
 
     def _supersede(self, key: Hashable) -> None:
-        for ticket in self._tickets():
-            if ticket.key == key:
-                ticket.stop.set()
-                _resolve(ticket, Superseded())
-        self._waiting = deque(ticket for ticket in self._waiting if ticket.key != key)
+        for request in self._asked():
+            if request.key == key:
+                request.stop.set()
+                _resolve(request, Superseded())
+        self._waiting = deque(request for request in self._waiting if request.key != key)
 
     def _drop(self, key: Hashable) -> None:
         self._idle.pop(key, None)
@@ -126,14 +122,14 @@ class Worker:
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
-            if isinstance(work, _Job):
+            if isinstance(work, _Request):
                 self._do(work)
             else:
-                self._do_errand(work)
-            # What the last job held on to, a whole document perhaps, must not wait for the next.
+                self._do_idle_job(work)
+            # It may hold a whole document, which must not be kept until the next job comes.
             del work
 
-    def _next(self) -> _Job | _IdleJob | None:
+    def _next(self) -> _Request | _IdleJob | None:
         with self._condition:
             self._running = None
             self._condition.wait_for(lambda: self._waiting or self._idle or self._closed)
@@ -145,36 +141,36 @@ class Worker:
                 self._running = self._idle.popitem()[1]
             return self._running
 
-    def _do(self, ticket: _Job) -> None:
-        if ticket.stop.is_set():
+    def _do(self, request: _Request) -> None:
+        if request.stop.is_set():
             return
         result: Any
         try:
-            result = ticket.job(ticket.stop.is_set)
+            result = request.job(request.stop.is_set)
         except Exception as error:  # the request boundary: it ends this request, not the thread
             result = error
         with self._condition:
-            _resolve(ticket, result)
+            _resolve(request, result)
 
-    def _do_errand(self, errand: _IdleJob) -> None:
+    def _do_idle_job(self, idle_job: _IdleJob) -> None:
         def stopped() -> bool:
-            return bool(self._waiting) or self._closed or errand.dropped
+            return bool(self._waiting) or self._closed or idle_job.dropped
 
         try:
-            done = errand.job(stopped)
-        except Exception as error:  # the boundary of work that nobody asked for
+            done = idle_job.job(stopped)
+        except Exception as error:  # the boundary of work that no request waits for
             log.error("idle work failed: %s", describe(error))
             done = True
         with self._condition:
-            if not done and not errand.dropped and not self._closed:
-                self._idle.setdefault(errand.key, errand)
+            if not done and not idle_job.dropped and not self._closed:
+                self._idle.setdefault(idle_job.key, idle_job)
 
 
-def _resolve(ticket: _Job, result: Any) -> None:
+def _resolve(request: _Request, result: Any) -> None:
     """Answer whoever still waits."""
-    if ticket.future.done() or not ticket.future.set_running_or_notify_cancel():
+    if request.future.done() or not request.future.set_running_or_notify_cancel():
         return
     if isinstance(result, Exception):
-        ticket.future.set_exception(result)
+        request.future.set_exception(result)
     else:
-        ticket.future.set_result(result)
+        request.future.set_result(result)

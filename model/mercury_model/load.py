@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 RuntimeKind: TypeAlias = Literal["best", "kernels", "onnx", "torch"]
 """`best` is `kernels` where these run and agree with their reference, else `onnx`."""
 
-GRAPH_VERSION = 5
+GRAPH_VERSION = 6
 """Raised when the graph changes, so that graphs of earlier releases are not used."""
 
 _EXACT = ("avx512_vnni", "avx_vnni", "asimddp")
@@ -175,7 +175,7 @@ def _cuda(card: ModelCard, weights: Callable[[], Tensors], shape: NetworkShape) 
     )
     runtime, reference = (
         CudaRuntime(
-            passes.Engine(network, each, capture),
+            passes.ModelRunner(network, each, capture),
             card.architecture,
             taught.mask_id,
             DTYPES[kept.contexts],
@@ -207,7 +207,8 @@ def plan_dtypes(
 
 
 def _torch(card: ModelCard, weights: Callable[[], Tensors], threads: int) -> Runtime:
-    from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+    from mercury_model.network.denoiser import load_denoiser
+    from mercury_model.runtime.torch import TorchRuntime
 
     network = load_denoiser(card.architecture, weights(), card.infill.mask_id)
     return TorchRuntime(network, threads=threads)

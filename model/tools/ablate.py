@@ -1,36 +1,37 @@
-"""What each choice of the adaptation is worth: short runs from the same start, one choice changed.
+"""Ablate the adaptation of mini: short runs from the same start, each with one choice changed.
 
-`mercury-lsp train data`, then `python model/tools/ablate.py`. Every run starts from mini's first
-delta with adapters that are zero, and is probed on the same held-out examples, laid out as they
-usually are whatever is changed. Two runs that differ in their seed alone tell what differences mean
-nothing. `model/results/ablations.json` has the runs; one that is there already is not done again.
-Prints the table of model/README.md.
+Run `mercury-lsp train data`, then `python model/tools/ablate.py`. Every run starts from the first
+delta of mini with adapters of zero, and is probed on the same held-out examples in the usual
+layout. Two runs that differ only in their seed show the size of a difference by chance. The runs
+go to `model/results/ablations.json`; runs that it has already are skipped. Prints the table of
+model/README.md.
 """
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from on_mini import RESULTS, options, origin
 
+from mercury_lsp.bench.mini import options, origin
 from mercury_lsp.config import surroundings
-from mercury_model.training.adapt import AdapterConfig, AdapterTrainer
-from mercury_model.training.collate import Blocks
+from mercury_model.network.denoiser import Denoiser
+from mercury_model.training.adaptation import Adaptation, AdapterConfig, adaptation_trainer
+from mercury_model.training.collate import Blocks, Packed
 from mercury_model.training.feed import ExampleFeed
-from mercury_model.training.network import FrozenNetwork
 from mercury_model.training.start import prepare
 
+RESULTS = Path(__file__).parents[1] / "results"
 FOUND = RESULTS / "ablations.json"
 USUAL = AdapterConfig()
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a run does differently from the usual plan and blocks."""
+    """The settings of a run that differ from the usual ones."""
 
     name: str
     plan: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +60,7 @@ VARIANTS = (
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, FOUND.name)
+    parser = options(__doc__, FOUND)
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--steps", type=int, default=90)
     parser.add_argument("--examples", type=int, default=3, help="examples a step")
@@ -68,13 +69,13 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     usual = replace(USUAL, steps=given.steps, examples=given.examples)
     ready = prepare("mini", usual, given.corpus, surroundings().cache_dir, torch.device("cpu"))
-    frozen, (trained, held_out) = ready.run.network.frozen, ready.feeds
+    network, held_out = ready.trainer.network, ready.held_out.batch(0, given.probe)
     settings = {name: getattr(given, name) for name in ("steps", "examples", "probe")}
     report = {
         **settings,
         "threads": given.threads,
         **origin(),
-        "untrained": AdapterTrainer(frozen, usual).probe(held_out, given.probe),
+        "untrained": ready.trainer.evaluate(held_out),
         "runs": {},
     }
     if given.output.exists():
@@ -86,34 +87,34 @@ def main() -> None:
         if variant.name in report["runs"]:
             continue
         plan = replace(usual, **variant.plan)
-        feed = replace(trained, blocks=Blocks(**variant.blocks), seed=str(plan.seed))
-        report["runs"][variant.name] = ran(frozen, plan, feed, held_out, given.probe)
+        feed = replace(ready.feed, blocks=Blocks(**variant.blocks), seed=str(plan.seed))
+        report["runs"][variant.name] = ran(network, plan, feed, held_out)
         given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     sys.stdout.write(table(report))
 
 
 def ran(
-    frozen: FrozenNetwork,
+    network: Denoiser,
     plan: AdapterConfig,
     feed: ExampleFeed,
-    held_out: ExampleFeed,
-    examples: int,
+    held_out: Sequence[Packed],
 ) -> dict[str, Any]:
-    """What a run from nothing comes to, after how many positions, and how much of it learns."""
-    run, rows = AdapterTrainer(frozen, plan), 0
-    while run.step < plan.steps:
-        logged = run.advance(feed)
-        rows += int(str(logged["rows"]))
-        sys.stderr.write(f"\r{run.step}/{plan.steps} ")
+    """The probe of a run from new adapters, its positions and its trained parameters."""
+    objective, rows = Adaptation.of(network, plan), 0
+    trainer = adaptation_trainer(network, objective, plan, feed)
+    for report in trainer.steps():
+        rows += int(str(report["rows"]))
+        sys.stderr.write(f"\r{trainer.step}/{plan.steps} ")
+    learnt = [*objective.plain.parameters(), *objective.gated.parameters()]
     return {
-        **run.probe(held_out, examples),
+        **trainer.evaluate(held_out),
         "positions": rows,
-        "parameters": sum(parameter.numel() for parameter in run.network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in learnt),
     }
 
 
 def table(report: dict[str, Any]) -> str:
-    """A line for each run: what the probe found, and how many parameters learnt."""
+    """One line for each run: its probe, and its number of trained parameters."""
     lines = [
         "| changed | loss | next token right | first draft right | drafts right in a row "
         "| parameters |",

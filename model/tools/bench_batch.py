@@ -1,8 +1,8 @@
-"""Many clients of one mini: their gaps filled in shared passes, beside one after the other.
+"""Time many clients of one mini: gaps filled with dynamic batching, and one by one.
 
 `python model/tools/bench_batch.py` on a quiet machine, with mini pulled, writes
-`model/results/batch.json`. Each client asks for a gap, waits for its answer and asks for the next
-one. Both ways must give the same texts; otherwise there are no figures.
+`model/results/batch.json`. Each client requests a gap, waits for the result and requests the next
+one. Both ways must give the same texts; otherwise nothing is reported.
 """
 
 import json
@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 
 import numpy as np
-from on_mini import options, origin
 
+from mercury_lsp.bench.mini import options, origin
 from mercury_lsp.bench.sources import sources
 from mercury_lsp.config import surroundings
 from mercury_model.decoding.infiller import Infiller
@@ -24,21 +25,22 @@ from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.load import LoadedModel, load
 from mercury_model.serving import DynamicBatcher, EngineLimits, InfillRequest
 
+FOUND = Path(__file__).parents[1] / "results" / "batch.json"
 CLIENTS = (1, 4, 16)
 ROUNDS = 3
 CONTEXT_BYTES = 1 << 30
 BEFORE, BEHIND = 12, 4
-"""Lines around a gap."""
+"""Lines before and after a gap."""
 
 Fill = Callable[[FimPrompt, SamplingParams], str]
-"""What a client gets."""
+"""Fills one gap and returns the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """`clients` at once, with `mode`; milliseconds from the question to the answer.
+    """The latency of `clients` concurrent clients in `mode`, in milliseconds.
 
-    Contexts are known beforehand, as those of an editor mostly are from the key before.
+    The contexts are cached beforehand, as they mostly are for an editor.
     """
 
     way: str
@@ -51,7 +53,7 @@ class Timing:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "batch.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--gaps", type=int, default=16, help="gaps to fill, by all clients")
     parser.add_argument("--tokens", type=int, default=12, help="of each middle at most")
     given = parser.parse_args()
@@ -88,7 +90,7 @@ def main() -> None:
 
 
 def cut(count: int) -> list[FimPrompt]:
-    """Gaps in code that no training saw: where a line's last word begins, file by file in turn."""
+    """Gaps in held-out code, each at the last word of a line, from one file after another."""
     files, gaps = [source.text.splitlines(keepends=True) for source in sources("trace")], []
     for number in range(count):
         lines = files[number % len(files)]
@@ -102,7 +104,7 @@ def cut(count: int) -> list[FimPrompt]:
 
 
 def one_by_one(model: LoadedModel, thread: ThreadPoolExecutor) -> Fill:
-    """Whoever comes waits until all that came before are answered."""
+    """Fill gaps in order of arrival, one at a time."""
     infiller = Infiller(model.card, model.tokenizer, model.runtime, CONTEXT_BYTES)
 
     def drafted(gap: FimPrompt, sampling: SamplingParams) -> str:
@@ -113,14 +115,14 @@ def one_by_one(model: LoadedModel, thread: ThreadPoolExecutor) -> Fill:
 
 
 def shared(batcher: DynamicBatcher) -> Fill:
-    """In the passes of the engine."""
+    """Fill gaps with the batcher, in shared passes."""
     return lambda gap, sampling: batcher.submit(InfillRequest(gap, sampling)).result().text
 
 
 def timed(
     ways: Mapping[str, Fill], gaps: Sequence[FimPrompt], sampling: SamplingParams, clients: int
 ) -> list[Timing]:
-    """The figures of each way, taken in turn. Exits when they do not give the same texts."""
+    """The timings of each way, measured in turn. Exits if the texts differ."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     milliseconds: dict[str, list[float]] = {way: [] for way in ways}
     texts: list[list[str]] = []
@@ -132,15 +134,15 @@ def timed(
             milliseconds[way] += took
             texts.append(found)
     if any(found != texts[0] for found in texts):
-        sys.exit("Texts differ by what shares a pass; there are no figures.")
+        sys.exit("The texts depend on the batch; nothing is reported.")
     return [
         Timing(
-            way,
-            sampling.mode,
-            clients,
-            len(gaps) / median(seconds[way]),
-            median(milliseconds[way]),
-            float(np.percentile(milliseconds[way], 95)),
+            way=way,
+            mode=sampling.mode,
+            clients=clients,
+            gaps_per_second=len(gaps) / median(seconds[way]),
+            median_ms=median(milliseconds[way]),
+            p95_ms=float(np.percentile(milliseconds[way], 95)),
         )
         for way in ways
     ]
@@ -149,7 +151,7 @@ def timed(
 def asked(
     fill: Fill, gaps: Sequence[FimPrompt], sampling: SamplingParams, clients: int
 ) -> tuple[list[str], list[float]]:
-    """By gap the texts, and how long each took; a client asks when it was answered."""
+    """The text and the milliseconds of each gap; a client has one request at a time."""
 
     def ask(gap: FimPrompt) -> tuple[str, float]:
         began = time.perf_counter()

@@ -1,9 +1,9 @@
-"""mini beside llama.cpp, on the same base file and the same cores, call by call in turn.
+"""Time mini beside llama.cpp, on the same base file and the same cores, in turn.
 
 `pip install llama-cpp-python`, then `python model/tools/bench_peer.py` on a quiet machine, with
 mini pulled; writes `model/results/peer.json`. llama.cpp decodes the base as it was published
-(Q4_1); ours are mini's weights in int8. First llama.cpp must predict what torch does in fp32 from
-the same file; otherwise there are no times.
+(Q4_1); mini runs in int8. First llama.cpp must agree with torch in fp32 on the same file; otherwise
+nothing is timed.
 """
 
 import json
@@ -16,25 +16,27 @@ from statistics import median
 import numpy as np
 import torch
 from llama_cpp import Llama
-from on_mini import context_ids, measured, options, origin, read
 
+from mercury_lsp.bench.mini import context_ids, measured, options, origin, read
 from mercury_lsp.config import surroundings
 from mercury_model.load import load
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.protocol import Runtime
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.weights import registry
 from mercury_model.weights.gguf import GgufTensors, open_gguf
 
+FOUND = Path(__file__).parents[1] / "results" / "peer.json"
 ALIKE = 0.9
-"""How often the likeliest token must be the same."""
+"""The minimum share of positions with the same likeliest token."""
 
 IN_TURN = 5
 
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "peer.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--runs", type=int, default=40, help="calls a figure is made of")
     parser.add_argument("--context", type=int, default=448, help="tokens before what is timed")
     given = parser.parse_args()
@@ -63,7 +65,7 @@ def main() -> None:
 
 
 def loaded(base: Path, threads: int, context: int, *, logits_all: bool = False) -> Llama:
-    """llama.cpp with the base."""
+    """llama.cpp with the base model."""
     return Llama(
         str(base),
         n_ctx=context,
@@ -75,7 +77,7 @@ def loaded(base: Path, threads: int, context: int, *, logits_all: bool = False) 
 
 
 def check(base: Path, threads: int, ids: Sequence[int]) -> None:
-    """Exit unless llama.cpp predicts what torch does from the same file."""
+    """Exit unless llama.cpp and torch mostly predict the same tokens from the same file."""
     file = open_gguf(base)
     config = file.config()
     weights = GgufTensors(file, config)
@@ -89,7 +91,7 @@ def check(base: Path, threads: int, ids: Sequence[int]) -> None:
 
 
 def calls(llama: Llama, mini: Runtime, ids: Sequence[int]) -> Mapping[str, Callable[[], object]]:
-    """What is timed, by name: reading a context from nothing, and one token behind it."""
+    """The timed calls by name: reading a context from scratch, and decoding after it."""
     kv = read(mini, ids)
 
     def llama_reads() -> None:
@@ -117,8 +119,10 @@ def calls(llama: Llama, mini: Runtime, ids: Sequence[int]) -> Mapping[str, Calla
 
 
 def timed(calls: Mapping[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """Median milliseconds of each; a few of one kind in turn, so that what disturbs one disturbs
-    all. The first three of a turn do not count: other threads may still be on their way to sleep.
+    """The median milliseconds of each call.
+
+    The calls take turns, so that a disturbance affects all of them. Each turn has a warm-up, since
+    threads of the other library may still be spinning.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(-(-runs // IN_TURN)):

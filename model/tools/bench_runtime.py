@@ -1,9 +1,9 @@
-"""How long a call of mini takes on this machine's CPU, and how far that is from what it could be.
+"""Time the calls of mini on the CPU of this machine, and compute their lower bound.
 
 `python model/tools/bench_runtime.py` on a quiet machine, with mini pulled, writes
-`model/results/runtime.json`. Every runtime must first predict what torch does in fp32, within what
-its precision allows; one that does not gets no time. `--spin` tries other waiting times of ONNX
-Runtime's threads. `python model/tools/runtime_table.py` shows what was found.
+`model/results/runtime.json`. Every runtime must first agree with torch in fp32, within its
+precision; otherwise it is not timed. `--spin` sets other spin times of the threads of ONNX Runtime.
+`python model/tools/runtime_table.py` shows the results.
 """
 
 import json
@@ -18,11 +18,13 @@ from statistics import median
 import numpy as np
 import onnx
 import torch
-from on_mini import (
+from onnx import TensorProto, helper
+
+from mercury_lsp.bench.mini import (
     CARD,
-    INT8,
     MASK,
     context_ids,
+    int8_precision,
     measured,
     on_onnx,
     options,
@@ -30,34 +32,35 @@ from on_mini import (
     read,
     weights,
 )
-from onnx import TensorProto, helper
-
 from mercury_model.load import network_shape
 from mercury_model.memory.shape import NetworkShape
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.onnx import graph
-from mercury_model.runtime.onnx.arithmetic import CONTRIB, Int8, Nodes, Precision, Tensors
+from mercury_model.runtime.onnx.arithmetic import CONTRIB, Int8, Nodes, Precision
 from mercury_model.runtime.onnx.files import MAX_BATCH_SIZE
 from mercury_model.runtime.onnx.ort import ort
 from mercury_model.runtime.onnx.runtime import SPIN_US, session_options
 from mercury_model.runtime.protocol import ForwardCall, Runtime
-from mercury_model.runtime.torch import TorchRuntime, has_bf16_arithmetic, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime, has_bf16_arithmetic
+from mercury_model.weights.checkpoint import Tensors
 
+FOUND = Path(__file__).parents[1] / "results" / "runtime.json"
 ROWS = (1, 2, 4, 6, 8, 12, 16, 64)
 SHARED_ROWS = (1, 4)
 
 OFF = {"fp32": 0.002, "bf16": 0.03, "int8": 0.03}
-"""How far the likeliest token's probability may be from the reference, on average."""
+"""The allowed mean difference of the probability of the likeliest token, by precision."""
 
 SEEN = {"fp32": 1e-4, "bf16": 0.1, "int8": 1e-4}
-"""How far any probability may be from that of the same call alone."""
+"""The allowed difference of any probability between a batched call and the call alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One call, many times: `denoise` of a block of masks, `extend` by clean tokens.
+    """The times of one call: `denoise` of a block of masks, or `extend` by clean tokens.
 
-    Of `verify` as many `contexts` as said share a pass, each with so many rows.
+    A pass of `verify` has `contexts` contexts with `rows` rows each.
     """
 
     runtime: str
@@ -70,7 +73,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What a step of `rows` rows must move and multiply, and how long that takes at best."""
+    """The bytes and operations of a step of `rows` rows, and the time they take at least."""
 
     rows: int
     bytes: int
@@ -80,7 +83,7 @@ class Floor:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "runtime.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--runs", type=int, default=50, help="calls a figure is made of")
     parser.add_argument("--context", type=int, default=300, help="tokens before the block")
     parser.add_argument("--spin", type=int, nargs="+", default=[SPIN_US], help="microseconds")
@@ -123,7 +126,7 @@ def runtimes(
     if has_bf16_arithmetic():
         yield "torch bf16", "bf16", TorchRuntime(network, dtype=torch.bfloat16, threads=threads)
     del network
-    for precision, kind in ((Precision.FP32, "fp32"), (INT8, "int8")):
+    for precision, kind in ((Precision.FP32, "fp32"), (int8_precision(), "int8")):
         for spin in spins:
             name = f"onnx {precision}" + (f" spin {spin} us" if len(spins) > 1 else "")
             yield name, kind, on_onnx(folder, tensors, precision, threads, spin)
@@ -132,7 +135,7 @@ def runtimes(
 def checked(
     folder: Path, threads: int, spins: Sequence[int], ids: Sequence[int]
 ) -> Iterator[tuple[str, Runtime]]:
-    """The runtimes that predict what the first of them, torch in fp32, does. Exits otherwise."""
+    """The runtimes, after a check against the first, torch in fp32. Exits if one disagrees."""
     reference = None
     for name, precision, runtime in runtimes(folder, threads, spins, weights()):
         kv = read(runtime, ids[:-20])
@@ -145,12 +148,12 @@ def checked(
             [ForwardCall("verify", read(runtime, ids[: -20 - n]), ids[-20 - n :]) for n in (0, 7)]
         )
         if np.abs(shared[0].probs - found.probs[:20]).max() > SEEN[precision]:
-            sys.exit(f"{name} sees what shares a pass; no times are taken.")
+            sys.exit(f"{name} depends on the batch; no times are taken.")
         yield name, runtime
 
 
 def timed(name: str, runtime: Runtime, ids: Sequence[int], runs: int) -> Iterator[Timing]:
-    """All calls on one context."""
+    """The times of all calls on one context."""
     kv = read(runtime, ids)
     length = kv.length
 
@@ -188,7 +191,14 @@ def timed(name: str, runtime: Runtime, ids: Sequence[int], runs: int) -> Iterato
     for kind, contexts, rows, call in calls:
         seconds = measured(call, runs)
         p95 = float(np.percentile(seconds, 95))
-        yield Timing(name, kind, contexts, rows, 1e3 * median(seconds), 1e3 * p95)
+        yield Timing(
+            runtime=name,
+            call=kind,
+            contexts=contexts,
+            rows=rows,
+            median_ms=1e3 * median(seconds),
+            p95_ms=1e3 * p95,
+        )
 
 
 def bandwidth(threads: int) -> float:
@@ -205,7 +215,7 @@ def int8_rate(folder: Path, threads: int) -> float:
     path = folder / "product.onnx"
     with path.with_suffix(".weights").open("wb") as file:
         nodes = Nodes(file, "product.weights")
-        arithmetic = Int8(nodes, config, INT8)
+        arithmetic = Int8(nodes, config, int8_precision())
         ones = nodes.constant("ones", np.ones(config.hidden_size, np.float32))
         matrix = np.ones((4 * config.intermediate_size, config.hidden_size), np.float32)
         y = arithmetic.product(arithmetic.normed("x", ones), "matrix", matrix, "")
@@ -228,14 +238,14 @@ def int8_rate(folder: Path, threads: int) -> float:
 
 
 def floor(rows: int, context: int, rates: dict[str, float]) -> Floor:
-    """Every weight once, in int8, and every key and value; whichever takes longer."""
+    """Reading every weight (in int8), key and value once, or multiplying them: the longer one."""
     config, weights = CARD.architecture, parameters(network_shape("mini"))
     keys = context + rows
     attention = 4 * config.num_heads * config.head_dim * keys * config.num_layers
     moved = weights + keys * config.kv_bytes_per_token
     operations = rows * (2 * weights + attention)
     seconds = max(moved / rates["bytes"], operations / rates["operations"])
-    return Floor(rows, moved, operations, 1e3 * seconds)
+    return Floor(rows=rows, bytes=moved, operations=operations, floor_ms=1e3 * seconds)
 
 
 def parameters(shape: NetworkShape) -> int:

@@ -1,10 +1,10 @@
-"""What rounding to 8 bits costs mini: the same held-out gaps in int8 and in single precision.
+"""Measure what quantization to int8 costs mini: the same held-out gaps in int8 and in fp32.
 
-`python model/tools/check_int8.py`, with mini pulled and `mercury-lsp train data` done, reads each
-gap with its truth once in either precision, and compares what they predict at every token of it. A
-gap would be filled exactly, token by token, if every token of the truth, and the end after it, is
-the likeliest. It works for `--seconds` and goes on where it stopped when it is called again: the
-gaps done are in `model/results/int8.json`, with the figures of all of them.
+`python model/tools/check_int8.py`, after `mercury-lsp models pull mini` and `mercury-lsp train
+data`, reads each gap with its truth in both precisions and compares the predictions at every
+token. A gap is exact if every token of the truth, and the end after it, is the likeliest. The
+script works for `--seconds` and continues from `model/results/int8.json`, which has the compared
+gaps and the figures.
 """
 
 import json
@@ -17,8 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from on_mini import CARD, INT8, on_onnx, options, origin, predicted, weights
 
+from mercury_lsp.bench.mini import (
+    CARD,
+    int8_precision,
+    on_onnx,
+    options,
+    origin,
+    predicted,
+    weights,
+)
 from mercury_lsp.cli.evaluate import held_out
 from mercury_lsp.evaluation import scores
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case
@@ -28,16 +36,17 @@ from mercury_model.spec.fim_format import FimFormat
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry
 
+FOUND = Path(__file__).parents[1] / "results" / "int8.json"
 SURE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A gap of so many tokens, its end included: at how many both predict the same.
+    """The comparison of one gap of `tokens` tokens, its end included.
 
-    `sure` are those where single precision gives its likeliest more than SURE, `sure_same` those of
-    them where both predict the same. `off` is the largest difference, and `off_sum` the sum of all,
-    of the probability of single precision's likeliest.
+    At `same` of them both precisions have the same likeliest token. `sure` counts those where fp32
+    gives it a probability above SURE, and `sure_same` those of them that agree. `off` is the
+    largest difference of the probability of the likeliest token of fp32, `off_sum` the sum.
     """
 
     kind: str
@@ -54,7 +63,7 @@ class Compared:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "int8.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--gaps", type=int, default=1_000, help="how many, spread over all")
     parser.add_argument("--before", type=int, default=448, help="tokens before a gap that are read")
@@ -87,7 +96,7 @@ def main() -> None:
 
 
 def earlier(path: Path, what: dict[str, int]) -> list[Compared]:
-    """What was compared before, of the same gaps."""
+    """The comparisons of an earlier run with the same settings."""
     if not path.exists():
         return []
     report = json.loads(path.read_text("utf-8"))
@@ -97,18 +106,16 @@ def earlier(path: Path, what: dict[str, int]) -> list[Compared]:
 
 
 def runtimes(folder: Path, threads: int) -> tuple[Runtime, Runtime]:
-    """In int8, as the server has it on this machine, and in single precision."""
+    """The int8 runtime of the server on this machine, and the same in fp32."""
     tensors = weights()
-    rounded, whole = (
-        on_onnx(folder, tensors, precision, threads) for precision in (INT8, Precision.FP32)
-    )
-    return rounded, whole
+    rounded = on_onnx(folder, tensors, int8_precision(), threads)
+    return rounded, on_onnx(folder, tensors, Precision.FP32, threads)
 
 
 def compared(
     case: Case, tokenizer: Tokenizer, format: FimFormat, pair: tuple[Runtime, Runtime]
 ) -> Compared:
-    """One gap, read with its truth by both."""
+    """Compare both runtimes on one gap with its truth."""
     context, truth = (
         tokenizer.fim_context(case.before, case.after).ids,
         tokenizer.encode(case.truth),
@@ -122,9 +129,9 @@ def compared(
     def exact(predictions: Predictions) -> bool:
         *tokens, after = predictions.ids[:, 0].tolist()
         ends = after == format.eos_id
-        if case.kind in SINGLE_LINE:  # a text that goes on behind its line is cut there
+        if case.kind in SINGLE_LINE:  # a text is cut at the end of its line
             ends = ends or tokenizer.decode([after]).startswith("\n")
-        return tokens == truth and ends
+        return bool(tokens == truth and ends)
 
     return Compared(
         kind=case.kind.value,
@@ -141,7 +148,7 @@ def compared(
 
 
 def summed(done: Sequence[Compared]) -> dict[str, Any]:
-    """The figures of all gaps that are done."""
+    """The figures over all compared gaps."""
     tokens, sure = sum(one.tokens for one in done), sum(one.sure for one in done)
     less = [float(one.exact_int8) - float(one.exact_fp32) for one in done]
     return {

@@ -1,10 +1,10 @@
-"""From how likely tokens are to how likely a text is right: fitted by likelihood.
+"""Fit the calibration of mini: from token probabilities to the chance that a text is right.
 
-`python model/tools/fit_calibration.py`, with mini pulled and `mercury-lsp train data` done, fills
-gaps within a line of training packages, four other files being open. Of each completion every
-beginning is right or not, and the whole is, if it also ends where the truth ends. The two numbers
-of `Calibration` that make that likeliest belong in `model/mercury_model/weights/mini.json`. Writes
-`model/results/calibration.json`.
+`python model/tools/fit_calibration.py`, after `mercury-lsp models pull mini` and `mercury-lsp train
+data`, fills gaps within a line of training packages with four other files open. Every prefix of a
+completion is right or wrong; the whole is right if it also ends where the truth ends. Writes
+`model/results/calibration.json`; its two maximum-likelihood numbers of `Calibration` belong in
+`model/mercury_model/weights/mini.json`.
 """
 
 import json
@@ -16,36 +16,38 @@ from operator import mul
 from pathlib import Path
 
 import torch
-from fit_trust import least
-from on_mini import options, origin
 
-from mercury_lsp.cli.evaluate import OTHERS, load
+from mercury_lsp.bench.mini import options, origin
+from mercury_lsp.cli.evaluate import OTHERS
+from mercury_lsp.config import surroundings
 from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case, draw
+from mercury_lsp.evaluation.fit import minimize
 from mercury_lsp.evaluation.scores import calibration_error, exact, reliability
 from mercury_model.decoding.infiller import Infiller
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
-from mercury_model.load import LoadedModel
+from mercury_model.load import LoadedModel, load
 from mercury_model.spec.card import Calibration
 from mercury_model.training.data import read
 from mercury_model.training.feed import by_language
 from mercury_model.training.start import TRAIN
 
+FOUND = Path(__file__).parents[1] / "results" / "calibration.json"
 OPEN = 4
 
 Known = tuple[float, bool]
-"""The product of a text's probabilities, and whether the text is right."""
+"""The product of the token probabilities of a text, and whether the text is right."""
 
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "calibration.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--python", type=int, default=400, help="gaps in Python")
     parser.add_argument("--others", type=int, default=40, help="and in each other language")
     given = parser.parse_args()
-    model = load("mini", (), given.threads)
+    model = load("mini", cache_dir=surroundings().cache_dir, threads=given.threads)
     counts = {"python": given.python, **dict.fromkeys(OTHERS, given.others)}
     drawn = draw(by_language(read(given.corpus / TRAIN)), counts, 99, OPEN)
     cases = [case for case in drawn if case.kind in SINGLE_LINE]
@@ -68,7 +70,7 @@ def main() -> None:
 
 
 def filled(model: LoadedModel, case: Case) -> Iterator[Known]:
-    """Every beginning of a completion of one gap, and last the whole."""
+    """Every prefix of a completion of one gap, and last the whole text."""
     others = tuple(text[:DOCUMENT_CHARS] for text in case.others)
     gap = FimPrompt(case.before, case.after, elsewhere=others)
     infiller = Infiller(model.card, model.tokenizer, model.runtime)
@@ -80,7 +82,7 @@ def filled(model: LoadedModel, case: Case) -> Iterator[Known]:
 
 
 def fitted(known: Sequence[Known]) -> Calibration:
-    """What makes it likeliest that just these are right."""
+    """The maximum-likelihood calibration."""
     products = torch.tensor([product for product, _ in known], dtype=torch.float64)
     right = torch.tensor([float(right) for _, right in known], dtype=torch.float64)
     odds = torch.logit(products, eps=1e-6)
@@ -90,7 +92,7 @@ def fitted(known: Sequence[Known]) -> Calibration:
             factors[0] * odds + factors[1], right
         )
 
-    return Calibration(*least(loss, 2))
+    return Calibration(*minimize(loss, 2))
 
 
 def error(known: Sequence[Known]) -> float:

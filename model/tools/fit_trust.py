@@ -1,26 +1,28 @@
-"""How far mini should trust what is repeated elsewhere: fitted by likelihood.
+"""Fit the weight of the cache language model of mini by likelihood.
 
-`python model/tools/fit_trust.py`, with mini pulled and `mercury-lsp train data` done, reads gaps of
-the training packages with their truth, once with nothing else open and once with four other files.
-At each token it knows what the network gives it and what share of votes it has. The four numbers of
-`CacheTrust` that make the truth likeliest belong in `model/mercury_model/weights/mini.json`, and
-the two that tell how often votes come true, in `cache_lm.AGREED`. Writes
-`model/results/trust.json`.
+`python model/tools/fit_trust.py`, after `mercury-lsp models pull mini` and `mercury-lsp train
+data`, reads gaps of training packages with their truth, without other files and with four of them.
+For each token it compares the probability of the network with the share of votes. Writes
+`model/results/trust.json`. The four numbers of `CacheTrust` belong in
+`model/mercury_model/weights/mini.json`, and the two log odds that a vote comes true in
+`lookup.ACCEPTANCE_LOG_ODDS`.
 """
 
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from on_mini import options, origin, predicted
 
-from mercury_lsp.cli.evaluate import OTHERS, load
+from mercury_lsp.bench.mini import options, origin, predicted
+from mercury_lsp.cli.evaluate import OTHERS
+from mercury_lsp.config import surroundings
 from mercury_lsp.core.similar import DOCUMENT_CHARS
 from mercury_lsp.evaluation.cases import SINGLE_LINE, Case, draw
+from mercury_lsp.evaluation.fit import minimize
 from mercury_model.decoding.lookup import (
     MAX_MATCH_BYTES,
     CacheLM,
@@ -28,25 +30,27 @@ from mercury_model.decoding.lookup import (
     lookup_weight,
     trust_terms,
 )
-from mercury_model.load import LoadedModel
+from mercury_model.load import LoadedModel, load
 from mercury_model.spec.card import CacheTrust
 from mercury_model.training.data import read
 from mercury_model.training.feed import by_language
 from mercury_model.training.start import TRAIN
 
+FOUND = Path(__file__).parents[1] / "results" / "trust.json"
 OPEN = (0, 4)
 UNKNOWN = 1e-5
-"""The probability of a token that is no candidate of the network."""
+"""The assumed probability of a token that is not among the candidates of the network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A token of a truth that has votes: the terms of their log odds, and its two probabilities.
+    """A token of the truth at a position with votes, and its probabilities in both models.
 
-    `agreed`: the token that has most votes is what both together hold likeliest.
+    `terms` are those of the log odds of the weight. `agreed`: the token with most votes is also the
+    likeliest one of the interpolated model.
     """
 
-    trust_terms: tuple[float, float, float, float]
+    terms: tuple[float, float, float, float]
     network: float
     votes: float
     agreed: bool
@@ -54,12 +58,12 @@ class Row:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, "trust.json")
+    parser = options(__doc__, FOUND)
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--python", type=int, default=400, help="gaps in Python")
     parser.add_argument("--others", type=int, default=40, help="and in each other language")
     given = parser.parse_args()
-    model = load("mini", (), given.threads)
+    model = load("mini", cache_dir=surroundings().cache_dir, threads=given.threads)
     counts = {"python": given.python, **dict.fromkeys(OTHERS, given.others)}
     cases = draw(by_language(read(given.corpus / TRAIN)), counts, 99, max(OPEN))
     rows = [row for case in cases for row in read_rows(model, case)]
@@ -82,7 +86,7 @@ def main() -> None:
 
 
 def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
-    """The tokens of one gap, with each number of open files; without what ends a line."""
+    """The tokens of one gap, for each number of open files; the end of a line is left out."""
     tokenizer, eos_id = model.tokenizer, model.card.infill.eos_id
     assert model.card.cache_trust is not None
     truth = tokenizer.encode(case.truth)
@@ -99,7 +103,7 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
             known = dict(zip(row.ids[0].tolist(), row.probs[0].tolist(), strict=True))
             ends = known.get(eos_id, 0.0)
             share = ends if token == eos_id else (1 - ends) * votes.shares().get(token, 0.0)
-            best = int(interpolate(row, votes, model.card.cache_trust, eos_id).ids[0, 0])
+            best = int(interpolate(row, votes, model.card.cache_trust, {eos_id}).ids[0, 0])
             yield Row(
                 trust_terms(votes, max(known.values())),
                 known.get(token, UNKNOWN),
@@ -109,7 +113,7 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
 
 
 def fitted(rows: Sequence[Row]) -> CacheTrust:
-    """What makes the truth likeliest."""
+    """The maximum-likelihood weight."""
     known = torch.tensor([row.terms for row in rows])
     network = torch.tensor([row.network for row in rows])
     votes = torch.tensor([row.votes for row in rows])
@@ -118,32 +122,17 @@ def fitted(rows: Sequence[Row]) -> CacheTrust:
         weight = torch.sigmoid(known @ factors)
         return -torch.log((1 - weight) * network + weight * votes + UNKNOWN / 10).mean()
 
-    return CacheTrust(*least(loss, 4))
+    return CacheTrust(*minimize(loss, 4))
 
 
 def agreed(rows: Sequence[Row]) -> list[float]:
-    """The log odds that votes come true: a constant, and a factor of the logarithm of length."""
+    """The log odds that a vote comes true: a constant and a factor of the log of the length."""
     known = torch.tensor([row.terms[:2] for row in rows])
     true = torch.tensor([float(row.agreed) for row in rows])
-    return least(
+    return minimize(
         lambda factors: torch.nn.functional.binary_cross_entropy_with_logits(known @ factors, true),
         2,
     )
-
-
-def least(loss: Callable[[torch.Tensor], torch.Tensor], size: int) -> list[float]:
-    """Where a smooth loss of `size` numbers is least (L-BFGS)."""
-    factors = torch.zeros(size, requires_grad=True)
-    search = torch.optim.LBFGS([factors], max_iter=200, line_search_fn="strong_wolfe")
-
-    def step() -> float:
-        search.zero_grad()
-        value = loss(factors)
-        value.backward()
-        return float(value.detach())
-
-    search.step(step)
-    return [float(value) for value in factors.detach()]
 
 
 def nats(rows: Sequence[Row], trust: CacheTrust) -> float:

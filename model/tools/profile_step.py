@@ -1,9 +1,9 @@
-"""What a step of mini is made of on this machine's CPU: products, attention, and all the rest.
+"""Profile a step of mini on the CPU of this machine: products, attention, adapters and the rest.
 
 `python model/tools/profile_step.py` on a quiet machine, with mini pulled, writes
-`model/results/profile.json` and prints the table of model/README.md. Each part is timed by itself,
-in a graph that has nothing but its operations, fed from outside, as often as a step runs them: a
-profiler between operations would cost more than the small ones do.
+`model/results/profile.json` and prints the table of model/README.md. Each part is timed in a graph
+of its own that has only its operations, as often as a step runs them. A profiler between operations
+would take longer than the small ones.
 """
 
 import json
@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from on_mini import (
+from onnx import TensorProto, helper
+
+from mercury_lsp.bench.mini import (
     CARD,
-    INT8,
-    RESULTS,
     context_ids,
+    int8_precision,
     measured,
     on_onnx,
     options,
@@ -29,8 +30,6 @@ from on_mini import (
     read,
     weights,
 )
-from onnx import TensorProto, helper
-
 from mercury_model.runtime.onnx.ort import ort
 from mercury_model.runtime.onnx.runtime import (
     OnnxKVCache,
@@ -39,18 +38,19 @@ from mercury_model.runtime.onnx.runtime import (
     session_options,
 )
 
+RESULTS = Path(__file__).parents[1] / "results"
 FOUND = RESULTS / "profile.json"
 ROWS = (2, 4, 8, 16, 64)
 FED = {"MatMulIntegerToFloat": TensorProto.UINT8, "GroupQueryAttention": TensorProto.FLOAT}
-"""The parts that are timed alone, by operation, and what these are fed with as first input."""
+"""The operations that are timed alone, and the dtype of their first input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Milliseconds of a pass that reads so many tokens and predicts what follows each.
+    """The milliseconds of a pass that reads `rows` tokens and predicts the next token of each.
 
-    `bare_ms` is that of one without the adapters of masks, of which there are none among the rows;
-    `products_ms` and `attention_ms` are parts of it.
+    `bare_ms` is for a network without the adapters of masks; no row is a mask. `products_ms` and
+    `attention_ms` are parts of it.
     """
 
     rows: int
@@ -62,7 +62,7 @@ class Step:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = options(__doc__, FOUND.name)
+    parser = options(__doc__, FOUND)
     parser.add_argument("--runs", type=int, default=50, help="calls a figure is made of")
     parser.add_argument("--context", type=int, default=512, help="tokens before the rows")
     given = parser.parse_args()
@@ -70,7 +70,7 @@ def main() -> None:
         steps = timed(Path(folder), given.threads, given.context, given.runs)
     report = {
         "model": "mini",
-        "precision": INT8,
+        "precision": int8_precision(),
         "context": given.context,
         "threads": given.threads,
         "runs": given.runs,
@@ -82,15 +82,19 @@ def main() -> None:
 
 
 def timed(folder: Path, threads: int, context: int, runs: int) -> list[Step]:
-    """A step of each number of rows; graphs are written below `folder`."""
+    """The step of each number of rows; graphs are written to `folder`."""
     tensors, ids = weights(), context_ids(context + max(ROWS))
     plain = {name: values for name, values in tensors.items() if ".mask_" not in name}
     whole, bare = folder / "whole", folder / "bare"
     for made in (whole, bare):
         made.mkdir()
-    runtimes = on_onnx(whole, tensors, INT8, threads), on_onnx(bare, plain, INT8, threads)
+    precision = int8_precision()
+    runtimes = (
+        on_onnx(whole, tensors, precision, threads),
+        on_onnx(bare, plain, precision, threads),
+    )
     require_same(runtimes, ids)
-    graph = bare / f"{INT8}.onnx"
+    graph = bare / f"{precision}.onnx"
     parts = [Alone(graph, operation, threads) for operation in FED]
     steps = []
     for rows in ROWS:
@@ -102,7 +106,7 @@ def timed(folder: Path, threads: int, context: int, runs: int) -> list[Step]:
 
 
 def require_same(runtimes: Sequence[OnnxRuntime], ids: Sequence[int]) -> None:
-    """Exits unless both predict the same without masks: then no part of a step is missing."""
+    """Exit unless both predict the same without masks."""
     first, second = (runtime.verify(read(runtime, ids[:-8]), ids[-8:]) for runtime in runtimes)
     if not np.array_equal(first.probs, second.probs):
         sys.exit("Adapters of masks change what is predicted without masks; no times are taken.")
@@ -111,7 +115,7 @@ def require_same(runtimes: Sequence[OnnxRuntime], ids: Sequence[int]) -> None:
 def pass_of(
     runtime: OnnxRuntime, ids: Sequence[int], context: int, rows: int
 ) -> Callable[[], object]:
-    """A call that reads `rows` ids behind the first `context`, and forgets them."""
+    """A call that reads `rows` ids after the first `context`, and drops them again."""
     kv = read(runtime, ids[:context])
 
     def call() -> None:
@@ -122,7 +126,7 @@ def pass_of(
 
 
 class Alone:
-    """All of an operation in a graph, and nothing else: each is fed with the same random rows."""
+    """A graph with all nodes of one operation and nothing else; each reads the same random rows."""
 
     def __init__(self, graph: Path, operation: str, threads: int) -> None:
         model = onnx.load(graph, load_external_data=False)
@@ -135,7 +139,7 @@ class Alone:
             self._widths[node.input[0]] = width
         _keep(model.graph, nodes)
         for name, width in self._widths.items():
-            shape = [1, "R", width]
+            shape: list[str | int | None] = [1, "R", width]
             model.graph.input.append(helper.make_tensor_value_info(name, self._type, shape))
         self._last = nodes[-1].output[0]
         last = helper.make_tensor_value_info(self._last, TensorProto.FLOAT, None)
@@ -147,7 +151,7 @@ class Alone:
         self._session = ort.InferenceSession(path, session_options(threads), providers=providers)
 
     def call(self, context: int, rows: int) -> Callable[[], object]:
-        """A run of all of them for `rows` rows, which attend to `context` more."""
+        """A run of all of them for `rows` rows after `context` others."""
         binding, random = self._session.io_binding(), np.random.default_rng(0)
         dtype = helper.tensor_dtype_to_np_dtype(self._type)
         given = {
@@ -169,12 +173,12 @@ class Alone:
 
 
 def _qkv_width() -> int:
-    """How wide queries, keys and values are, side by side."""
+    """The width of queries, keys and values together."""
     return sum(CARD.architecture.projections[part][0] for part in "qkv")
 
 
 def _keep(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    """Leave of a graph these nodes, and what they read and write of its inputs and outputs."""
+    """Keep only these nodes of a graph, with their constants, inputs and outputs."""
     names = {name for node in nodes for name in (*node.input, *node.output)}
     kept = {
         field: [one for one in getattr(graph, field) if one.name in names]
@@ -186,7 +190,7 @@ def _keep(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
 
 
 def table(report: dict[str, Any]) -> str:
-    """A line for each number of rows: the whole step, and what it is made of."""
+    """One line for each number of rows: the whole step and its parts."""
     lines = [
         "| rows | step | products | attention | adapters | the rest |",
         "|---|---|---|---|---|---|",

@@ -1,17 +1,16 @@
-"""What `bench_runtime.py` found: the table of model/README.md, and a picture beside the results.
+"""Print the results of `bench_runtime.py` as the table of model/README.md, and plot them.
 
-`python model/tools/runtime_table.py` prints the one and draws the other; the picture needs
-matplotlib.
+`python model/tools/runtime_table.py` needs matplotlib for the plot, which goes to `model/results`.
 """
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
-
-from on_mini import RESULTS
 
 from mercury_lsp import figure
 
+RESULTS = Path(__file__).parents[1] / "results"
 FOUND = RESULTS / "runtime.json"
 COLOURS = ("#8c8c8c", "#d1772f", "#3b6fb6", "#5a9a68")
 
@@ -24,7 +23,7 @@ def main() -> None:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Milliseconds of a block of so many rows, and how much of the last runtime's is inevitable."""
+    """The milliseconds of a block by rows, and the share of the floor in the last runtime."""
     names = runtimes(report)
     lines = [
         f"| rows | {' | '.join(names)} | floor | its share of {names[-1]} |",
@@ -39,7 +38,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def runtimes(report: dict[str, Any]) -> list[str]:
-    """Their names, in the order they were timed."""
+    """The names of the runtimes, in the order of timing."""
     return list(dict.fromkeys(timing["runtime"] for timing in report["timings"]))
 
 
@@ -53,7 +52,7 @@ def steps(report: dict[str, Any], runtime: str) -> dict[int, float]:
 
 
 def draw(report: dict[str, Any]) -> None:
-    """Times against rows, both on scales of ratios."""
+    """Plot times against rows, both on logarithmic scales."""
     picture = figure.blank(7, 4.4, dpi=150)
     axes: Any = picture.subplots()
     for name, colour in zip(runtimes(report), COLOURS, strict=False):

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 from fakes import FORMAT, LetterTokenizer, ScriptedRuntime, card, spell
+from healing_fakes import HEALED, VOCAB_SIZE, FarBack, writes
+from service_fakes import scripted, serving
 
 from mercury_lsp.backend.infill import Backend
 from mercury_lsp.config import Config
@@ -26,7 +28,8 @@ def drafts(
     runtime = ScriptedRuntime(spell(text, confidence=confidence))
     calibrated = replace(card(), calibration=calibration)
     model = LoadedModel(calibrated, LetterTokenizer(), runtime)  # type: ignore[arg-type]
-    return list(Backend(model, Config(mode=mode)).infill(CONTEXT))
+    with serving(model) as service:
+        return list(Backend(service, Config(mode=mode)).infill(CONTEXT))
 
 
 @pytest.mark.parametrize("mode", ["verified", "autoregressive"])
@@ -75,21 +78,37 @@ def test_what_was_drafted_before_a_key_is_checked_in_one_call_after_it() -> None
         return {[*line, FORMAT.eos_id][min(len(written) - 1, len(line))]: 0.9}
 
     runtime = ScriptedRuntime(writing)
-    backend = Backend(LoadedModel(card(), LetterTokenizer(), runtime), Config())  # type: ignore[arg-type]
-    *_, before = backend.infill(CONTEXT)
-    runtime.calls.clear()
-    *_, after = backend.infill(replace(CONTEXT, prefix="a = (b"))
+    with serving(scripted(runtime)) as service:
+        backend = Backend(service, Config())
+        *_, before = backend.infill(CONTEXT)
+        runtime.calls.clear()
+        *_, after = backend.infill(replace(CONTEXT, prefix="a = (b"))
     assert (before.text, after.text) == ("bcd.e", "cd.e")
     assert len(runtime.calls) == 1
 
 
 def test_a_bracket_that_the_editor_closes_costs_no_new_context() -> None:
     runtime = ScriptedRuntime(spell("b)"))
-    backend = Backend(LoadedModel(card(), LetterTokenizer(), runtime), Config())  # type: ignore[arg-type]
     before = replace(CONTEXT, prefix="a = b", suffix="\n" + "ab\n" * 15)
-    list(backend.prefill(before))
-    runtime.calls.clear()
-    *_, last = backend.infill(replace(before, prefix="a = b(", suffix=")" + before.suffix))
+    with serving(scripted(runtime)) as service:
+        backend = Backend(service, Config())
+        list(backend.prefill(before))
+        runtime.calls.clear()
+        *_, last = backend.infill(replace(before, prefix="a = b(", suffix=")" + before.suffix))
     assert last.text == "b)"
     (_, reading), *_ = runtime.calls
     assert len(reading) < 10
+
+
+def test_tokens_that_spell_what_stands_before_the_cursor_have_no_chance_of_their_own() -> None:
+    prefix, wanted = "x = 1", "0 + y"
+    runtime = ScriptedRuntime(writes(prefix, wanted, 0.8), HEALED, vocab_size=VOCAB_SIZE)
+    healed = replace(card(HEALED), architecture=runtime.config)
+    model = LoadedModel(healed, FarBack(3), runtime)  # type: ignore[arg-type]
+    context = Context("python", prefix, "", GapKind.REST_OF_LINE, "    ")
+    *_, last = Backend(model, Config(mode="autoregressive")).infill(context)
+    assert last.text == wanted
+    assert [end for end, _ in last.chances] == [1, 2, 3, 4, 5]
+    assert [chance for _, chance in last.chances] == sorted(
+        (chance for _, chance in last.chances), reverse=True
+    )

@@ -1,7 +1,7 @@
-"""A language server that knows what will be typed, to test the harness without a model.
+"""A language server that knows the text to be typed. It tests the harness without a model.
 
-It offers the rest of the line wherever the text before the cursor begins one of the texts in its
-settings. `die_at` ends it at that request; `garble_at` makes it write what is not the protocol.
+It offers the rest of the line if the text before the cursor begins one of the `texts` in its
+settings. It exits at request number `die_at` and sends invalid data at request `garble_at`.
 """
 
 import json

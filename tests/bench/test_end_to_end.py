@@ -1,4 +1,4 @@
-"""The bench as a person runs it: a real server, the bundled model, a real trace. No times."""
+"""The bench command with a real server, the bundled model and a real trace. Checks no times."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def bench(folder: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
-    """What it prints, and its JSON."""
+    """Run it; returns its output and its JSON report."""
     report = folder / "report.json"
     command = [sys.executable, "-m", "mercury_lsp", "bench", "--model", "tiny"]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The frozen files, the gaps in them, and how answers are judged."""
+"""The frozen files, the gaps drawn from them, and the scoring of answers."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mercury_lsp.bench import gaps
-from mercury_lsp.bench.gaps import KINDS, Case, cases, draw, judge, source_text
+from mercury_lsp.bench.gaps import KINDS, Case, cases, draw, score, source_text
 from mercury_lsp.bench.sources import data, sources
 from mercury_model.training import manifest
 
@@ -40,7 +40,7 @@ def test_no_file_is_both_typed_and_filled_in() -> None:
     assert not {s.name for s in sources("trace")} & {s.name for s in sources("gaps")}
 
 
-def test_nothing_that_is_measured_is_trained_on() -> None:
+def test_no_measured_package_is_trained_on() -> None:
     trained = {package.name.lower().replace("_", "-") for package in manifest.load()}
     measured = {source.package.name for role in ("trace", "gaps") for source in sources(role)}
     assert trained
@@ -97,15 +97,15 @@ def test_gaps_are_the_text_of_their_lines_and_never_empty() -> None:
 def test_an_answer_is_exact_when_the_lines_of_the_gap_are(
     case: Case, answer: str, exact: bool
 ) -> None:
-    assert judge(case, TEXT, filled(case, answer)).exact is exact
+    assert score(case, TEXT, filled(case, answer)).exact is exact
 
 
 def test_similarity_counts_the_edits_of_the_first_lines_only() -> None:
-    assert judge(REST, TEXT, filled(REST, "x + 2")).similarity == pytest.approx(0.8)
-    assert judge(REST, TEXT, filled(REST, "y - 2")).similarity == pytest.approx(0.4)
-    assert judge(REST, TEXT, filled(REST, "x + 1\n" + "junk" * 50)).similarity == 1
-    assert judge(REST, TEXT, filled(REST, "")).similarity == 0
-    assert judge(BLOCK, TEXT, filled(BLOCK, "")).similarity == 0
+    assert score(REST, TEXT, filled(REST, "x + 2")).similarity == pytest.approx(0.8)
+    assert score(REST, TEXT, filled(REST, "y - 2")).similarity == pytest.approx(0.4)
+    assert score(REST, TEXT, filled(REST, "x + 1\n" + "junk" * 50)).similarity == 1
+    assert score(REST, TEXT, filled(REST, "")).similarity == 0
+    assert score(BLOCK, TEXT, filled(BLOCK, "")).similarity == 0
 
 
 @given(st.text(max_size=12), st.text(max_size=12))

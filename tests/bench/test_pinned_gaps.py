@@ -1,4 +1,4 @@
-"""Five of the sixty gaps that the embedded model must fill word for word, through a real server."""
+"""Five of the sixty gaps that mini must fill exactly, through a real server."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The replay and its client against a server that knows what will be typed."""
+"""The replay and its client, against a server that knows the text to be typed."""
 
 import dataclasses
 import sys
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from mercury_lsp.bench.client import Client, Pending
+from mercury_lsp.bench.client import Client, PendingRequest
 from mercury_lsp.bench.editor import Editor
 from mercury_lsp.bench.gaps import Case, cases, source_text
-from mercury_lsp.bench.harness import fill_gaps, replay, serving
-from mercury_lsp.bench.replay import Typed, right_part
+from mercury_lsp.bench.harness import fill_gaps, replay, running_server
+from mercury_lsp.bench.replay import HumanTiming, right_length
 from mercury_lsp.bench.sources import sources
 from mercury_lsp.bench.trace import Key, Session, Trace, keystrokes, type_out
 from mercury_lsp.errors import ServerGone
@@ -33,13 +33,13 @@ SHORT = Session(
 )
 
 
-class Patient:
-    """Presses the next key when the last request is answered: no clock, no chance."""
+class AfterEachAnswer:
+    """Presses the next key when the last request is answered, without a clock."""
 
     def restart(self) -> None:
         pass
 
-    async def wait(self, due_ms: float, pending: Pending) -> None:
+    async def wait(self, due_ms: float, pending: PendingRequest) -> None:
         await pending.answer
 
 
@@ -51,9 +51,9 @@ def knowing(*sessions: Session, **more: Any) -> dict[str, Any]:
     return {"texts": [s.before + s.target + s.after for s in sessions], **more}
 
 
-async def test_who_knows_all_saves_every_key_but_the_first_and_the_accepting_ones() -> None:
+async def test_a_perfect_server_saves_every_key_but_the_first_and_the_accepting_ones() -> None:
     trace = Trace(0, (SHORT,))
-    (run,) = await replay([trace], ["m"], knowing(SHORT), Patient, silent, ORACLE)
+    (run,) = await replay([trace], ["m"], knowing(SHORT), AfterEachAnswer, silent, ORACLE)
     # Accept the first line as the document opens, press Enter, accept the second.
     assert (run.keys, run.accepted) == (3, 2)
     assert run.saved == keystrokes(SHORT.target) - run.keys
@@ -63,9 +63,9 @@ async def test_who_knows_all_saves_every_key_but_the_first_and_the_accepting_one
     assert run.model == "oracle"
 
 
-async def test_who_knows_nothing_saves_nothing_and_every_key_is_pressed_and_asked_about() -> None:
+async def test_a_silent_server_saves_nothing_and_gets_a_request_for_every_key() -> None:
     trace = Trace(0, (SHORT, SHORT))
-    runs = await replay([trace], ["a", "b"], {"texts": []}, Patient, silent, ORACLE)
+    runs = await replay([trace], ["a", "b"], {"texts": []}, AfterEachAnswer, silent, ORACLE)
     for run in runs:
         assert run.keys == 2 * len(SHORT.keys)
         assert run.saved == run.accepted == 0
@@ -79,14 +79,14 @@ async def test_several_editors_type_at_once_into_documents_of_their_own() -> Non
     other = dataclasses.replace(SHORT, source="g.py", before="def g(x):\n    ")
     traces = [Trace(0, (SHORT, other)), Trace(1, (SHORT, other)), Trace(2, (other, SHORT))]
     settings = knowing(SHORT, other)
-    (run,) = await replay(traces, ["m"], settings, Patient, silent, ORACLE)
+    (run,) = await replay(traces, ["m"], settings, AfterEachAnswer, silent, ORACLE)
     assert (run.sessions, run.keys, run.accepted) == (6, 6 * 3, 6 * 2)
     assert run.first.count == 6
 
 
 async def test_a_whole_trace_of_real_files_ends_with_every_target_written() -> None:
     trace = type_out(sources("trace"))
-    (run,) = await replay([trace], ["m"], knowing(*trace.sessions), Patient, silent, ORACLE)
+    (run,) = await replay([trace], ["m"], knowing(*trace.sessions), AfterEachAnswer, silent, ORACLE)
     assert run.sessions == len(trace.sessions)
     written = sum(keystrokes(session.target) for session in trace.sessions)
     assert 0.5 * written < run.saved < written
@@ -95,27 +95,27 @@ async def test_a_whole_trace_of_real_files_ends_with_every_target_written() -> N
 async def test_at_any_speed_every_request_is_counted_once() -> None:
     trace = type_out(sources("trace")).cut(20)
     (run,) = await replay(
-        [trace], ["m"], knowing(*trace.sessions), lambda: Typed(speed=1e6), silent, ORACLE
+        [trace], ["m"], knowing(*trace.sessions), lambda: HumanTiming(speed=1e6), silent, ORACLE
     )
     assert run.counts.requests == run.keys + len(trace.sessions)
     assert run.counts.requests == run.counts.shown + run.counts.nothing
 
 
-async def test_a_server_that_dies_is_named_with_its_last_words() -> None:
+async def test_an_error_quotes_the_last_output_of_a_server_that_crashed() -> None:
     trace = Trace(0, (SHORT,))
     with pytest.raises(ServerGone, match="had enough"):
-        await replay([trace], ["m"], knowing(SHORT, die_at=2), Patient, silent, ORACLE)
+        await replay([trace], ["m"], knowing(SHORT, die_at=2), AfterEachAnswer, silent, ORACLE)
 
 
-async def test_a_server_that_leaves_the_protocol_is_named() -> None:
+async def test_a_server_that_violates_the_protocol_is_an_error() -> None:
     trace = Trace(0, (SHORT,))
-    with pytest.raises(ServerGone, match="not the protocol"):
-        await replay([trace], ["m"], knowing(SHORT, garble_at=1), Patient, silent, ORACLE)
+    with pytest.raises(ServerGone, match="not LSP"):
+        await replay([trace], ["m"], knowing(SHORT, garble_at=1), AfterEachAnswer, silent, ORACLE)
 
 
-async def test_a_command_that_is_no_server_is_named() -> None:
+async def test_a_command_that_is_not_a_server_is_an_error() -> None:
     with pytest.raises(ServerGone):
-        async with serving("m", {}, (sys.executable, "-c", "print('hello')")):
+        async with running_server("m", {}, (sys.executable, "-c", "print('hello')")):
             raise AssertionError("it never gets ready")
 
 
@@ -163,8 +163,10 @@ def test_an_item_with_a_range_replaces_it() -> None:
         ("", 0, 0),
     ],
 )
-def test_only_whole_right_part_are_taken(offered: str, start: int, taken: int) -> None:
-    assert right_part(offered, "ab\ncd", start) == taken
+def test_an_offer_is_accepted_to_its_end_or_in_whole_right_lines(
+    offered: str, start: int, taken: int
+) -> None:
+    assert right_length(offered, "ab\ncd", start) == taken
 
 
 async def test_the_oracle_fills_single_lines_exactly_and_blocks_not() -> None:
@@ -178,7 +180,7 @@ async def test_the_oracle_fills_single_lines_exactly_and_blocks_not() -> None:
     assert 0 < run.similarity < 1
 
 
-async def test_a_gap_nothing_is_offered_for_is_not_exact() -> None:
+async def test_a_gap_without_an_offer_is_not_exact() -> None:
     case = Case(cases()[0].file, "rest of line", 10, 14)
     (run,) = await fill_gaps([case], ["m"], {"texts": []}, silent, ORACLE)
     assert run.filled[0].offered == ""

@@ -1,4 +1,4 @@
-"""Figures from records whose sums are known."""
+"""Reports of records whose statistics are known."""
 
 import io
 import json
@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mercury_lsp.bench import document, plot, table
-from mercury_lsp.bench.document import Setting
+from mercury_lsp.bench.document import Environment
 from mercury_lsp.bench.gaps import SEED, cases
-from mercury_lsp.bench.harness import Filled, GapRun
+from mercury_lsp.bench.harness import FilledGap, GapReport
 from mercury_lsp.bench.record import Record, Statistics
-from mercury_lsp.bench.replay import Asked, Played
-from mercury_lsp.bench.report import STAGES, Process, Spread, TraceReport, sum_up
+from mercury_lsp.bench.replay import ClientRequest, SessionResult
+from mercury_lsp.bench.report import STAGES, LatencySummary, Process, TraceReport, summarize
 from mercury_lsp.bench.sources import sources
 from mercury_lsp.bench.trace import type_out
 from mercury_lsp.errors import ServerGone, SettingsError
@@ -45,30 +45,39 @@ CALL = Record(
 CACHED = replace(CALL, request=2, cached=True, prefill_chunks=0, steps=0, tokens=0, total_ms=2.0)
 LATE = replace(CALL, request=3, outcome="cancelled", missed=False, total_ms=90.0, tokens=2)
 MISSED = replace(CALL, request=4, outcome="nothing", missed=True, total_ms=150.0)
-STRAY = replace(CALL, request=99, total_ms=9_999.0)
+UNRELATED = replace(CALL, request=99, total_ms=9_999.0)
 PROCESS = Process(start_ms=800.0, cpu_seconds=0.6, peak_memory_bytes=300 << 20)
-PLAYED = Played(
+PLAYED = SessionResult(
     keys=3,
     accepted=1,
     saved=7,
     typed=2,
-    asked=tuple(Asked(n, trip, n == 1) for n, trip in enumerate((55.0, 3.0, 91.0, 140.0), 1)),
+    asked=tuple(
+        ClientRequest(n, trip, n == 1) for n, trip in enumerate((55.0, 3.0, 91.0, 140.0), 1)
+    ),
 )
-HERE = Setting(
+HERE = Environment(
     when="2026-01-01T00:00:00+00:00",
     commit="abc",
-    machine=Machine("Linux", "A processor", 2, 2, ("avx2",), 8 << 30),
+    machine=Machine(
+        system="Linux",
+        processor="A processor",
+        cores=2,
+        threads=2,
+        flags=("avx2",),
+        memory_bytes=8 << 30,
+    ),
     versions={"python": "3.12"},
     settings={"model": "tiny"},
 )
 
 
 def run_of(*records: Record, mode: str = "diffusion") -> TraceReport:
-    return sum_up((mode, "tiny", "torch"), [PLAYED], records, PROCESS)
+    return summarize((mode, "tiny", "torch"), [PLAYED], records, PROCESS)
 
 
 def everything() -> TraceReport:
-    return run_of(CALL, CACHED, LATE, MISSED, STRAY)
+    return run_of(CALL, CACHED, LATE, MISSED, UNRELATED)
 
 
 def shown(renderable: Any) -> str:
@@ -77,15 +86,24 @@ def shown(renderable: Any) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def gap_run(mode: str = "diffusion") -> GapRun:
+def gap_run(mode: str = "diffusion") -> GapReport:
     filled = [
-        Filled(case, "text\nmore" if n % 3 else "", n % 3 == 1, 0.5, 12.0, 3, 6, False)
+        FilledGap(
+            case=case,
+            offered="text\nmore" if n % 3 else "",
+            exact=n % 3 == 1,
+            similarity=0.5,
+            round_trip_ms=12.0,
+            steps=3,
+            tokens=6,
+            missed=False,
+        )
         for n, case in enumerate(cases())
     ]
-    return GapRun(mode, "tiny", "torch", tuple(filled))
+    return GapReport(mode, "tiny", "torch", tuple(filled))
 
 
-def test_every_request_goes_one_way() -> None:
+def test_every_request_has_exactly_one_outcome() -> None:
     counts = everything().counts
     assert counts.requests == 4
     assert counts.shown + counts.nothing + counts.late + counts.failed == counts.requests
@@ -96,14 +114,14 @@ def test_requests_that_were_not_part_of_the_trace_do_not_count() -> None:
     assert everything() == run_of(CALL, CACHED, LATE, MISSED)
 
 
-def test_what_the_next_key_cancelled_counts_with_the_time_it_took() -> None:
+def test_a_cancelled_request_counts_with_the_time_it_took() -> None:
     run = everything()
     assert run.call.count == 3
     assert (run.call.p50, run.call.maximum) == (90.0, 150.0)
     assert run.request.mean == pytest.approx((50 + 2 + 90 + 150) / 4)
 
 
-def test_the_wire_is_what_the_server_does_not_see_and_never_negative() -> None:
+def test_wire_time_is_the_rest_of_the_round_trip_and_never_negative() -> None:
     wire = everything().stages["wire"]
     assert (wire.count, wire.maximum) == (3, 5.0)
     assert wire.mean == pytest.approx((5 + 1 + 0) / 3, abs=1e-3)
@@ -116,26 +134,26 @@ def test_stages_are_those_of_model_calls_in_order() -> None:
     assert run.stages["queue"].count == 3
 
 
-def test_rates_follow_from_sums() -> None:
+def test_rates_are_computed_from_totals() -> None:
     run = everything()
     assert run.tokens_per_step == pytest.approx((10 + 2 + 10) / 12)
     assert run.saved_share == pytest.approx(0.7)
     assert run.cpu_ms_per_key == pytest.approx(200)
-    assert run.first == Spread.of([50.0])
-    assert run.shown == Spread.of([55.0, 3.0])
+    assert run.first == LatencySummary.of([50.0])
+    assert run.shown == LatencySummary.of([55.0, 3.0])
 
 
 def test_a_run_without_requests_is_all_zeros() -> None:
-    run = sum_up(("diffusion", "tiny", "torch"), [], [], PROCESS)
+    run = summarize(("diffusion", "tiny", "torch"), [], [], PROCESS)
     assert run.tokens_per_step == run.saved_share == run.cpu_ms_per_key == 0
-    assert run.call == Spread.of([])
+    assert run.call == LatencySummary.of([])
     assert run.curve == ()
     assert "-" in shown(table.of_trace(HERE, [type_out(sources("trace"))], 1.0, [run]))
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=63))
 def test_percentiles_are_values_that_occurred_and_rise(values: list[float]) -> None:
-    spread = Spread.of(values)
+    spread = LatencySummary.of(values)
     ranks = [spread.p50, spread.p90, spread.p95, spread.p99, spread.maximum]
     assert ranks == sorted(ranks)
     assert set(ranks) <= {round(value, 3) for value in values}
@@ -143,8 +161,8 @@ def test_percentiles_are_values_that_occurred_and_rise(values: list[float]) -> N
 
 
 def test_the_median_of_two_is_the_lower_and_p90_of_ten_the_ninth() -> None:
-    assert Spread.of([1.0, 2.0]).p50 == 1.0
-    assert Spread.of([float(n) for n in range(1, 11)]).p90 == 9.0
+    assert LatencySummary.of([1.0, 2.0]).p50 == 1.0
+    assert LatencySummary.of([float(n) for n in range(1, 11)]).p90 == 9.0
 
 
 def test_the_curve_runs_from_the_fastest_to_the_slowest_call() -> None:
@@ -153,7 +171,7 @@ def test_the_curve_runs_from_the_fastest_to_the_slowest_call() -> None:
     assert (curve[0], curve[50], curve[100]) == (50.0, 90.0, 150.0)
 
 
-def test_the_json_holds_what_the_table_shows_and_where_it_was_taken() -> None:
+def test_the_json_has_the_figures_of_the_table_and_the_environment() -> None:
     trace = type_out(sources("trace"))
     report = json.loads(document.of_trace(HERE, [trace], 1.0, [everything()]))
     assert report["trace"]["digest"] == trace.digest
@@ -200,13 +218,13 @@ def test_a_plot_of_nothing_is_still_a_plot(tmp_path: Path) -> None:
     assert path.stat().st_size > 0
 
 
-def test_a_plot_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_a_plot_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be written"):
         plot.save(tmp_path / "absent" / "plot.png", HERE, [everything()], deadline_ms=150)
 
 
-def test_statistics_of_another_shape_are_refused() -> None:
-    with pytest.raises(ServerGone, match="shape"):
+def test_statistics_with_missing_fields_are_an_error() -> None:
+    with pytest.raises(ServerGone, match="expected fields"):
         Statistics.from_json({"model": None, "next": 0})
 
 

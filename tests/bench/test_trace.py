@@ -1,4 +1,4 @@
-"""Typed traces: what a person would do, and the same again from the same seed."""
+"""Typed traces: realistic typing, reproducible from a seed."""
 
 import random
 
@@ -39,7 +39,7 @@ def test_typing_every_key_writes_the_target(seed: int) -> None:
 
 @settings(max_examples=15)
 @given(st.integers(0, 2**32))
-def test_a_key_says_whether_what_stands_before_the_cursor_is_right(seed: int) -> None:
+def test_a_key_knows_whether_the_text_before_the_cursor_is_right(seed: int) -> None:
     for session in type_out(sources("trace")[3:5], seed).sessions:
         text = ""
         for key in session.keys:
@@ -53,7 +53,7 @@ def test_every_line_of_a_target_is_right_to_its_end_at_some_key() -> None:
         assert ends <= {key.right for key in session.keys}
 
 
-def test_before_target_and_after_are_the_file_or_its_beginning() -> None:
+def test_a_session_is_the_file_or_its_beginning() -> None:
     texts = {source.name: source.text for source in sources("trace")}
     ended = 0
     for session in type_out(sources("trace")).sessions:
@@ -108,11 +108,11 @@ def test_a_cut_longer_than_the_trace_is_the_trace() -> None:
 @pytest.mark.parametrize(
     ("text", "keys"), [("", 0), ("abc", 3), ("a\n    b", 3), ("\n", 1), ("\n\n  x", 3)]
 )
-def test_indentation_is_the_editors_work_and_saves_nobody_a_key(text: str, keys: int) -> None:
+def test_automatic_indentation_counts_as_no_key(text: str, keys: int) -> None:
     assert keystrokes(text) == keys
 
 
-def test_no_randomness_comes_from_outside() -> None:
+def test_a_trace_depends_on_its_seed_only() -> None:
     random.seed(1)
     one = type_out(sources("trace"), SEED)
     random.seed(2)

@@ -53,8 +53,8 @@ def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--socket=1234"], "--socket"),
         (["--node-ipc"], "--node-ipc"),
-        (["--stdio", "--tcp", "localhost:1"], "do not go together"),
-        (["--stdio", "models", "list"], "do not go together"),
+        (["--stdio", "--tcp", "localhost:1"], "cannot be combined"),
+        (["--stdio", "models", "list"], "cannot be combined"),
         (["--tcp", "localhost"], "HOST:PORT"),
         (["--log-file", "/absent/folder/log", "--stdio"], "cannot be opened"),
         (["models", "info", "maxi"], "no model called 'maxi'"),
@@ -74,7 +74,7 @@ def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["bench", "--set", "nonsense=1"], "Unknown setting"),
         (["bench", "--compare", "magic"], "no mode magic"),
         (["bench", "--gaps", "--plot", "p.png"], "Only a trace has a plot"),
-        (["bench", "--gaps", "--starts", "3"], "do not go together"),
+        (["bench", "--gaps", "--starts", "3"], "cannot be combined"),
         (["bench", "--speed", "0"], "speed"),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_language_the_model_was_not_taught_is_pointed_out(
 ) -> None:
     file = tmp_path / "f.go"
     file.write_text("c = \n")
-    assert "was taught python, not go" in call(capsys, "complete", f"{file}:1")[2]
+    assert "was trained on python, not go" in call(capsys, "complete", f"{file}:1")[2]
 
 
 @pytest.mark.parametrize(

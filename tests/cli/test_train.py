@@ -1,13 +1,13 @@
 from pathlib import Path
 
 import pytest
-from training_fakes import feed, tiny
+from training_fakes import feed, trainer
 from typer.testing import CliRunner
 
 from mercury_lsp.cli.main import app
 from mercury_lsp.cli.train import train
 from mercury_lsp.errors import SettingsError
-from mercury_model.training.adapt import AdapterConfig, AdapterTrainer
+from mercury_model.training.adaptation import AdapterConfig
 
 
 def refused(*arguments: str) -> str:
@@ -42,10 +42,16 @@ def test_curves_of_a_run_are_drawn(tmp_path: Path) -> None:
     from mercury_model.training.loop import LoopSchedule, train_loop
 
     plan = AdapterConfig(steps=2, examples=1, plain_rank=2, gated_rank=2, first_layer=2)
-    pace = LoopSchedule(probe_steps=1, probe_examples=1)
-    feeds = (feed(), feed("held"))
+    held_out = feed("held").batch(0, 1)
     list(
-        train_loop(AdapterTrainer(tiny(), plan), feeds, tmp_path, pace, lambda: 0.0, lambda: False)
+        train_loop(
+            trainer(plan),
+            lambda: held_out,
+            tmp_path,
+            LoopSchedule(probe_steps=1),
+            lambda: 0.0,
+            lambda: False,
+        )
     )
     result = CliRunner().invoke(train, ["curves", str(tmp_path), str(tmp_path / "c.png")])
     assert result.exit_code == 0, result.output

@@ -1,10 +1,10 @@
-"""Strings, comments and brackets, told from the text alone."""
+"""Strings, comments and brackets of incomplete code."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_lsp.core.brackets import Scan, balance, close_blocks, onward, opened
+from mercury_lsp.core.brackets import Scan, balance, close_blocks, scan_after, scan_prefix
 
 CODE = st.text("()[]{}'\"`#/*\\\n ax=", max_size=60)
 LANGUAGES = st.sampled_from(["python", "javascript", "shellscript", "rust", "php", "?"])
@@ -40,39 +40,43 @@ def stack(scan: Scan) -> str:
         ("lua", "f('it', \"(\"", "(", False),
     ],
 )
-def test_what_is_open(language: str, text: str, open_brackets: str, in_quote: bool) -> None:
-    scan = opened(language, text)
+def test_a_scan_knows_the_open_brackets_and_quotes(
+    language: str, text: str, open_brackets: str, in_quote: bool
+) -> None:
+    scan = scan_prefix(language, text)
     assert stack(scan) == open_brackets
     assert (scan.quote >= 0) is in_quote
 
 
 @given(st.sampled_from(["python", "java", "go", "?"]), CODE, CODE)
-def test_reading_on_gives_what_reading_at_once_gives(language: str, a: str, b: str) -> None:
+def test_scanning_in_two_parts_equals_scanning_at_once(language: str, a: str, b: str) -> None:
     # but for marks that the cut divides, and languages with strings only known when whole
     if a[-1:] in ("", " ", "\n", "x") and b[:1] in ("", " ", "\n", "x"):
-        first, whole = opened(language, a + " "), opened(language, a + " " + b)
-        rest = onward(first, b)
+        first, whole = scan_prefix(language, a + " "), scan_prefix(language, a + " " + b)
+        rest = scan_after(first, b)
         assert stack(rest) == stack(whole)
         assert rest.quote == whole.quote
 
 
 @given(LANGUAGES, CODE)
-def test_newlines_outside_of_strings_know_their_depth(language: str, text: str) -> None:
-    for offset, depth in opened(language, text).ends:
+def test_line_ends_outside_strings_have_the_depth_of_their_brackets(
+    language: str, text: str
+) -> None:
+    for offset, depth in scan_prefix(language, text).line_ends:
         assert text[offset] == "\n"
-        assert depth == len(opened(language, text[:offset]).stack)
+        assert depth == len(scan_prefix(language, text[:offset]).stack)
 
 
 @given(LANGUAGES, CODE, CODE)
-def test_inserting_nothing_can_be_borne(language: str, before: str, after: str) -> None:
-    scan = opened(language, before)
+def test_inserting_nothing_is_acceptable(language: str, before: str, after: str) -> None:
+    scan = scan_prefix(language, before)
     without = balance(scan, "", after)
-    assert without.own == 0
-    assert without.is_bearable(without)
+    assert without.inserted == 0
+    assert without.is_no_worse_than(without)
 
 
 @pytest.mark.parametrize(
-    ("before", "text", "after", "bearable"),
+    ("before", "text", "after", "acceptable"),
     [
         ("f(", "a", ")", True),
         ("f(", "a)", ")", False),
@@ -91,10 +95,10 @@ def test_inserting_nothing_can_be_borne(language: str, before: str, after: str) 
     ],
 )
 def test_an_insertion_must_leave_nothing_unmatched(
-    before: str, text: str, after: str, bearable: bool
+    before: str, text: str, after: str, acceptable: bool
 ) -> None:
-    scan = opened("python", before)
-    assert balance(scan, text, after).is_bearable(balance(scan, "", after)) is bearable
+    scan = scan_prefix("python", before)
+    assert balance(scan, text, after).is_no_worse_than(balance(scan, "", after)) is acceptable
 
 
 @pytest.mark.parametrize(
@@ -108,4 +112,4 @@ def test_an_insertion_must_leave_nothing_unmatched(
     ],
 )
 def test_blocks_of_whole_lines_are_closed_where_they_were_opened(text: str, expected: str) -> None:
-    assert close_blocks(opened("javascript", "function f() {\n  "), text) == expected
+    assert close_blocks(scan_prefix("javascript", "function f() {\n  "), text) == expected

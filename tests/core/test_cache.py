@@ -1,16 +1,18 @@
-"""What is served while a completion is being typed, and what never is."""
+"""Which completions are found while they are being typed."""
 
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_lsp.core.cache import TYPED_CHARS, CompletionCache
+from mercury_lsp.core.cache import MAX_TYPED_CHARS, CompletionCache
 from mercury_lsp.core.types import Completion, Context, GapKind, Snippet
 
 WORDS = st.text("ab(\n ", max_size=20)
 FEW = st.text("ab", max_size=3)  # so that contexts meet
-CONTEXT = Context("python", "x = ", "\n", GapKind.REST_OF_LINE, "    ")
+CONTEXT = Context(
+    language="python", prefix="x = ", suffix="\n", gap=GapKind.REST_OF_LINE, indent="    "
+)
 
 
 def filled(context: Context = CONTEXT, text: str = "foo(bar)", **more: object) -> CompletionCache:
@@ -23,7 +25,7 @@ def typed(text: str, context: Context = CONTEXT) -> Context:
     return replace(context, prefix=context.prefix + text)
 
 
-def test_what_was_put_is_found() -> None:
+def test_a_stored_completion_is_found() -> None:
     assert filled().find(CONTEXT) == Completion("foo(bar)")
 
 
@@ -52,7 +54,7 @@ def test_the_first_characters_typed_serve_the_rest(
 
 
 @given(FEW, FEW, FEW, FEW, FEW.filter(bool))
-def test_a_completion_is_served_only_where_it_continues_what_it_was_made_for(
+def test_a_completion_is_served_only_where_it_continues_its_context(
     prefix: str, suffix: str, other_prefix: str, other_suffix: str, text: str
 ) -> None:
     made = replace(CONTEXT, prefix=prefix, suffix=suffix)
@@ -118,8 +120,8 @@ def test_a_selected_entry_counts_as_typed_and_is_part_of_what_is_served() -> Non
 
 def test_very_long_completions_are_served_up_to_a_bound() -> None:
     cache = filled(text="x" * 1_000)
-    assert cache.find(typed("x" * TYPED_CHARS)) is not None
-    assert cache.find(typed("x" * (TYPED_CHARS + 1))) is None
+    assert cache.find(typed("x" * MAX_TYPED_CHARS)) is not None
+    assert cache.find(typed("x" * (MAX_TYPED_CHARS + 1))) is None
 
 
 def test_the_oldest_entry_goes_first_and_no_entries_means_none() -> None:

@@ -1,4 +1,4 @@
-"""Chances of beginnings and lines."""
+"""Probabilities of prefixes and lines."""
 
 import pytest
 
@@ -17,35 +17,35 @@ from mercury_lsp.core.types import Draft
         ("", (), 0.1),
     ],
 )
-def test_the_first_line_that_is_not_empty_counts(
+def test_the_first_non_empty_line_counts(
     text: str, chances: tuple[tuple[int, float], ...], expected: float
 ) -> None:
-    assert chance.of_first_line(Draft(text, 0.1, finished=True, chances=chances)) == expected
+    assert chance.first_line_chance(Draft(text, 0.1, finished=True, chances=chances)) == expected
 
 
-def test_a_line_that_has_only_begun_is_less_likely_than_its_beginning() -> None:
+def test_an_unfinished_line_is_less_likely_than_its_prefix() -> None:
     begun, ended = (Draft("f(", 0.5, finished) for finished in (False, True))
-    assert 0 < chance.of_first_line(begun) < chance.of_first_line(ended) == 0.5
-    assert chance.of_first_line(Draft("", 1.0, finished=False)) == 1
+    assert 0 < chance.first_line_chance(begun) < chance.first_line_chance(ended) == 0.5
+    assert chance.first_line_chance(Draft("", 1.0, finished=False)) == 1
 
 
-def test_of_a_line_with_one_token_less_is_to_be_expected_than_of_one_with_two() -> None:
+def test_a_line_with_one_token_is_less_likely_than_one_with_two() -> None:
     one, two = (
         Draft("f(", 0.5, False, chances=chances) for chances in (((2, 0.5),), ((1, 0.6), (2, 0.5)))
     )
-    assert 0 < chance.of_first_line(one) < chance.of_first_line(two)
+    assert 0 < chance.first_line_chance(one) < chance.first_line_chance(two)
 
 
-def test_part_of_a_draft_is_right_as_a_whole_if_its_line_ends_there_too() -> None:
+def test_a_cut_draft_is_right_only_if_its_line_ends_there() -> None:
     draft = Draft("ab\nc", 0.1, finished=True, chances=((1, 0.9), (2, 0.8), (3, 0.6), (4, 0.2)))
-    assert [chance.of_whole(draft, length) for length in (1, 2, 4)] == [0.9, 0.6, 0.1]
+    assert [chance.complete_chance(draft, length) for length in (1, 2, 4)] == [0.9, 0.6, 0.1]
 
 
 @pytest.mark.parametrize(
     ("confidence", "characters", "distraction", "saved"),
     [(1.0, 9, 5, 8), (0.0, 9, 5, -5), (0.5, 9, 0, 4), (0.5, 9, 8, 0), (0.9, 1, 0, 0)],
 )
-def test_what_is_right_saves_keys_and_what_is_wrong_costs_some(
+def test_a_right_suggestion_saves_keys_and_a_wrong_one_costs_some(
     confidence: float, characters: int, distraction: float, saved: float
 ) -> None:
-    assert chance.saved(confidence, characters, distraction) == pytest.approx(saved)
+    assert chance.expected_keys_saved(confidence, characters, distraction) == pytest.approx(saved)

@@ -1,4 +1,4 @@
-"""What the model sees of a request, for any document and any cursor."""
+"""The context of a request, for any document and any cursor."""
 
 import time
 
@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_lsp.core.context import SYNTAX_AFTER, SYNTAX_BEFORE, Limits, extract, worth_asking
+from mercury_lsp.core.context import (
+    SYNTAX_AFTER_CHARS,
+    SYNTAX_BEFORE_CHARS,
+    Limits,
+    extract,
+    worth_asking,
+)
 from mercury_lsp.core.types import Context, Document, GapKind, Request, Selected, Trigger
 
 LIMITS = Limits(1_000, 400)
@@ -72,7 +78,9 @@ def context(marked: str, language: str = "python") -> Context:
         ("don't ‸\n", GapKind.REST_OF_LINE, "plaintext"),
     ],
 )
-def test_the_kind_of_gap_is_told_in_broken_code(marked: str, gap: GapKind, language: str) -> None:
+def test_the_kind_of_gap_is_known_in_incomplete_code(
+    marked: str, gap: GapKind, language: str
+) -> None:
     assert context(marked or "‸", language).gap is gap
 
 
@@ -86,11 +94,11 @@ def test_the_kind_of_gap_is_told_in_broken_code(marked: str, gap: GapKind, langu
         ("a = [\n        1,\n        2,\n]\nif x:\n  y\n", "  "),
     ],
 )
-def test_one_level_of_indentation_is_that_of_the_lines_around(text: str, indent: str) -> None:
+def test_the_indentation_is_inferred_from_the_lines_around(text: str, indent: str) -> None:
     assert context(text + "‸").indent == indent
 
 
-def test_go_is_indented_with_tabs_from_its_first_line_on() -> None:
+def test_go_is_indented_with_tabs_by_default() -> None:
     assert context("‸", "go").indent == "\t"
 
 
@@ -144,17 +152,17 @@ def test_windows_begin_and_end_with_whole_statements() -> None:
     assert seen.suffix.endswith("\n")
 
 
-def test_a_window_inside_of_a_class_knows_what_encloses_it() -> None:
+def test_a_window_inside_a_class_has_the_headers_that_enclose_it() -> None:
     method = "    def f(self):\n        return [1, 2, 3]\n\n"
     text = "class Long:\n" + method * 400 + "    def g(self):\n        "
     seen = extract(Request(Document("file:///a", "python", text), len(text)), LIMITS)
     assert seen.before.startswith("class Long:\n    def f(self):\n")
-    assert len(seen.before) <= SYNTAX_BEFORE + 100
+    assert len(seen.before) <= SYNTAX_BEFORE_CHARS + 100
     braces = "class Long {\n" + "  f() {\n    return [1]\n  }\n" * 800 + "}\n"
     seen = extract(Request(Document("file:///a", "javascript", braces), 10_017), LIMITS)
     assert seen.before.startswith("class Long {\n  f() {\n")
     assert seen.after.endswith("  }\n}\n")
-    assert len(seen.after) <= SYNTAX_AFTER + 100
+    assert len(seen.after) <= SYNTAX_AFTER_CHARS + 100
 
 
 def test_a_window_does_not_begin_inside_of_a_long_docstring() -> None:
@@ -187,11 +195,11 @@ def test_huge_and_odd_documents_cost_no_more_than_their_windows(text: str, langu
     for offset in (0, len(text) // 2, len(text)):
         seen = extract(Request(document, offset), LIMITS)
         assert len(seen.prefix) <= LIMITS.prefix_chars
-        assert len(seen.before) <= 2 * SYNTAX_BEFORE
+        assert len(seen.before) <= 2 * SYNTAX_BEFORE_CHARS
     assert time.process_time() - began < 5  # a watchdog: a scan of the whole would take longer
 
 
-def test_a_cursor_inside_of_a_line_ending_stands_before_it() -> None:
+def test_a_cursor_inside_a_line_ending_is_moved_before_it() -> None:
     seen = extract(Request(Document("file:///a", "python", "x = 1\r\ny"), 6), LIMITS)
     assert (seen.prefix, seen.suffix, seen.newline) == ("x = 1", "\ny", "\r\n")
 
@@ -211,7 +219,7 @@ def test_the_prefix_ends_with_the_selected_entry() -> None:
     "chosen",
     [Selected(4, 6, "unrelated"), Selected(4, 7, "names"), Selected(5, 5, "x"), Selected(9, 9, "")],
 )
-def test_an_entry_that_does_more_than_add_at_the_cursor_is_nothing_to_go_on(
+def test_a_menu_entry_that_replaces_text_prevents_completion(
     chosen: Selected,
 ) -> None:
     asked = request("x = na‸)\n", selected=chosen)
@@ -232,7 +240,7 @@ def test_an_entry_that_does_more_than_add_at_the_cursor_is_nothing_to_go_on(
         ("\0\0‸\0", Trigger.INVOKED, False),
     ],
 )
-def test_where_nothing_can_be_said_the_model_is_not_asked(
+def test_the_model_is_not_called_where_no_completion_can_be_useful(
     marked: str, trigger: Trigger, expected: bool
 ) -> None:
     asked = request(marked, trigger=trigger)

@@ -1,4 +1,4 @@
-"""The whole way of a keystroke, on a clock that only the model moves."""
+"""The completion pipeline, on a clock that only the model advances."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,14 +31,14 @@ def ask(
     infill: ScriptedInfill,
     cache: CompletionCache | None = None,
     milliseconds: float = 10_000,
-    rules: pipeline.CompletionPolicy = RULES,
+    policy: pipeline.CompletionPolicy = RULES,
 ) -> Completion | None:
     deadline = infill.clock() + round(milliseconds * 1e6)
     budget = Budget(deadline, infill.clock)
-    return pipeline.complete(request(marked), infill, cache or CompletionCache(9), budget, rules)
+    return pipeline.complete(request(marked), infill, cache or CompletionCache(9), budget, policy)
 
 
-def test_a_completion_is_drawn_trimmed_and_kept() -> None:
+def test_a_completion_is_drafted_trimmed_and_cached() -> None:
     infill, cache = says("f(y)\nprint(x)"), CompletionCache(9)
     assert ask("x = ‸\n", infill, cache) == Completion("f(y)", 0, 0.9)
     assert infill.log[-1] == "closed"
@@ -47,7 +47,7 @@ def test_a_completion_is_drawn_trimmed_and_kept() -> None:
     assert len(infill.log) == steps
 
 
-def test_drawing_ends_with_the_gap() -> None:
+def test_drafting_stops_when_the_completion_has_ended() -> None:
     infill = says("f(y)\n" + "print(x)\n" * 50)
     ask("x = ‸\n", infill)
     assert infill.log.count("step") == 3
@@ -71,7 +71,7 @@ def test_no_step_begins_after_the_deadline(
 
 
 @given(st.text("ab() \n", min_size=1, max_size=40), st.integers(0, 12))
-def test_stopping_ends_with_nothing_before_the_next_step(text: str, allowed: int) -> None:
+def test_a_stopped_request_takes_no_further_step_and_gives_nothing(text: str, allowed: int) -> None:
     infill = says(text)
     budget = Budget(10**15, infill.clock, lambda: infill.log.count("step") >= allowed)
     found = pipeline.complete(request("x = ‸\n"), infill, CompletionCache(9), budget, RULES)
@@ -80,7 +80,7 @@ def test_stopping_ends_with_nothing_before_the_next_step(text: str, allowed: int
         assert found is None
 
 
-def test_a_deadline_gives_what_is_whole_of_a_draft() -> None:
+def test_at_the_deadline_the_whole_lines_of_a_draft_are_used() -> None:
     found = ask("total = ‸\n", says("price + quantity * 2", letters=1), milliseconds=110)
     assert found == Completion("price", 0, 0.9, finished=False)
 
@@ -91,14 +91,16 @@ def test_no_time_is_no_completion_and_no_step() -> None:
     assert infill.log == []
 
 
-def test_an_unfinished_completion_is_typed_through_but_drawn_again_where_it_was_made() -> None:
+def test_an_unfinished_completion_is_typed_through_but_drafted_again_in_its_context() -> None:
     infill, cache = says("price + quantity * 2", letters=1), CompletionCache(9)
     ask("total = ‸\n", infill, cache, milliseconds=110)
-    assert ask("total = p‸\n", infill, cache, milliseconds=0) == Completion("rice", 0, 0.9, False)
+    assert ask("total = p‸\n", infill, cache, milliseconds=0) == Completion(
+        "rice", confidence=0.9, finished=False
+    )
     assert ask("total = ‸\n", infill, cache) == Completion("price + quantity * 2", 0, 0.9)
 
 
-def test_while_the_context_is_read_there_is_nothing_to_show() -> None:
+def test_there_is_nothing_to_show_during_prefill() -> None:
     clock = FakeClock()
 
     def reading(context: Context, *, rank: int = 0) -> Iterator[Draft]:
@@ -123,14 +125,14 @@ def test_stages_are_marked_as_they_end() -> None:
     assert marks == ["context", "prefill", "denoise", "denoise", "tidy", "context", "hit"]
 
 
-def test_uncertain_completions_stay_silent_and_are_not_kept() -> None:
+def test_uncertain_completions_are_neither_shown_nor_cached() -> None:
     cache = CompletionCache(9)
     timid = pipeline.CompletionPolicy(Limits(1_000, 400), min_confidence=0.95)
-    assert ask("x = ‸\n", says("f(y)"), cache, rules=timid) is None
-    assert ask("x = ‸\n", says("g(y)", confidence=0.98), cache, rules=timid) is not None
+    assert ask("x = ‸\n", says("f(y)"), cache, policy=timid) is None
+    assert ask("x = ‸\n", says("g(y)", confidence=0.98), cache, policy=timid) is not None
 
 
-def test_who_asks_gets_an_answer_that_is_uncertain() -> None:
+def test_an_invoked_request_shows_uncertain_completions() -> None:
     timid = pipeline.CompletionPolicy(Limits(1_000, 400), min_confidence=0.95)
     asked = request("x = ‸\n", Trigger.INVOKED)
     infill, cache = says("f(y)"), CompletionCache(9)
@@ -139,10 +141,10 @@ def test_who_asks_gets_an_answer_that_is_uncertain() -> None:
     assert pipeline.alternatives(asked, infill, cache, budget, timid)
 
 
-def test_drawing_ends_when_the_first_line_is_known_to_be_unlikely() -> None:
+def test_drafting_stops_when_the_first_line_is_too_unlikely() -> None:
     timid = pipeline.CompletionPolicy(Limits(1_000, 400), min_confidence=0.95)
     infill = says("f(y, z, and, much, more)")
-    assert ask("x = ‸\n", infill, rules=timid) is None
+    assert ask("x = ‸\n", infill, policy=timid) is None
     assert infill.log == ["step", "closed"]
 
 
@@ -162,39 +164,39 @@ LIKELY_AT_FIRST = Draft(
 
 
 def offered(
-    draft: Draft, rules: pipeline.CompletionPolicy, trigger: Trigger = Trigger.AUTOMATIC
+    draft: Draft, policy: pipeline.CompletionPolicy, trigger: Trigger = Trigger.AUTOMATIC
 ) -> str | None:
     def infill(_context: Context, *, rank: int = 0) -> Iterator[Draft]:
         yield draft
 
     asked = replace(request("x = ‸\n"), trigger=trigger)
     budget = Budget(10**15, lambda: 0)
-    found = pipeline.complete(asked, infill, CompletionCache(9), budget, rules)
+    found = pipeline.complete(asked, infill, CompletionCache(9), budget, policy)
     return found.text if found else None
 
 
 @pytest.mark.parametrize(
     ("distraction", "expected"), [(0, "np.zeros"), (10, "np.zeros"), (30, None)]
 )
-def test_of_an_unlikely_line_the_words_at_its_beginning_are_shown_if_they_save_keys(
+def test_the_first_words_of_an_unlikely_line_are_shown_if_they_save_keys(
     distraction: float, expected: str | None
 ) -> None:
     assert offered(LIKELY_AT_FIRST, replace(TIMID, distraction=distraction)) == expected
 
 
-def test_a_line_that_is_likely_or_asked_for_is_shown_whole() -> None:
+def test_a_likely_or_requested_line_is_shown_whole() -> None:
     likely = replace(LIKELY_AT_FIRST, confidence=0.4, chances=((8, 0.7), (18, 0.4)))
     assert offered(likely, TIMID) == "np.zeros(shape, 7)"
     assert offered(LIKELY_AT_FIRST, TIMID, Trigger.INVOKED) == "np.zeros(shape, 7)"
 
 
-def test_a_word_that_may_go_on_is_no_beginning() -> None:
+def test_a_prefix_does_not_end_with_an_incomplete_word() -> None:
     begun = Draft("np.zer", 0.09, finished=False, chances=((2, 0.9), (6, 0.9)))
     assert offered(begun, TIMID) == "np"
     assert offered(replace(begun, finished=True), TIMID) == "np.zer"
 
 
-def test_a_beginning_that_is_typed_through_is_not_asked_for_again() -> None:
+def test_a_prefix_that_is_typed_through_needs_no_model_call() -> None:
     asked = []
 
     def infill(_context: Context, *, rank: int = 0) -> Iterator[Draft]:
@@ -210,13 +212,13 @@ def test_a_beginning_that_is_typed_through_is_not_asked_for_again() -> None:
     assert asked == ["x = "]
 
 
-def test_in_the_middle_of_a_word_the_model_is_not_asked() -> None:
+def test_the_model_is_not_called_in_the_middle_of_a_word() -> None:
     infill = says("oo")
     assert ask("x = f‸oo\n", infill) is None
     assert infill.log == []
 
 
-def test_a_model_that_fails_is_closed_and_its_error_is_seen() -> None:
+def test_a_failing_generator_is_closed_and_its_error_raised() -> None:
     log = []
 
     def failing(context: Context, *, rank: int = 0) -> Iterator[Draft]:
@@ -232,7 +234,7 @@ def test_a_model_that_fails_is_closed_and_its_error_is_seen() -> None:
     assert log == ["closed"]
 
 
-def test_typing_through_survives_the_closers_that_an_editor_adds() -> None:
+def test_typing_through_works_with_auto_closed_brackets() -> None:
     infill, cache = says("foo(bar[0])"), CompletionCache(9)
     ask("x = ‸\n", infill, cache)
     asked = infill.log.count("step")
@@ -250,7 +252,7 @@ def test_typing_through_survives_the_closers_that_an_editor_adds() -> None:
     assert infill.log.count("step") == asked + 2
 
 
-def test_typing_through_survives_an_added_quote() -> None:
+def test_typing_through_works_with_an_auto_closed_quote() -> None:
     infill, cache = says('open("a.txt")'), CompletionCache(9)
     ask("f = ‸\n", infill, cache)
     found = ask('f = open("‸")\n', infill, cache, milliseconds=0)
@@ -277,7 +279,7 @@ def test_alternatives_are_distinct_and_likeliest_first() -> None:
     assert ask("x = f‸\n", infill, cache, milliseconds=0) == Completion("(y)", 0, 0.9)
 
 
-def test_alternatives_end_with_their_time() -> None:
+def test_alternatives_stop_at_the_deadline() -> None:
     infill = ScriptedInfill(lambda _context, rank: f"f{rank}(y)", letters=6)
     budget = Budget(35_000_000, infill.clock)
     asked = request("x = ‸\n", Trigger.INVOKED)
@@ -286,7 +288,7 @@ def test_alternatives_end_with_their_time() -> None:
     assert infill.log.count("closed") == 2
 
 
-def test_without_time_for_alternatives_the_cache_answers() -> None:
+def test_the_cache_answers_if_there_is_no_time_for_alternatives() -> None:
     infill, cache = says("f(y)"), CompletionCache(9)
     ask("x = ‸\n", infill, cache)
     budget = Budget(0, infill.clock)
@@ -296,7 +298,7 @@ def test_without_time_for_alternatives_the_cache_answers() -> None:
 
 
 @pytest.mark.parametrize(("chunks", "milliseconds", "done"), [(3, 100, True), (30, 100, False)])
-def test_reading_ahead_takes_a_chunk_at_a_time(chunks: int, milliseconds: int, done: bool) -> None:
+def test_prefill_reads_one_chunk_at_a_time(chunks: int, milliseconds: int, done: bool) -> None:
     clock, log = FakeClock(), []
 
     def reading(_context: Context) -> Iterator[int]:
@@ -313,7 +315,7 @@ def test_reading_ahead_takes_a_chunk_at_a_time(chunks: int, milliseconds: int, d
     assert log == ["chunk"] * min(chunks, 5) + ["closed"]
 
 
-def test_what_follows_an_acceptance_may_be_made_before_it_is_asked() -> None:
+def test_the_completion_after_an_acceptance_can_be_made_in_advance() -> None:
     infill, cache = says(" + c"), CompletionCache(9)
     first = request("f(‸)\ng\n", Trigger.INVOKED)
     following = pipeline.ahead(first, Completion("a, b)", replaces=1))

@@ -1,4 +1,4 @@
-"""The project's own files as the judge: right drafts are left alone, and what parsed still parses.
+"""Runs on the project's own files: right drafts stay unchanged, and valid code stays valid.
 
 Gaps are cut where they arise in life: rests of statements, whole statements, expressions in the
 middle of a line, bodies of blocks. The draft is what was cut, alone or running on after that.
@@ -29,7 +29,7 @@ SIMPLE = (ast.Assign, ast.AnnAssign, ast.Return, ast.Raise, ast.Assert, ast.Impo
 
 @dataclass(frozen=True)
 class Cut:
-    """A gap in a file: the text of it stands from `start` to `end`."""
+    """A gap in a file: `text[start:end]`."""
 
     kind: str
     text: str
@@ -42,7 +42,7 @@ class Cut:
 
 
 def cuts(rng: random.Random) -> Iterator[Cut]:
-    """Gaps without end, of files and kinds at random."""
+    """An endless stream of gaps of random files and kinds."""
     while True:
         text = rng.choice(FILES).read_text("utf-8")
         kind = rng.choice(("rest", "statement", "expression", "block"))
@@ -60,7 +60,7 @@ def cuts(rng: random.Random) -> Iterator[Cut]:
 
 
 def spans(tree: ast.Module, kind: str) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr | ast.stmt]]:
-    """The first and the last node of what makes a gap of a kind."""
+    """The first and the last node of a gap of this kind."""
     for node in ast.walk(tree):
         if kind == "block" and isinstance(node, BLOCKS) and node.body[0].lineno > node.lineno:
             yield node.body[0], node.body[-1]
@@ -77,12 +77,12 @@ def on_one_line(node: ast.expr | ast.stmt) -> bool:
 
 
 def run_on(cut: Cut) -> str:
-    """What a model says that does not know where to end."""
+    """The draft of a model that does not know where to stop."""
     return "\n".join((cut.middle + cut.text[cut.end :]).split("\n")[: cut.middle.count("\n") + 3])
 
 
 @pytest.mark.parametrize("draft_of", [lambda cut: cut.middle, run_on], ids=["exact", "running on"])
-def test_right_drafts_survive_and_what_parsed_parses(draft_of: Callable[[Cut], str]) -> None:
+def test_right_drafts_survive_and_valid_code_stays_valid(draft_of: Callable[[Cut], str]) -> None:
     rng = random.Random(7)
     gaps, kept, altered = Counter[str](), Counter[str](), []
     for cut, _ in zip(cuts(rng), range(GAPS), strict=False):

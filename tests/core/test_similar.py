@@ -1,11 +1,11 @@
-"""Which pieces of other documents are shown to the model."""
+"""Which excerpts of other documents the model sees."""
 
 import time
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mercury_lsp.core.similar import DOCUMENTS, QUERY_CHARS, SNIPPETS, similar
+from mercury_lsp.core.similar import DOCUMENTS, MAX_SNIPPETS, QUERY_CHARS, similar
 from mercury_lsp.core.types import Document
 
 SHAPES = "\n".join(
@@ -25,7 +25,7 @@ def other(name: str, text: str) -> Document:
     return Document(f"file:///project/lib/{name}", "python", text)
 
 
-def test_the_piece_that_speaks_of_the_same_things_is_chosen() -> None:
+def test_the_excerpt_with_the_most_words_in_common_is_chosen() -> None:
     others = (other("weather.py", WEATHER), other("geometry.py", SHAPES))
     found = similar(HERE, len(HERE.text), others, 2_000)
     assert found[0].path == "project/lib/geometry.py"
@@ -69,31 +69,31 @@ def test_the_choice_stays_the_same_while_a_person_types() -> None:
     assert len(choices) == 1
 
 
-def test_where_the_model_knows_no_other_files_none_are_looked_for() -> None:
+def test_a_model_without_room_for_other_files_gets_none() -> None:
     assert similar(HERE, 0, (other("shapes.py", SHAPES),), 0) == ()
 
 
-def test_the_document_itself_is_no_other() -> None:
+def test_the_document_itself_is_not_another_one() -> None:
     assert similar(HERE, len(HERE.text), (HERE,), 1_000) == ()
 
 
-def test_unlike_documents_are_left_out() -> None:
+def test_dissimilar_documents_are_left_out() -> None:
     assert similar(HERE, len(HERE.text), (other("poem.txt", "zzz yyy xxx\n" * 9),), 1_000) == ()
 
 
-def test_a_piece_is_cut_to_whole_lines_where_it_is_too_long() -> None:
+def test_a_long_excerpt_is_cut_to_whole_lines() -> None:
     found = similar(HERE, len(HERE.text), (other("shapes.py", SHAPES),), 100)
     assert 0 < len(found[0].text) <= 100
     assert SHAPES.startswith(found[0].text + "\n")
 
 
 @given(st.lists(st.text(max_size=300), max_size=12), st.integers(0, 700), st.integers(-1, 400))
-def test_any_documents_give_bounded_pieces(texts: list[str], limit: int, offset: int) -> None:
+def test_any_documents_give_bounded_excerpts(texts: list[str], limit: int, offset: int) -> None:
     others = tuple(other(f"{n}.py", text) for n, text in enumerate(texts))
     document = Document("file:///a", "python", "".join(texts))
     found = similar(document, min(max(offset, 0), len(document.text)), others, limit)
     assert sum(len(snippet.text) for snippet in found) <= limit
-    assert len(found) <= SNIPPETS
+    assert len(found) <= MAX_SNIPPETS
 
 
 def test_many_huge_documents_cost_no_more_than_the_caps() -> None:

@@ -1,4 +1,4 @@
-"""Whether code parses, in every language that has a grammar, and in any state."""
+"""Counting syntax errors in every language with a grammar, on any text."""
 
 import time
 
@@ -25,7 +25,7 @@ SOUND = {
 
 
 @pytest.mark.parametrize("language", SOUND)
-def test_sound_code_has_no_errors_and_broken_code_has(language: str) -> None:
+def test_valid_code_has_no_errors_and_broken_code_has(language: str) -> None:
     assert syntax.errors(language, SOUND[language]) == 0
     assert syntax.errors(language, SOUND[language].rstrip()[:-1] + " = ) (")
 
@@ -35,7 +35,7 @@ def test_php_is_read_without_its_tag_too() -> None:
     assert syntax.errors("php", "function f($x) { return = }\n")
 
 
-def test_of_a_language_without_a_grammar_nothing_is_said() -> None:
+def test_a_language_without_a_grammar_gives_none() -> None:
     assert syntax.errors("cobol", "IDENTIFICATION DIVISION") is None
 
 
@@ -47,7 +47,7 @@ def test_any_text_can_be_parsed(language: str, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["(" * 15_000, "a<" * 7_500, '"""' * 5_000, "\0" * 15_000])
 @pytest.mark.parametrize("language", ["python", "cpp", "typescript", "shellscript"])
-def test_noise_ends_soon_and_the_parser_is_fit_afterwards(language: str, text: str) -> None:
+def test_parsing_noise_stops_soon_and_the_parser_still_works(language: str, text: str) -> None:
     began = time.process_time()
     syntax.errors(language, text)
     assert time.process_time() - began < 5  # a watchdog

@@ -1,4 +1,4 @@
-"""What may be inserted of a draft. The rows are in tests/golden: ‸ is the cursor, … breaks off."""
+"""Drafts to completions. The rows are in tests/golden: ‸ is the cursor, … an unfinished draft."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mercury_lsp.core import syntax
 from mercury_lsp.core.context import Limits, extract
-from mercury_lsp.core.tidy import beginning, is_final, trim
+from mercury_lsp.core.tidy import is_final, trim, useful_prefix
 from mercury_lsp.core.types import Completion, Context, Document, Draft, Request, Selected
 
 LIMITS = Limits(4_000, 2_000)
@@ -56,7 +56,7 @@ def test_every_golden_case_is_read() -> None:
     assert len(CASES) == headings
 
 
-def test_what_is_pending_of_a_selected_entry_is_part_of_what_is_inserted() -> None:
+def test_the_pending_text_of_a_selected_entry_is_inserted_too() -> None:
     document = Document("file:///a", "python", "print(na)\n")
     request = Request(document, 8, selected=Selected(6, 8, "names"))
     completion = trim(Draft("[0]", 0.9, finished=True), extract(request, LIMITS))
@@ -83,7 +83,7 @@ def test_windows_line_endings_are_kept() -> None:
         ("f(‸)", "a\n", True),
     ],
 )
-def test_a_draft_is_settled_once_its_gap_has_ended(
+def test_a_draft_is_final_once_its_completion_has_ended(
     document: str, draft: str, expected: bool
 ) -> None:
     assert is_final(Draft(draft, 0.9, finished=False), context_of(document)) is expected
@@ -107,8 +107,8 @@ DRAFTS = st.builds(Draft, CODE, st.just(0.5), st.booleans())
 
 
 def begin(draft: Draft, context: Context) -> Completion | None:
-    """The longest beginning."""
-    return beginning(draft, context, float)
+    """The longest valid prefix."""
+    return useful_prefix(draft, context, float)
 
 
 WAYS = st.sampled_from([trim, begin])
@@ -123,7 +123,9 @@ def test_trimming_twice_changes_nothing(draft: Draft, context: Context) -> None:
 
 
 @given(DRAFTS, contexts(), WAYS)
-def test_nothing_is_inserted_that_follows_already(draft: Draft, context: Context, way: Way) -> None:
+def test_text_that_already_follows_is_not_inserted(
+    draft: Draft, context: Context, way: Way
+) -> None:
     completion = way(draft, context)
     if completion is not None:
         assert completion.text.strip()
@@ -132,7 +134,7 @@ def test_nothing_is_inserted_that_follows_already(draft: Draft, context: Context
 
 
 @given(DRAFTS, contexts(), WAYS)
-def test_what_is_replaced_is_of_this_line_and_said_again(
+def test_replaced_text_is_on_this_line_and_inserted_again(
     draft: Draft, context: Context, way: Way
 ) -> None:
     completion = way(draft, context)
@@ -155,7 +157,7 @@ def test_line_endings_and_trailing_blanks_are_clean(
 
 
 @given(DRAFTS, contexts(), WAYS)
-def test_what_parsed_before_parses_after(draft: Draft, context: Context, way: Way) -> None:
+def test_valid_code_stays_valid(draft: Draft, context: Context, way: Way) -> None:
     assume(syntax.errors(context.language, context.before + context.after) == 0)
     completion = way(draft, context)
     if completion is not None and context.gap not in ("string", "comment"):
@@ -165,7 +167,7 @@ def test_what_parsed_before_parses_after(draft: Draft, context: Context, way: Wa
 
 
 @given(st.text(max_size=60), st.text(max_size=60), CODE)
-def test_any_text_is_an_answer(before: str, after: str, draft: str) -> None:
+def test_any_draft_is_accepted_as_input(before: str, after: str, draft: str) -> None:
     for language in ("python", "javascript", "text"):
         document = Document("file:///a", language, before + after)
         context = extract(Request(document, len(before)), LIMITS)
@@ -175,7 +177,7 @@ def test_any_text_is_an_answer(before: str, after: str, draft: str) -> None:
 
 
 @given(DRAFTS, contexts())
-def test_a_beginning_is_how_the_draft_begins_and_ends_with_a_word(
+def test_a_useful_prefix_begins_the_draft_and_ends_with_a_word(
     draft: Draft, context: Context
 ) -> None:
     completion = begin(draft, context)
@@ -198,6 +200,6 @@ def test_a_beginning_is_how_the_draft_begins_and_ends_with_a_word(
         ("‸\nx = 1", "return", "(nothing)"),
     ],
 )
-def test_a_beginning_may_stand_by_itself(document: str, draft: str, begun: str) -> None:
+def test_a_useful_prefix_is_valid_on_its_own(document: str, draft: str, begun: str) -> None:
     found = begin(Draft(draft, 0.5, finished=False), context_of(document))
     assert (found.text if found else "(nothing)") == begun

@@ -62,7 +62,7 @@ def measured(type_into: Callable[[Trace], Recording]) -> dict[str, Any]:
         raise SystemExit("\n".join(wrong))
     return {
         "kind": "typing",
-        **asdict(document.setting({})),
+        **asdict(document.environment({})),
         "trace": {"seed": trace.seed, "digest": trace.digest, "seconds": round(trace.seconds, 3)},
         **asdict(Figures.of(recording)),
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mercury_lsp.bench.report import Spread
+from mercury_lsp.bench.report import LatencySummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,10 @@ class Figures:
     frames: int
     flickers: int
     stale: int
-    ghost: Spread
-    server: Spread
-    rest: Spread
-    kept: Spread
+    ghost: LatencySummary
+    server: LatencySummary
+    rest: LatencySummary
+    kept: LatencySummary
 
     @classmethod
     def of(cls, recording: Recording) -> Self:
@@ -90,10 +90,10 @@ class Figures:
             frames=len(recording.frames),
             flickers=len(flickers(recording)),
             stale=len(stale(recording)),
-            ghost=Spread.of(ghost),
-            server=Spread.of(server),
-            rest=Spread.of(total - in_server for total, in_server in brought),
-            kept=Spread.of(_kept(recording)),
+            ghost=LatencySummary.of(ghost),
+            server=LatencySummary.of(server),
+            rest=LatencySummary.of(total - in_server for total, in_server in brought),
+            kept=LatencySummary.of(_kept(recording)),
         )
 
 

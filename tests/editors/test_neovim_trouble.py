@@ -153,7 +153,7 @@ async def test_who_typed_before_the_model_was_ready_is_served_when_it_is(
     assert nvim.frame.ghost == "sum(values)"
 
 
-async def test_a_server_that_crashes_is_started_again_later_and_later_and_then_left_off(
+async def test_a_server_that_crashes_is_restarted_with_growing_pauses_and_then_not_any_more(
     edit_with: Open, script: Path
 ) -> None:
     nvim = await edit_with(script, *STANDIN, "ready", extra=AT_ONCE)
@@ -181,7 +181,7 @@ async def test_after_a_crash_there_are_suggestions_again(edit_with: Open, script
     assert nvim.frame.ghost == "sum(values)"
 
 
-async def test_missing_weights_are_told_without_taking_keys_from_who_types(
+async def test_missing_weights_are_reported_without_taking_the_keys_of_the_user(
     edit_with: Open, script: Path, tmp_path: Path
 ) -> None:
     empty = {"MERCURY_CACHE": str(tmp_path / "empty"), "MERCURY_OFFLINE": "1"}
@@ -189,7 +189,7 @@ async def test_missing_weights_are_told_without_taking_keys_from_who_types(
     await nvim.keys("A1")
     await nvim.until_told(lambda told: ("status", ["missing"]) in told)
     await nvim.keys(" + 1<Esc>")
-    await nvim.until(lambda frame: "get them: `:Mercury download`" in frame.rows[-1])
+    await nvim.until(lambda frame: "run `:Mercury download`" in frame.rows[-1])
     assert nvim.frame.line == "total = 1 + 1"
     assert await nvim.lua("return require('mercury').status()") == "mercury: missing"
     await nvim.keys(":Mercury status<CR>")

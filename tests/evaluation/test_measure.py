@@ -2,6 +2,7 @@ from itertools import count
 
 import pytest
 from fakes import LetterTokenizer, ScriptedRuntime, card, spell
+from service_fakes import serving
 
 from mercury_lsp.evaluation import measure, report
 from mercury_lsp.evaluation.cases import Case, draw
@@ -22,8 +23,9 @@ def model(text: str) -> LoadedModel:
 
 def filled(text: str, cases: list[Case], mode: Mode = "verified") -> list[measure.Outcome]:
     ticks, samplings = count(), {"": SamplingParams(mode=mode)}
-    outcomes = measure.fill(model(text), cases, samplings, lambda: next(ticks))
-    return [by_name[""] for by_name in outcomes]
+    with serving(model(text)) as service:
+        outcomes = measure.fill(service, cases, samplings, lambda: next(ticks))
+        return [by_name[""] for by_name in outcomes]
 
 
 @pytest.mark.parametrize("mode", ["verified", "autoregressive", "diffusion"])
@@ -36,13 +38,13 @@ def test_a_right_completion_is_exact_and_parses(mode: Mode) -> None:
     assert outcome.tokens == 4
 
 
-def test_a_line_is_cut_where_it_ends_and_a_block_is_not() -> None:
+def test_a_single_line_is_cut_at_its_end_and_a_block_is_not() -> None:
     line, block = filled("b\nc", [case("b"), case("b\nc", SpanKind.BLOCK)])
     assert (line.text, line.ended, line.exact) == ("b", False, True)
     assert (block.text, block.ended, block.exact) == ("b\nc", True, True)
 
 
-def test_what_does_not_parse_with_the_truth_says_nothing() -> None:
+def test_a_file_that_does_not_parse_with_the_truth_is_not_scored() -> None:
     (outcome,) = filled(
         "b", [Case("python", "p", "p.py", SpanKind.REST_OF_LINE, "a = ((", "b", "\n")]
     )
@@ -65,7 +67,7 @@ def test_a_report_compares_each_setting_with_autoregressive_decoding() -> None:
     assert set(settings["verified"]["by_kind"]) == {"rest of line", "block"}
 
 
-def test_each_kind_of_gap_says_how_far_its_confidence_is_off() -> None:
+def test_each_kind_of_gap_has_a_calibration_error() -> None:
     cases = [case("b, c"), case("d", SpanKind.BLOCK)]
     right, wrong = filled("b, c", cases)
     kinds = report.document(cases, {"": [right, wrong]})["settings"][""]["by_kind"]
@@ -74,7 +76,7 @@ def test_each_kind_of_gap_says_how_far_its_confidence_is_off() -> None:
     assert off["block"] == pytest.approx(wrong.confidence, abs=1e-3)
 
 
-def test_a_report_tells_what_an_editor_would_be_offered() -> None:
+def test_a_report_has_what_an_editor_would_show() -> None:
     cases = [case("b, c"), case("d")]
     outcomes = filled("b, c", cases)
     rows = report.document(cases, {"": outcomes})["settings"][""]["all"]["offered"]
@@ -90,8 +92,9 @@ def test_the_same_case_is_filled_with_each_setting_before_the_next() -> None:
     ticks = count()
     samplings = {"a": SamplingParams(mode="autoregressive"), "b": SamplingParams(mode="verified")}
     loaded = model("b, c")
-    outcomes = measure.fill(loaded, [case("b"), case("c")], samplings, lambda: next(ticks))
-    first = next(outcomes)
+    with serving(loaded) as service:
+        cases = [case("b"), case("c")]
+        first = next(measure.fill(service, cases, samplings, lambda: next(ticks)))
     assert list(first) == ["a", "b"]
     assert first["a"].text == first["b"].text == "b, c"
     # The context is ready when the clock starts: what is timed is denoising alone.
@@ -105,7 +108,7 @@ def sources(package: str, files: int) -> list[Source]:
     return [Source("python", package, "MIT", f"{i}.py", text) for i in range(files)]
 
 
-def test_with_a_case_come_the_files_nearest_to_its_own() -> None:
+def test_a_case_comes_with_the_files_nearest_to_its_own() -> None:
     text = sources("p", 1)[0].text
     paths = ("far.py", "near/a.py", "near/b.py", "near/by/c.py")
     pool = [Source("python", "p", "MIT", path, f"# {path}\n{text}") for path in paths]

@@ -1,4 +1,4 @@
-"""What an editor would be offered for a case."""
+"""What an editor would show for a case."""
 
 import pytest
 
@@ -29,16 +29,16 @@ def offered(draft: Draft, truth: str, distraction: float = 2.5) -> Offer | None:
         (UNLIKELY, "load(path)", None),
     ],
 )
-def test_a_whole_line_must_be_all_there_is_and_a_beginning_how_it_began(
+def test_a_whole_line_must_equal_the_truth_and_a_prefix_must_begin_it(
     draft: Draft, truth: str, expected: Offer | None
 ) -> None:
     assert offered(draft, truth) == expected
 
 
-def test_what_is_distracting_is_not_offered() -> None:
+def test_a_distracting_suggestion_is_not_shown() -> None:
     assert offered(BEGUN, "load(file)", distraction=100) is None
 
 
-def test_accepting_costs_a_key_and_what_is_wrong_saves_none() -> None:
+def test_accepting_costs_a_key_and_a_wrong_suggestion_saves_none() -> None:
     assert Offer("load", right=True).saved == 3
     assert Offer("load", right=False).saved == 0

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mercury_lsp.evaluation import scores
 
 
-def test_exact_does_not_mind_blanks_at_the_end() -> None:
+def test_exactness_ignores_trailing_blanks() -> None:
     assert scores.exact("a + b ", "a + b\n")
     assert not scores.exact(" a + b", "a + b")
 
@@ -15,11 +15,11 @@ def test_exact_does_not_mind_blanks_at_the_end() -> None:
 @pytest.mark.parametrize(
     ("text", "truth", "value"), [("abcd", "abcd", 1.0), ("", "abcd", 0.0), ("abxx", "abyy", 0.5)]
 )
-def test_similarity_counts_what_matches(text: str, truth: str, value: float) -> None:
+def test_similarity_counts_matching_characters(text: str, truth: str, value: float) -> None:
     assert scores.similarity(text, truth) == value
 
 
-def test_code_parses_or_it_does_not() -> None:
+def test_parses_tells_valid_code_from_invalid_code() -> None:
     assert scores.parses("x = (", "1 + 2", ")\n")
     assert not scores.parses("x = (", "1 +", ")\n")
     assert not scores.parses("x = '", "\0", "'\n")
@@ -42,7 +42,7 @@ def test_every_completion_is_in_one_bin(pairs: list[tuple[float, bool]]) -> None
     assert sum(b.count for b in bins) == len(pairs)
 
 
-def test_a_model_that_knows_what_it_knows_has_no_calibration_error() -> None:
+def test_a_calibrated_model_has_no_calibration_error() -> None:
     draw = random.Random(1)
     confidences = [draw.random() for _ in range(20_000)]
     honest = [draw.random() < c for c in confidences]
@@ -51,13 +51,13 @@ def test_a_model_that_knows_what_it_knows_has_no_calibration_error() -> None:
     assert scores.calibration_error(scores.reliability(confidences, boastful)) > 0.2
 
 
-def test_the_surest_are_ranked_by_confidence() -> None:
+def test_precision_ranks_by_confidence() -> None:
     assert (
         scores.precision_at(0.4, [0.9, 0.1, 0.8, 0.2, 0.3], [True, False, False, True, True]) == 0.5
     )
 
 
-def test_silence_shows_less_and_more_of_it_is_right() -> None:
+def test_a_higher_threshold_shows_less_of_which_more_is_right() -> None:
     confidences, right = [0.9, 0.1, 0.8, 0.2], [True, False, False, True]
     assert scores.silence(0.0, confidences, right) == scores.Silence(0.0, 1.0, 0.5, 1.0)
     assert scores.silence(0.85, confidences, right) == scores.Silence(0.85, 0.25, 1.0, 0.5)

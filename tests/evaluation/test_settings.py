@@ -27,7 +27,7 @@ from mercury_model.decoding.unmasking import EntropyBound, Klass, Remask, Schedu
         ("cosine:4", SamplingParams(policy=Scheduled(4, noise.Cosine()))),
     ],
 )
-def test_a_setting_is_named_in_a_word(name: str, expected: SamplingParams) -> None:
+def test_a_setting_is_parsed_from_its_name(name: str, expected: SamplingParams) -> None:
     assert sampling(name) == expected
 
 
@@ -46,6 +46,6 @@ def test_a_setting_is_named_in_a_word(name: str, expected: SamplingParams) -> No
         "top:2,remask:",
     ],
 )
-def test_unknown_settings_are_refused_and_known_ones_named(name: str) -> None:
+def test_an_unknown_setting_is_an_error_that_lists_the_known_ones(name: str) -> None:
     with pytest.raises(SettingsError, match="threshold:NUMBER"):
         sampling(name)

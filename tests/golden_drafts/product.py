@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mercury_lsp.core import pipeline
 from mercury_lsp.core.budget import Budget
 from mercury_lsp.core.cache import CompletionCache
 from mercury_lsp.core.types import Completion, Document, Request, Trigger
+from mercury_lsp.service import ModelService, ModelSettings
 from mercury_model import noise, serving
 from mercury_model.decoding import unmasking
 from mercury_model.decoding.infiller import Infiller
@@ -30,7 +31,8 @@ from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.load import LoadedModel, load
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.network.denoiser import load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.card import CacheTrust
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry
@@ -80,7 +82,7 @@ def fill(model: LoadedModel, session: Session, mode: str | None = None) -> list[
         with closing(infiller.drafts(gap, settings)) as drafts:
             drawn = [plain(draft) for draft in islice(drafts, case.drawn)]
         found.append(
-            {"context": _digest(infiller.context_ids(gap)), "ahead": left, "drafts": drawn}
+            {"context": _digest(infiller.fim_context(gap).ids), "ahead": left, "drafts": drawn}
         )
     return found
 
@@ -98,7 +100,10 @@ def complete(model: LoadedModel, session: Session, index: int) -> list[dict[str,
         seen.append(draft)
         clock.advance(10.0 if index % 4 == 3 else 0.0)
 
-    backend, cache = Backend(model, config, watch), CompletionCache(config.cache_entries)
+    service = ModelService(lambda name, threads: model)
+    service.load(ModelSettings(model.card.name)).result()
+    backend, cache = Backend(service, config), CompletionCache(config.cache_entries)
+    infill = partial(backend.infill, watch=watch)
     rules = pipeline.CompletionPolicy(limits(model.card))
     if index % 2:
         rules = replace(rules, min_confidence=config.min_confidence, distraction=1.0)
@@ -110,13 +115,14 @@ def complete(model: LoadedModel, session: Session, index: int) -> list[dict[str,
         others = tuple(Document(f"file:///{n}", "python", neighbour(n)) for n in case.elsewhere)
         request = Request(document, len(case.prefix), trigger, None, others)
         budget = Budget(clock() + 60_000_000, clock)
-        arguments = (request, backend.infill, cache, budget, rules)
+        arguments = (request, infill, cache, budget, rules)
         if key == 3:
             offered = pipeline.alternatives(*arguments)
         else:
             one = pipeline.complete(*arguments)
             offered = [] if one is None else [one]
         found.append({"completions": [_completion(one) for one in offered], "drafts": len(seen)})
+    service.close()
     return found
 
 

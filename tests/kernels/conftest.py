@@ -48,13 +48,13 @@ def interpreter() -> None:
     dot, cast = inner.InterpreterBuilder.create_dot, inner.InterpreterBuilder.cast_impl
     convert = inner.InterpreterBuilder.create_fp_to_fp
 
-    def wide(handle: Any) -> Any:
+    def widened(handle: Any) -> Any:
         if handle.dtype.scalar != tl.bfloat16:
             return handle
         return inner.TensorHandle(_widen(handle.data), tl.float32)
 
     def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
-        return dot(self, wide(a), wide(b), *rest)
+        return dot(self, widened(a), widened(b), *rest)
 
     def rounding(otherwise: Callable[..., Any]) -> Callable[..., Any]:
         def narrow(self: Any, value: Any, to: Any, *rest: Any) -> Any:

@@ -10,7 +10,7 @@ from mercury_kernels.attention import cases
 from mercury_kernels.attention.reference import attend as reference
 from mercury_kernels.case import Source
 from mercury_kernels.check import TensorMismatch
-from mercury_kernels.paged import PAGE, Paged
+from mercury_kernels.paged import PAGE, PagedKVCache
 from mercury_kernels.tile import context_splits
 
 SMALL = cases.AttentionCase((70, -1), 3, (4, 2), 16)
@@ -24,9 +24,9 @@ def dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor)
     return out.transpose(0, 1)
 
 
-@pytest.mark.parametrize("sees", ["block", "causal"])
-def test_the_reference_is_ordinary_attention_over_the_pages_in_order(sees: Any) -> None:
-    case = cases.AttentionCase((70,), 9, (6, 2), 16, sees=sees)
+@pytest.mark.parametrize("pattern", ["block", "causal"])
+def test_the_reference_is_ordinary_attention_over_the_pages_in_order(pattern: Any) -> None:
+    case = cases.AttentionCase((70,), 9, (6, 2), 16, pattern=pattern)
     given_ = case.inputs(Source())
     cache = given_["cache"]
     keys, values = (held[cache.table[0].long()].flatten(0, 1)[:79] for held in _held(cache))
@@ -88,11 +88,11 @@ def test_keys_are_shared_among_no_more_programs_than_there_are_pages(
     assert splits == 1 or splits < 2 * pages
 
 
-def half_scaled(cache: Paged) -> Paged:
+def half_scaled(cache: PagedKVCache) -> PagedKVCache:
     """In fp8, with scales for the keys alone."""
     narrow = [held.to(torch.float8_e4m3fn) for held in _held(cache)]
-    return Paged(*narrow, cache.table, torch.ones(cache.keys.shape[:3]))
+    return PagedKVCache(*narrow, cache.table, torch.ones(cache.keys.shape[:3]))
 
 
-def _held(cache: Paged) -> tuple[torch.Tensor, torch.Tensor]:
+def _held(cache: PagedKVCache) -> tuple[torch.Tensor, torch.Tensor]:
     return cache.keys, cache.values

@@ -8,14 +8,14 @@ import torch
 from mercury_kernels.case import Source
 from mercury_kernels.check import TensorMismatch
 from mercury_kernels.choose import cases
-from mercury_kernels.choose.reference import Noise, choose, gumbel
+from mercury_kernels.choose.reference import SamplingTensors, choose, gumbel
 from mercury_kernels.head.reference import Predicted
 from mercury_model.decoding.sampler import Sampler
 from mercury_model.runtime.protocol import Predictions
 
 
-def noise(temperature: float, seed: int = 5, start: int = 0, rank: int = 0) -> Noise:
-    return Noise(
+def sampling(temperature: float, seed: int = 5, start: int = 0, rank: int = 0) -> SamplingTensors:
+    return SamplingTensors(
         torch.tensor([seed]),
         torch.tensor([start], dtype=torch.int32),
         torch.tensor([temperature]),
@@ -27,7 +27,7 @@ def noise(temperature: float, seed: int = 5, start: int = 0, rank: int = 0) -> N
 def test_without_noise_it_chooses_what_the_host_chooses(rank: int) -> None:
     given = cases.ChooseCase((0.0,), 25, 16).inputs(Source())
     predicted = given["predicted"]
-    got = choose(**{**given, "noise": noise(0.0, rank=rank)})
+    got = choose(**{**given, "sampling": sampling(0.0, rank=rank)})
     host = Sampler(cases.FORBIDDEN, given["eos_id"], 64, rank)
     probs = (predicted.logits - predicted.lse[:, None]).exp().numpy()
     ids = predicted.ids.numpy().astype(np.int64)
@@ -54,14 +54,16 @@ def test_the_seed_decides_and_neither_batch_nor_step_does() -> None:
     alone = choose(
         Predicted(*(getattr(predicted, n)[9:] for n in ("ids", "logits", "lse", "entropy"))),
         given["ids"][1:],
-        Noise(*(getattr(given["noise"], n)[1:] for n in ("seeds", "start", "temperature", "rank"))),
+        SamplingTensors(
+            *(getattr(given["sampling"], n)[1:] for n in ("seeds", "start", "temperature", "rank"))
+        ),
         given["forbidden"],
         given["eos_id"],
         0,
     )
     assert alone.tokens[0].tolist() == together[1].tolist()
-    other = replace(given["noise"], seeds=given["noise"].seeds + 1)
-    assert choose(**{**given, "noise": other}).tokens.tolist() != together.tolist()
+    other = replace(given["sampling"], seeds=given["sampling"].seeds + 1)
+    assert choose(**{**given, "sampling": other}).tokens.tolist() != together.tolist()
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -75,7 +77,7 @@ def test_samples_occur_as_often_as_the_sharpened_softmax_says(temperature: float
     )
     ids = torch.zeros(1, rows, dtype=torch.int32)
     none = torch.empty(0, dtype=torch.int32)
-    got = choose(predicted, ids, noise(temperature), none, 9, 0)
+    got = choose(predicted, ids, sampling(temperature), none, 9, 0)
     share = got.tokens[0].long().bincount(minlength=4) / rows
     # Four standard deviations of a share of 4,000 draws.
     assert share.tolist() == pytest.approx((logits / temperature).softmax(0).tolist(), abs=0.032)
@@ -104,7 +106,10 @@ def test_shifted_rows_stand_for_the_position_after_theirs() -> None:
             "predicted.lse",
             lambda g: {"predicted": replace(g["predicted"], lse=g["predicted"].lse[1:])},
         ),
-        ("noise.seeds", lambda g: {"noise": replace(g["noise"], seeds=g["noise"].seeds.int())}),
+        (
+            "sampling.seeds",
+            lambda g: {"sampling": replace(g["sampling"], seeds=g["sampling"].seeds.int())},
+        ),
         ("forbidden", lambda g: {"forbidden": torch.zeros(2)}),
         ("ids", lambda g: {"shift": 6}),
     ],

@@ -125,13 +125,13 @@ def test_what_was_settled_too_soon_is_opened_again_as_by_the_host(
         ("policy.bound", lambda g: {"policy": replace(g["policy"], kind="count")}),
         ("policy.bound", lambda g: {"policy": replace(g["policy"], bound=torch.ones(7))}),
         ("policy.floor", lambda g: {"policy": replace(g["policy"], floor=torch.ones(2))}),
-        ("left", lambda g: {"left": g["left"].long()}),
+        ("remaining", lambda g: {"remaining": g["remaining"].long()}),
         (
-            "choices.moved",
-            lambda g: {"choices": replace(g["choices"], moved=g["choices"].moved[:1])},
+            "choices.kl",
+            lambda g: {"choices": replace(g["choices"], kl=g["choices"].kl[:1])},
         ),
-        ("choices.moved", lambda g: {"choices": replace(g["choices"], moved=None)}),
-        ("policy.nats", lambda g: {"policy": replace(g["policy"], nats=torch.ones(2))}),
+        ("choices.kl", lambda g: {"choices": replace(g["choices"], kl=None)}),
+        ("policy.max_kl", lambda g: {"policy": replace(g["policy"], max_kl=torch.ones(2))}),
     ],
 )
 def test_an_argument_that_does_not_fit_is_an_error_that_names_it(

@@ -54,7 +54,7 @@ def test_predictions_move_as_far_as_the_host_says(
 ) -> None:
     rows, top = given_[0][0].shape
     length = rows // 2
-    before = PreviousPredictions.nothing((2, length, top), CPU)
+    before = PreviousPredictions.empty((2, length, top), CPU)
     were = [NO_STEP, NO_STEP]
     for ids, chances in given_:
         found = kl_divergence(predicted(ids, chances), before, shift)
@@ -76,7 +76,7 @@ def test_what_is_predicted_again_has_not_moved(interpreter: None) -> None:
 
     given_ = cases.KlDivergenceCase((False, False), 9, 16).inputs(Source())
     for function in (kl_divergence, kernel):
-        before = given_["before"].copy()
+        before = given_["previous"].clone()
         first, again = (function(given_["predicted"], before, 0) for _ in range(2))
         assert (first == torch.inf).all()
         assert (again < 1e-6).all()
@@ -87,7 +87,7 @@ def test_one_block_forgets_and_the_others_do_not(interpreter: None) -> None:
 
     given_ = cases.KlDivergenceCase((True, True, True), 5, 7).inputs(Source())
     for function in (kl_divergence, kernel):
-        before = given_["before"].copy()
+        before = given_["previous"].clone()
         before.ids[1] = NO_PREDICTION
         found = function(given_["predicted"], before, 0)
         assert found.isinf().all(1).tolist() == [False, True, False]
@@ -96,23 +96,26 @@ def test_one_block_forgets_and_the_others_do_not(interpreter: None) -> None:
 
 
 def test_what_is_copied_is_put_back_and_forgotten_where_it_was() -> None:
-    before = cases.KlDivergenceCase((True,), 5, 7).inputs(Source())["before"]
-    kept, places = before.copy(), [before.ids.data_ptr(), before.chances.data_ptr()]
-    before.forget()
+    before = cases.KlDivergenceCase((True,), 5, 7).inputs(Source())["previous"]
+    kept, places = before.clone(), [before.ids.data_ptr(), before.probs.data_ptr()]
+    before.reset()
     assert (before.ids == NO_PREDICTION).all()
-    before.put(kept)
+    before.copy_from(kept)
     assert torch.equal(before.ids, kept.ids)
-    assert torch.equal(before.chances, kept.chances)
-    assert [before.ids.data_ptr(), before.chances.data_ptr()] == places
+    assert torch.equal(before.probs, kept.probs)
+    assert [before.ids.data_ptr(), before.probs.data_ptr()] == places
 
 
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("before.ids", lambda g: {"before": replace(g["before"], ids=g["before"].ids.long())}),
         (
-            "before.chances",
-            lambda g: {"before": replace(g["before"], chances=g["before"].chances[:1])},
+            "previous.ids",
+            lambda g: {"previous": replace(g["previous"], ids=g["previous"].ids.long())},
+        ),
+        (
+            "previous.probs",
+            lambda g: {"previous": replace(g["previous"], probs=g["previous"].probs[:1])},
         ),
         (
             "predicted.ids",
@@ -122,7 +125,7 @@ def test_what_is_copied_is_put_back_and_forgotten_where_it_was() -> None:
             "predicted.lse",
             lambda g: {"predicted": replace(g["predicted"], lse=g["predicted"].lse[1:])},
         ),
-        ("before.ids", lambda g: {"shift": 6}),
+        ("previous.ids", lambda g: {"shift": 6}),
     ],
 )
 def test_an_argument_that_does_not_fit_is_an_error_that_names_it(

@@ -4,11 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import bench
-import end_to_end
 import pytest
-import readme
 import torch
+from scripts import script
 
 from mercury_kernels.agreement import difference
 from mercury_kernels.architecture import Architecture
@@ -16,11 +14,14 @@ from mercury_kernels.case import Source
 from mercury_kernels.catalogue import OPERATIONS, Operation
 from mercury_kernels.dispatch import reference_operations
 from mercury_kernels.measure import BASELINES, Budget, Timing, measure
-from mercury_kernels.passes import Engine
+from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
 from mercury_kernels.workload import Workload, shipped
+from mercury_lsp.bench import cuda_runtime
 
 KERNELS = pathlib.Path(__file__).parents[2] / "kernels"
+bench = script("kernels/tools/bench.py")
+readme = script("kernels/tools/readme.py")
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
 
 
@@ -93,7 +94,7 @@ def test_measuring_stops_when_the_budget_is_nearly_spent() -> None:
 
 def test_a_timing_is_the_median_and_the_95th_percentile() -> None:
     assert Timing.of([5.0, *[1.0] * 9, *[2.0] * 10]) == Timing(2.0, 5.0, 20)
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no runs"):
         Timing.of([])
 
 
@@ -168,12 +169,12 @@ def test_the_committed_model_is_what_the_roofline_says_now(
 def test_the_runtime_is_asked_whether_it_is_right_and_how_fast_it_is() -> None:
     """On a CPU over the reference, a small shape: what a GPU is asked runs."""
     do = reference_operations()
-    off = end_to_end.differences(do, Eager, "cpu")
+    off = cuda_runtime.differences(do, Eager, "cpu")
     small = Architecture("small", 2, 32, 4, 2, 16, 48, 950, gated_rank=3, gated_layers=1)
     work = Workload(small, 2, block=8, context=70)
-    network = end_to_end.random_network(small, torch.float32, 8192, "cpu")
-    engine = Engine(network, do, Eager)
-    found = end_to_end.through_the_runtime(work, engine, time.perf_counter, runs=2)
+    network = cuda_runtime.random_network(small, torch.float32, 8192, "cpu")
+    engine = ModelRunner(network, do, Eager)
+    found = cuda_runtime.through_the_runtime(work, engine, time.perf_counter, runs=2)
     assert len(off) == 6
     assert max(off.values()) < 1e-4
     assert found["measured_tokens_per_second"] > 0

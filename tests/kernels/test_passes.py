@@ -10,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from mercury_kernels.dispatch import reference_operations, triton_operations
-from mercury_kernels.passes import Captured, Denoising, Engine, Expectation
-from mercury_kernels.replay import CudaGraph, Eager, finish
+from mercury_kernels.passes import CapturedPolicy, DenoisingPass, ModelRunner, PredictionPass
+from mercury_kernels.replay import CudaGraph, Eager, wait
 
 
 class Calls(TorchFunctionMode):
@@ -37,7 +37,7 @@ class Calls(TorchFunctionMode):
         return function(*given, **named)
 
 
-PASSES: dict[str, tuple[int, int | None, Captured]] = {
+PASSES: dict[str, tuple[int, int | None, CapturedPolicy]] = {
     "expectation": (4, None, "threshold"),
     "one step": (3, 1, "threshold"),
     "four steps": (3, 4, "threshold"),
@@ -49,7 +49,7 @@ PASSES: dict[str, tuple[int, int | None, Captured]] = {
     ("copies", "steps", "kind"), PASSES.values(), ids=[name.replace(" ", "-") for name in PASSES]
 )
 def test_a_pass_on_a_gpu_is_one_copy_in_the_same_launches_and_few_copies_out(
-    interpreter: None, copies: int, steps: int | None, kind: Captured
+    interpreter: None, copies: int, steps: int | None, kind: CapturedPolicy
 ) -> None:
     """Under fake CUDA tensors, which raise where anything looks at what they hold."""
     real = network(denoiser())
@@ -66,12 +66,12 @@ def test_a_pass_on_a_gpu_is_one_copy_in_the_same_launches_and_few_copies_out(
             return torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
 
         net, rules = mapped(real, fake), mapped(RULES, fake)
-        engine = Engine(net, triton_operations(submit=launches.append), keep)
+        engine = ModelRunner(net, triton_operations(submit=launches.append), keep)
         pages = net.empty_pages(4, torch.float32)
         if steps is None:
-            Expectation(engine, BUCKET, pages, RULES.top)
+            PredictionPass(engine, BUCKET, pages, RULES.top)
         else:
-            Denoising(engine, BUCKET, pages, rules, steps, kind)
+            DenoisingPass(engine, BUCKET, pages, rules, steps, kind)
         rounds = []
         for _ in range(2):
             launches.clear()
@@ -85,27 +85,27 @@ def test_a_pass_on_a_gpu_is_one_copy_in_the_same_launches_and_few_copies_out(
     assert len(launches) == (once if steps is None else steps * (once + settling))
 
 
-def lay(work: Denoising) -> None:
+def lay(work: DenoisingPass) -> None:
     """Two blocks of masks that see themselves, each with pages of its own."""
-    work.given.ids.fill_(MASK)
-    work.given.visible.fill_(BUCKET.block)
-    work.given.table.copy_(torch.tensor([[1, 2], [3, 4]]))
+    work.inputs.ids.fill_(MASK)
+    work.inputs.visible.fill_(BUCKET.block)
+    work.inputs.table.copy_(torch.tensor([[1, 2], [3, 4]]))
 
 
-def run(work: Denoising, times: int) -> tuple[list[list[int]], list[int]]:
+def run(work: DenoisingPass, times: int) -> tuple[list[list[int]], list[int]]:
     """The blocks after so many passes, and how many positions each still has open."""
     for _ in range(times):
         work.run()
-        work.given.ids.copy_(work.ids)
-    return work.ids.tolist(), work.left.tolist()
+        work.inputs.ids.copy_(work.ids)
+    return work.ids.tolist(), work.remaining.tolist()
 
 
 def test_several_steps_in_one_pass_are_as_many_passes_of_one() -> None:
-    engine = Engine(network(denoiser()), reference_operations(), Eager)
+    engine = ModelRunner(network(denoiser()), reference_operations(), Eager)
     found = []
     for steps in (1, 3):
         pages = engine.network.empty_pages(5, torch.float32)
-        work = Denoising(engine, BUCKET, pages, RULES, steps)
+        work = DenoisingPass(engine, BUCKET, pages, RULES, steps)
         work.policy.bound.fill_(torch.inf)
         lay(work)
         found.append(run(work, 3 // steps))
@@ -114,34 +114,34 @@ def test_several_steps_in_one_pass_are_as_many_passes_of_one() -> None:
 
 
 def test_what_moved_is_told_from_the_step_before_within_a_pass_and_from_pass_to_pass() -> None:
-    engine = Engine(network(denoiser()), reference_operations(), Eager)
+    engine = ModelRunner(network(denoiser()), reference_operations(), Eager)
     found = []
     for steps in (1, 2):
         pages = engine.network.empty_pages(5, torch.float32)
-        work = Denoising(engine, BUCKET, pages, RULES, steps, "klass")
-        assert work.policy.nats is not None
-        assert work.before is not None
+        work = DenoisingPass(engine, BUCKET, pages, RULES, steps, "klass")
+        assert work.policy.max_kl is not None
+        assert work.previous is not None
         work.policy.bound.fill_(0.035)
-        work.policy.nats.fill_(0.002)
+        work.policy.max_kl.fill_(0.002)
         for _ in range(2):
-            work.before.forget()
+            work.previous.reset()
             lay(work)
-            work.given.ids[:, 0] = torch.tensor([7, 30])
+            work.inputs.ids[:, 0] = torch.tensor([7, 30])
             found.append(run(work, 2 // steps))
     assert found == [found[0]] * 4
     assert found[0][1] == [3, 0]
 
 
 def test_the_host_buffers_of_a_pass_stay_where_they_are() -> None:
-    engine = Engine(network(denoiser()), reference_operations(), Eager)
-    work = Expectation(engine, BUCKET, engine.network.empty_pages(5, torch.float32), 4)
-    kept = [work.given.whole, work.found.ids, work.found.logits, work.found.lse]
+    engine = ModelRunner(network(denoiser()), reference_operations(), Eager)
+    work = PredictionPass(engine, BUCKET, engine.network.empty_pages(5, torch.float32), 4)
+    kept = [work.inputs.buffer, work.outputs.ids, work.outputs.logits, work.outputs.lse]
     before = [tensor.data_ptr() for tensor in kept]
     for token in (7, 8):
-        work.given.ids.fill_(token)
+        work.inputs.ids.fill_(token)
         work.run()
     assert [tensor.data_ptr() for tensor in kept] == before
-    assert work.given.ids.data_ptr() == before[0]
+    assert work.inputs.ids.data_ptr() == before[0]
 
 
 def test_finishing_asks_until_the_work_is_ready() -> None:
@@ -153,7 +153,7 @@ def test_finishing_asks_until_the_work_is_ready() -> None:
             return self.asked == 5
 
     slow = Slow(lambda: None)
-    finish(slow)
+    wait(slow)
     assert slow.asked == 5
 
 
@@ -170,5 +170,5 @@ def test_a_graph_does_what_it_captured_each_time_and_raises_its_flag() -> None:
     numbers.zero_()
     for count in (1, 2, 3):
         graph.start()
-        finish(graph)
+        wait(graph)
         assert host.tolist() == [count] * 3

@@ -12,16 +12,16 @@ from mercury_kernels.check import TensorMismatch
 from mercury_kernels.linear import cases as linear_cases
 from mercury_kernels.linear.reference import linear
 from mercury_kernels.swiglu import cases as swiglu_cases
-from mercury_kernels.tile import MOST_SPLITS, splits, tile_for
-from mercury_kernels.weights import LARGEST, Weight, quantized
+from mercury_kernels.tile import MAX_SPLITS, splits, tile_for
+from mercury_kernels.weights import MAX_MAGNITUDE, Weight, quantized
 
 
-@pytest.mark.parametrize("dtype", list(LARGEST), ids=["fp8", "int8"])
+@pytest.mark.parametrize("dtype", list(MAX_MAGNITUDE), ids=["fp8", "int8"])
 def test_narrow_weights_keep_each_row_within_half_a_step(dtype: torch.dtype) -> None:
     matrix = torch.randn(7, 60, generator=torch.Generator().manual_seed(1))
     matrix[2] *= 1e-3
     matrix[4] = 0
-    error = (quantized(matrix, dtype).wide(torch.float32) - matrix).abs().amax(1)
+    error = (quantized(matrix, dtype).dequantize(torch.float32) - matrix).abs().amax(1)
     step = 32 / 448 if dtype == torch.float8_e4m3fn else 1 / 127
     assert (error <= matrix.abs().amax(1) * step / 2 + 1e-12).all()
 
@@ -33,7 +33,7 @@ def test_a_product_is_split_no_further_than_its_depth_allows(
     tile = tile_for(tokens, torch.bfloat16, torch.bfloat16)
     count = splits(tokens, features, depth, tile)
     assert count in (1, 2, 4, 8)
-    assert count <= MOST_SPLITS
+    assert count <= MAX_SPLITS
     assert count == 1 or depth / count >= tile.depth
 
 

@@ -23,7 +23,7 @@ from mercury_kernels.roofline import (
     tokens_per_second,
     tokens_per_step_for,
 )
-from mercury_kernels.workload import FP8, NARROW, Workload, parts
+from mercury_kernels.workload import FP8, FP8_WEIGHTS, Workload, parts
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
@@ -52,12 +52,12 @@ def test_the_model_launches_what_the_step_launches() -> None:
 
 def test_narrow_weights_nearly_halve_a_step_at_batch_one() -> None:
     plain = Workload(QWEN_7B, 1)
-    assert cost(replace(plain, source=NARROW)).bytes < 0.56 * cost(plain).bytes
+    assert cost(replace(plain, source=FP8_WEIGHTS)).bytes < 0.56 * cost(plain).bytes
 
 
 def test_products_in_fp8_pay_for_large_networks_and_batches_alone() -> None:
     def faster(architecture: Architecture, batch: int) -> float:
-        narrow = Workload(architecture, batch, source=NARROW)
+        narrow = Workload(architecture, batch, source=FP8_WEIGHTS)
         return seconds(narrow, H100) / seconds(replace(narrow, source=FP8), H100)
 
     assert faster(QWEN_7B, 32) > 1.6

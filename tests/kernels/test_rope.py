@@ -8,7 +8,7 @@ from mercury_kernels.case import Source
 from mercury_kernels.check import TensorMismatch
 from mercury_kernels.paged import PAGE
 from mercury_kernels.rope import cases
-from mercury_kernels.rope.reference import Projection, rotate_and_cache
+from mercury_kernels.rope.reference import QkvEpilogue, rotate_and_cache
 
 SMALL = cases.RopeCase((60, 3), 5, (3, 1), 16)
 
@@ -23,7 +23,7 @@ def test_rotated_queries_and_keys_see_only_how_far_apart_they_are() -> None:
         q = torch.zeros(1, 1, 1, width)
         for at in (shift, shift + 5):
             start = torch.tensor([at], dtype=torch.int32)
-            rotate_and_cache(x, Projection(), turn, start, start[:, None] + 1, q, cache)
+            rotate_and_cache(x, QkvEpilogue(), turn, start, start[:, None] + 1, q, cache)
         key = cache.keys[cache.table[0, shift // PAGE], shift % PAGE, 0]
         scores.append((q[0, 0, 0] @ key).item())
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
@@ -71,8 +71,8 @@ def test_keys_and_values_in_fp8_are_kept_to_a_sixteenth_whatever_their_size() ->
         ("visible", lambda g: {"visible": g["visible"][:, 1:]}),
         ("q", lambda g: {"q": g["q"][0]}),
         ("rotation.sin", lambda g: {"rotation": replace(g["rotation"], sin=g["rotation"].sin[1:])}),
-        ("after.bias", lambda g: {"after": Projection(bias=torch.zeros(3))}),
-        ("after.q_norm", lambda g: {"after": Projection(q_norm=torch.zeros(16))}),
+        ("epilogue.bias", lambda g: {"epilogue": QkvEpilogue(bias=torch.zeros(3))}),
+        ("epilogue.q_norm", lambda g: {"epilogue": QkvEpilogue(q_norm=torch.zeros(16))}),
         ("cache.table", lambda g: {"cache": replace(g["cache"], table=g["cache"].table[:1])}),
     ],
 )

@@ -7,19 +7,19 @@ from kernel_fakes import CONFIG, MASK, denoiser, network
 from random_weights import adapted
 
 from mercury_kernels.dispatch import triton_operations
-from mercury_kernels.passes import Engine
+from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
+from mercury_model.network.denoiser import load_denoiser as loaded
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import DTYPES, load_weights
 from mercury_model.runtime.protocol import KVCache, Runtime
 from mercury_model.runtime.torch import TorchRuntime
-from mercury_model.runtime.torch import load_denoiser as loaded
 
 
 def both() -> tuple[CudaRuntime, TorchRuntime]:
     """The runtimes on the kernels and in torch, over the same random weights."""
-    engine = Engine(network(denoiser(), positions=256), triton_operations(), Eager)
+    engine = ModelRunner(network(denoiser(), positions=256), triton_operations(), Eager)
     ours = CudaRuntime(engine, CONFIG, MASK)
     return ours, TorchRuntime(denoiser(), dtype=torch.float32)
 
@@ -78,7 +78,7 @@ def test_what_is_expected_after_a_context_is_near_fp32_however_both_are_kept(
 ) -> None:
     weights = adapted(CONFIG, "qkv")
     net = load_weights(CONFIG, weights, torch.device("cpu"), MASK, 128, DTYPES[kept.weights])
-    engine = Engine(net, triton_operations(), Eager)
+    engine = ModelRunner(net, triton_operations(), Eager)
     ours = CudaRuntime(engine, CONFIG, MASK, DTYPES[kept.contexts])
     theirs = TorchRuntime(loaded(CONFIG, weights, MASK), dtype=torch.float32)
     mine, its = (

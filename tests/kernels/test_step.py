@@ -31,7 +31,7 @@ from mercury_kernels.kl_divergence.reference import NO_PREDICTION
 from mercury_kernels.launch import Launch
 from mercury_kernels.paged import PAGE
 from mercury_kernels.rope.cases import rotation
-from mercury_kernels.rope.reference import Projection
+from mercury_kernels.rope.reference import QkvEpilogue
 from mercury_kernels.step import (
     SIZES,
     Adapters,
@@ -41,12 +41,21 @@ from mercury_kernels.step import (
     State,
     TokenConstraints,
     denoise,
-    expect,
     hidden_states,
+    predict_rows,
     smallest_bucket,
 )
 from mercury_kernels.weights import Weight, quantized
-from mercury_kernels.workload import FP8, NARROW, PLAIN, Workload, multiplies_in_fp8, parts, shipped
+from mercury_kernels.workload import (
+    BF16,
+    FP8,
+    FP8_WEIGHTS,
+    Workload,
+    multiplies_in_fp8,
+    parts,
+    shipped,
+)
+from mercury_model.network.attention import MaskedAttention
 
 
 def masked_state(net: Network, sequences: int = 2, contexts: torch.dtype = torch.float32) -> State:
@@ -73,7 +82,8 @@ def test_the_network_is_the_denoiser_causal_over_the_context_and_both_ways_in_th
     ids = torch.cat([context, torch.full((2, 6), MASK)], 1)
     sees = torch.ones(12, 12, dtype=torch.bool)
     sees[:6] = torch.arange(12) <= torch.arange(6)[:, None]
-    want = model(ids, torch.arange(12).expand(2, 12), sees[None, None])[:, 6:]
+    attention = MaskedAttention(sees[None, None])
+    want = model(ids, torch.arange(12).expand(2, 12), attention)[:, 6:]
     assert torch.allclose(got, want, atol=1e-4)
 
 
@@ -82,8 +92,8 @@ def klass_state(net: Network, sequences: int = 2) -> State:
     state = masked_state(net, sequences).klass(RULES.top)
     state.inputs.ids[:sequences, 0] = torch.tensor([7, 30][:sequences])
     state.policy.bound.fill_(0.035)
-    assert state.policy.nats is not None
-    state.policy.nats.fill_(0.002)
+    assert state.policy.max_kl is not None
+    state.policy.max_kl.fill_(0.002)
     return state
 
 
@@ -102,8 +112,8 @@ def test_a_step_of_kernels_is_a_step_of_the_reference(
         denoise(net, state, RULES, do)
     reference, kernels = states
     assert torch.equal(kernels.inputs.ids, reference.inputs.ids)
-    assert torch.equal(kernels.left, reference.left)
-    assert 0 < int(kernels.left.sum()) < 12
+    assert torch.equal(kernels.remaining, reference.remaining)
+    assert 0 < int(kernels.remaining.sum()) < 12
     positions = torch.arange(BUCKET.block)
     for mine, its in zip(kernels.caches, reference.caches, strict=True):
         for ours, theirs in zip(
@@ -125,13 +135,13 @@ def test_a_step_of_fp8_products_is_one_of_the_reference_and_near_the_plain_one(
     found = []
     for each, do in (*runs, (net, triton_operations())):
         state = masked_state(each)
-        found.append(expect(each, state, 4, do).logits)
+        found.append(predict_rows(each, state, 4, do).logits)
     without, reference, kernels = found
     assert torch.allclose(kernels, reference, atol=2e-2)
     assert 1e-3 < (reference - without).abs().max() < 0.3
     fewer = replace(plain, quantize_activations_from=13)
     assert torch.equal(
-        expect(fewer, masked_state(fewer), 4, reference_operations()).logits, without
+        predict_rows(fewer, masked_state(fewer), 4, reference_operations()).logits, without
     )
 
 
@@ -147,8 +157,8 @@ def test_steps_of_kernels_that_ask_what_moved_are_those_of_the_reference(
             denoise(net, state, rules, do)
         reference, kernels = states
         assert torch.equal(kernels.inputs.ids, reference.inputs.ids)
-        assert torch.equal(kernels.left, reference.left)
-        left.append(int(kernels.left.sum()))
+        assert torch.equal(kernels.remaining, reference.remaining)
+        left.append(int(kernels.remaining.sum()))
     assert left[0] == 8, "at the first step nothing is known to have settled"
     assert 0 < left[1] < 6
 
@@ -162,12 +172,12 @@ def test_a_block_that_begins_while_another_goes_on_settles_as_alone(sequences: i
         denoise(net, alone, RULES, do)
         expected.append(alone.inputs.ids.clone())
     state = klass_state(net, sequences)
-    assert state.before is not None
+    assert state.previous is not None
     for step in range(1, 4):
         if step == 2:
             state.inputs.ids[1] = expected[0][1]
             state.inputs.visible[1] = BUCKET.block
-            state.before.ids[1] = NO_PREDICTION
+            state.previous.ids[1] = NO_PREDICTION
         denoise(net, state, RULES, do)
         assert torch.equal(state.inputs.ids[0], expected[step][0])
         if step >= 2:
@@ -181,7 +191,7 @@ def test_steps_settle_every_block_within_its_length_and_leave_empty_rows_alone()
     state.policy.bound.fill_(torch.inf)
     for step in range(1, 7):
         denoise(net, state, RULES, reference_operations())
-        assert state.left.tolist() == [6 - step, 0]
+        assert state.remaining.tolist() == [6 - step, 0]
     assert MASK not in state.inputs.ids.tolist()[0]
     assert state.inputs.ids[1].tolist() == [0] * 6
 
@@ -265,7 +275,7 @@ def shape_of(a: Architecture, weights: torch.dtype) -> Network:
     layer = LayerWeights(
         attention_norm=empty(a.hidden_size),
         qkv=weight(a.qkv_width, a.hidden_size),
-        after=Projection(bias=empty(a.qkv_width) if a.qkv_bias else None),
+        epilogue=QkvEpilogue(bias=empty(a.qkv_width) if a.qkv_bias else None),
         output=weight(a.hidden_size, a.num_heads * a.head_dim),
         mlp_norm=empty(a.hidden_size),
         gate=weight(a.intermediate_size, a.hidden_size),
@@ -314,7 +324,7 @@ def recorded(operation: Operation, case: Case, source: Source) -> list[Launch]:
 SHIPPED = [
     pytest.param(architecture, source, *size, id=f"{architecture.name}-{name}-{size}")
     for architecture in ARCHITECTURES
-    for name, source in {"bf16": PLAIN, "fp8": NARROW, "fp8-rows": FP8}.items()
+    for name, source in {"bf16": BF16, "fp8": FP8_WEIGHTS, "fp8-rows": FP8}.items()
     for size in SIZES
     if source is not FP8 or multiplies_in_fp8(architecture, math.prod(size))
 ]

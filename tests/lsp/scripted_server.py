@@ -25,7 +25,7 @@ from fakes import FORMAT, LetterTokenizer, ScriptedRuntime, card, spell
 from mercury_lsp.config import Config
 from mercury_lsp.lsp.server import make_server
 from mercury_lsp.lsp.transport import over_stdio
-from mercury_lsp.lsp.weights import ModelStore
+from mercury_lsp.service import ModelStore
 from mercury_model.errors import WeightsCorrupted, WeightsMissing
 from mercury_model.load import LoadedModel
 from mercury_model.spec.card import CacheTrust
@@ -54,7 +54,7 @@ class Turnstile(list[tuple[str, tuple[int, ...]]]):
             self._gate.read(1)
 
 
-def shelf(scenario: dict[str, Any]) -> ModelStore:
+def store(scenario: dict[str, Any]) -> ModelStore:
     weights = Path(scenario["missing"]) if "missing" in scenario else None
 
     def altered() -> bool:
@@ -92,5 +92,5 @@ def shelf(scenario: dict[str, Any]) -> ModelStore:
 if __name__ == "__main__":
     scenario = json.loads(sys.argv[1] if sys.argv[1:] else "{}")
     hurry = scenario.get("hurry", 1)
-    mercury = make_server(Config(), shelf(scenario), clock=lambda: time.monotonic_ns() * hurry)
+    mercury = make_server(Config(), store(scenario), clock=lambda: time.monotonic_ns() * hurry)
     sys.exit(over_stdio(mercury))

@@ -317,7 +317,7 @@ async def test_a_model_that_breaks_as_it_is_loaded_is_reported_without_a_traceba
     assert (
         "mini could not be loaded (OSError). Run: mercury-lsp doctor" in said["params"]["message"]
     )
-    assert "OSError in shelf.<locals>.load" in logged["params"]["message"]
+    assert "OSError in store.<locals>.load" in logged["params"]["message"]
     assert "Traceback" not in log
     assert code == 0
 

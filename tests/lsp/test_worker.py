@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mercury_lsp.lsp.worker import Superseded, Worker
+from mercury_lsp.lsp.worker import Worker
+from mercury_lsp.service import Superseded
 
 WATCHDOG_SECONDS = 30.0
 Stopped = Callable[[], bool]

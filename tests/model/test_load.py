@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mercury_kernels.dispatch import reference_operations
-from mercury_kernels.passes import Engine
+from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
 from mercury_model.errors import RuntimeUnavailable
 from mercury_model.load import load, network_shape, plan_dtypes
@@ -82,7 +82,7 @@ def tiny() -> CudaRuntime:
     network = load_weights(
         CARD.architecture, weights, torch.device("cpu"), MASK, 256, torch.float32
     )
-    return CudaRuntime(Engine(network, reference_operations(), Eager), CARD.architecture, MASK)
+    return CudaRuntime(ModelRunner(network, reference_operations(), Eager), CARD.architecture, MASK)
 
 
 def test_a_runtime_that_does_something_else_than_its_reference_is_refused() -> None:
@@ -92,7 +92,7 @@ def test_a_runtime_that_does_something_else_than_its_reference_is_refused() -> N
     def unmixed(q: torch.Tensor, *_: object) -> torch.Tensor:
         return torch.zeros_like(q)
 
-    broken = Engine(right.engine.network, replace(do, attend=unmixed), Eager)
+    broken = ModelRunner(right.engine.network, replace(do, attend=unmixed), Eager)
     with pytest.raises(RuntimeUnavailable, match="wrong on this device"):
         require_agreement(CudaRuntime(broken, CARD.architecture, MASK), right)
 
@@ -123,5 +123,7 @@ def test_what_a_device_cannot_run_is_not_planned_for_it() -> None:
 def test_rounding_to_bf16_is_not_taken_for_a_fault() -> None:
     weights = registry.merged(registry.find("tiny"), Path())
     network = load_weights(CARD.architecture, weights, torch.device("cpu"), MASK, 256)
-    rounded = CudaRuntime(Engine(network, reference_operations(), Eager), CARD.architecture, MASK)
+    rounded = CudaRuntime(
+        ModelRunner(network, reference_operations(), Eager), CARD.architecture, MASK
+    )
     require_agreement(rounded, tiny())

@@ -1,20 +1,21 @@
-"""The tables that scripts print of their results: as they stand in model/README.md."""
+"""The tables that scripts print of their results, and model/README.md repeats."""
 
 import json
 from types import ModuleType
 
-import ablate
-import profile_step
 import pytest
-import runtime_table
-from on_mini import RESULTS
+from scripts import ROOT, script
 
-README = RESULTS.parent / "README.md"
+README = ROOT / "model" / "README.md"
+
+ablate = script("model/tools/ablate.py")
+profile_step = script("model/tools/profile_step.py")
+runtime_table = script("model/tools/runtime_table.py")
 
 
-@pytest.mark.parametrize("script", [ablate, profile_step, runtime_table])
-def test_the_readme_has_the_table_of_the_committed_results(script: ModuleType) -> None:
-    table = script.table(json.loads(script.FOUND.read_text("utf-8")))
+@pytest.mark.parametrize("tool", [ablate, profile_step, runtime_table])
+def test_the_readme_has_the_table_of_the_committed_results(tool: ModuleType) -> None:
+    table = tool.table(json.loads(tool.FOUND.read_text("utf-8")))
     assert table in README.read_text("utf-8")
 
 

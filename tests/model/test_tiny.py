@@ -13,8 +13,8 @@ from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import Mode, SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.load import LoadedModel, load
-from mercury_model.network.denoiser import Denoiser
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.network.denoiser import Denoiser, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.card import ModelCard
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.training.tiny.corpus import COPYLEFT, PERMISSIVE, installed

@@ -10,13 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mercury_model.network.denoiser import Denoiser, causal_mask
+from mercury_model.network.attention import MaskedAttention, causal_mask
+from mercury_model.network.denoiser import Denoiser
 from mercury_model.spec.fim_format import FimFormat
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.training.filters import Seen
 from mercury_model.training.tiny.batch import Batch, Example, collate, examples
 from mercury_model.training.tiny.corpus import distribution
-from mercury_model.training.tiny.fit import LearningRates, fit, init_weights, losses
+from mercury_model.training.tiny.fit import LearningRates, full_trainer, init_weights, losses
 from mercury_model.training.tiny.likelihood import causal_log_probs, denoised_log_probs
 from mercury_model.training.tiny.trigram import Trigram
 
@@ -33,6 +34,7 @@ FORMAT = FimFormat(
     middle_tokens=8,
     shift=True,
     languages=("python",),
+    characters_per_token=5,
 )
 CONFIG = ModelConfig(20, 16, 2, 2, 1, 8, 24, 10_000.0)
 TEXT = "\n".join(f"def function_{n}(a, b):\n    return a + b * {n}\n" for n in range(40))
@@ -161,7 +163,8 @@ def batches(seed: int) -> Iterator[Batch]:
 def trained(clock: Callable[[], float], seconds: float) -> Denoiser:
     made = Denoiser(CONFIG)
     init_weights(made, torch.Generator().manual_seed(0))
-    for _ in fit(made, batches(1), seconds, clock, LearningRates()):
+    drawn = batches(1)
+    for _ in full_trainer(made, lambda _: next(drawn), seconds, clock, LearningRates()).steps():
         pass
     return made
 
@@ -203,7 +206,9 @@ def test_a_causal_likelihood_is_the_networks_own(network: Denoiser) -> None:
     ids = [7, 9, 11]
     rows = torch.tensor([[SUFFIX, PREFIX, *ids]])
     with torch.no_grad():
-        logits = network.logits(network(rows, torch.arange(5)[None], causal_mask(5)))[0]
+        logits = network.logits(
+            network(rows, torch.arange(5)[None], MaskedAttention(causal_mask(5)))
+        )[0]
     expected = logits.log_softmax(-1)[torch.arange(1, 4), torch.tensor(ids)]
     assert causal_log_probs(network, ids, FORMAT) == pytest.approx(expected.numpy(), abs=1e-5)
 
@@ -215,6 +220,40 @@ def test_a_denoised_likelihood_is_that_of_the_first_mask_of_a_block(network: Den
     seen = causal_mask(8)
     seen[..., 3:, 3:] = True
     with torch.no_grad():
-        logits = network.logits(network(rows, torch.arange(8)[None], seen))[0]
+        logits = network.logits(network(rows, torch.arange(8)[None], MaskedAttention(seen)))[0]
     expected = float(logits[3].log_softmax(-1)[11])
     assert denoised_log_probs(network, ids, FORMAT)[2] == pytest.approx(expected, abs=1e-5)
+
+
+FULL = (
+    (3.352795, 3.009964),
+    (3.328223, 2.878047),
+    (3.103888, 2.857732),
+    (2.890709, 2.700524),
+    (2.777943, 2.792333),
+    (2.622957, 2.669286),
+    (2.603260, 2.580432),
+    (2.656052, 2.763691),
+    (2.457902, 2.480181),
+    (2.393670, 2.575386),
+    (2.331286, 2.521685),
+    (2.200506, 2.531527),
+    (2.316469, 2.395291),
+    (2.105934, 2.422925),
+    (2.119173, 2.618701),
+    (2.024300, 2.345879),
+    (2.033764, 2.531796),
+    (1.938035, 2.514935),
+    (2.022469, 2.425226),
+    (1.948788, 2.514586),
+)
+"""Losses of clean rows and of masks, as they were when inference had a network of its own."""
+
+
+def test_a_training_from_random_weights_has_the_losses_that_it_had() -> None:
+    """In bf16, so a sum in another order shows; the bound is less than a step changes."""
+    made, drawn = Denoiser(CONFIG), batches(1)
+    init_weights(made, torch.Generator().manual_seed(0))
+    trainer = full_trainer(made, lambda _: next(drawn), 21.0, ticking(), LearningRates())
+    for report, expected in zip(trainer.steps(), FULL, strict=True):
+        assert (report["clean"], report["noisy"]) == pytest.approx(expected, rel=1e-2)

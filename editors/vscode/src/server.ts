@@ -38,7 +38,7 @@ export async function findServer(): Promise<string | undefined> {
   return first([...beside, ...onPath(PROGRAM)]);
 }
 
-/** Say that the program was not found, and what mends it; nothing runs unasked. */
+/** Report that the program was not found and offer remedies. Runs nothing without consent. */
 export async function offerRemedy(): Promise<void> {
   const configured = named();
   const open = "Open Settings";
@@ -47,8 +47,8 @@ export async function offerRemedy(): Promise<void> {
   const command = configured === "" ? await installation() : "";
   const answer = await vscode.window.showWarningMessage(
     configured === ""
-      ? `The mercury-lsp program was not found. Install it (${command}), or name it in the setting mercury.server.path.`
-      : `The setting mercury.server.path names ${configured}, which is not a program here. Correct it, or empty it to use the mercury-lsp of the Python environment or the PATH.`,
+      ? `The mercury-lsp program was not found. Install it (${command}), or set mercury.server.path.`
+      : `The setting mercury.server.path names ${configured}, which is not a program here. Correct it, or clear it to use the mercury-lsp of the Python environment or the PATH.`,
     ...(configured === "" ? [install, open, again] : [open, again]),
   );
   if (answer === install) {
@@ -60,7 +60,7 @@ export async function offerRemedy(): Promise<void> {
   }
 }
 
-/** Say that the program is older than what is needed, and what mends it. */
+/** Report that the program is too old and offer an update. */
 export async function offerUpdate(version: string | undefined, oldest: string): Promise<void> {
   const command = `${await installation()} --upgrade`;
   const update = "Update in a Terminal";

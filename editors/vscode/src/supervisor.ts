@@ -122,7 +122,7 @@ export class Supervisor {
     }
   }
 
-  /** How many requests the server answered, and how fast, in words; empty if there is none. */
+  /** A sentence with the number and the median time of requests; empty if no server runs. */
   async answered(): Promise<string> {
     if (!this.client?.isRunning()) {
       return "";
@@ -132,7 +132,7 @@ export class Supervisor {
     const times = records.map(({ total_ms }) => total_ms).sort((one, other) => one - other);
     const half = times[Math.floor(times.length / 2)];
     const speed = half === undefined ? "" : `, half of them within ${Math.ceil(half)} ms`;
-    return `The server was asked ${times.length} times${speed}.`;
+    return `The server answered ${times.length} requests${speed}.`;
   }
 
   private async refuse(version: string | undefined): Promise<void> {
@@ -158,7 +158,7 @@ export class Supervisor {
     };
   }
 
-  /** A server that crashed is started again, three times with growing pauses; then it is left off. */
+  /** Restart a server that crashed, up to three times with growing pauses. */
   private closed(): void {
     this.client = undefined;
     const now = Date.now();
@@ -169,19 +169,19 @@ export class Supervisor {
       this.giveUp();
       return;
     }
-    this.log.warn(`the server stopped; it is started again in ${wait / 1_000} s`);
+    this.log.warn(`the server stopped; restarting it in ${wait / 1_000} s`);
     this.report("loading", "the server stopped; starting it again");
     this.waiting = setTimeout(() => void this.start(), wait);
   }
 
   private giveUp(): void {
-    const said = `The Mercury server stopped ${this.crashes} times and is left off.`;
+    const said = `The Mercury server stopped ${this.crashes} times and was not restarted.`;
     const restart = "Restart the Server";
     const show = "Show the Log";
     this.report("error", said);
     this.log.error(said);
     void vscode.window
-      .showErrorMessage(`${said} The log says why; mercury-lsp doctor may say more.`, restart, show)
+      .showErrorMessage(`${said} See the log, or run mercury-lsp doctor.`, restart, show)
       .then((answer) => {
         if (answer === restart) {
           return this.restart();

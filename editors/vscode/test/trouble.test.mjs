@@ -126,14 +126,14 @@ test("the status bar says what the server says", async () => {
   }
 });
 
-test("a server that crashes is started again later and later, and then left off", async () => {
+test("a server that crashes is restarted with growing pauses, and then not any more", async () => {
   const window = await open();
   for (let life = 1; life <= 4; life++) {
     await begin(window, life);
     window.wire.crash();
     await window.wire.until(`the end of ${life}`, (wire) => wire.lives[life - 1].ended);
   }
-  const said = "The Mercury server stopped 4 times and is left off.";
+  const said = "The Mercury server stopped 4 times and was not restarted.";
   await window.until(said, (frame) => frame.messages.some((message) => message.includes(said)));
   await window.until("the status", (frame) => frame.mercury.includes(`not working\n${said}`));
   const { lives } = window.wire;
@@ -183,10 +183,10 @@ test("a program that is no server is given up with one message", async () => {
   const window = await editor.open(SCRIPT, { settings: { "mercury.server.path": program } });
   await window.until("it is given up", (frame) => frame.messages.length > 0);
   assert.deepEqual(window.frame.messages.length, 1);
-  assert.match(window.frame.messages[0], /stopped 4 times and is left off/);
+  assert.match(window.frame.messages[0], /stopped 4 times and was not restarted/);
 });
 
-test("a server that is too old is told with the remedy, and left off", async () => {
+test("a server that is too old is reported with a remedy and stopped", async () => {
   const window = await editor.open(SCRIPT, { version: "0.0.9" });
   await window.until("a message", (frame) => frame.messages.length > 0);
   assert.match(window.frame.messages[0], /This is mercury-lsp 0\.0\.9, and 0\.1\.0 or later is needed/);

@@ -1,8 +1,9 @@
-"""`attend` for the GPU: FlashAttention over pages, the context split so that small batches fill it.
+"""`attend` for the GPU: paged FlashAttention with split keys (flash decoding).
 
-The queries of a block that share a key head are packed into one tile of rows, tokens × group: a
-block of 32 with 7 query heads a key head gives 224 rows, and every key is read once. Where batch,
-heads and rows make too few programs, the keys are split among several, and `combine` joins them.
+The queries that share a key head (GQA) are packed into one tile of tokens × group rows: a block of
+32 with 7 query heads for each key head has 224 rows, and every key is read once. If batch, heads
+and rows give too few programs to fill the GPU, the keys are split among several programs, and
+`combine` merges their results.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -14,10 +15,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mercury_kernels.attention.reference import Apart
+from mercury_kernels.attention.reference import CausalTokens
 from mercury_kernels.check import TensorMismatch, require
 from mercury_kernels.launch import Launch, Submit, run
-from mercury_kernels.paged import PAGE, Paged
+from mercury_kernels.paged import PAGE, PagedKVCache
 from mercury_kernels.tile import context_splits, precision, query_rows
 
 COMBINED_ROWS = 4
@@ -30,9 +31,9 @@ def attend_split(
     ROWS: tl.constexpr, WIDTH: tl.constexpr, PAGE: tl.constexpr, SPLITS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One share of the keys for one tile of rows: softmax(q kᵀ) v and its log₂-sum-exp.
+    """softmax(q kᵀ) v of one tile of rows over one split of the keys, and its log₂-sum-exp.
 
-    `out` [SPLITS, B, T, H_q, D]; `lse` [SPLITS, B, T, H_q]. Scores are in units of log 2.
+    `out` [SPLITS, B, T, H_q, D]; `lse` [SPLITS, B, T, H_q]. Scores are in base 2.
     """
     sequence, kv_head = tl.program_id(0) // num_kv_heads, tl.program_id(0) % num_kv_heads
     split = tl.program_id(2)
@@ -73,7 +74,7 @@ def attend_split(
             seen = seen & ~(is_token[:, None] & (of_block & (its == mask_id))[None, :])
         scores = tl.where(seen, scores, -float("inf"))
         higher = tl.maximum(peak, tl.max(scores, 1))
-        # A row that has seen nothing yet has no peak to subtract.
+        # A row without visible keys so far has no maximum to subtract.
         base = tl.where(higher == -float("inf"), 0.0, higher)
         weights = tl.exp2(scores - base[:, None])
         decay = tl.exp2(peak - base)
@@ -101,7 +102,7 @@ def combine(
     parts, lse, out, rows,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
-    """out = Σ_s 2^lse_s parts_s / Σ_s 2^lse_s over the splits that saw anything."""
+    """out = Σ_s 2^lse_s parts_s / Σ_s 2^lse_s over the splits with visible keys."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = row < rows
     at = row.to(tl.int64)
@@ -126,7 +127,11 @@ def combine(
 
 
 def attend(
-    q: Tensor, visible: Tensor, cache: Paged, apart: Apart | None = None, submit: Submit = run
+    q: Tensor,
+    visible: Tensor,
+    cache: PagedKVCache,
+    causal_tokens: CausalTokens | None = None,
+    submit: Submit = run,
 ) -> Tensor:
     """See `reference.attend`. Raises TensorMismatch naming a tensor that does not fit."""
     require("q", q, [None, None, None, None], [torch.float32, torch.bfloat16])
@@ -138,8 +143,8 @@ def attend(
         raise TensorMismatch(f"q has {heads} heads; a multiple of {num_kv_heads} is needed")
     if width < 16 or width & (width - 1):
         raise TensorMismatch(f"q has heads of {width}; a power of two from 16 is needed")
-    if apart is not None:
-        apart.require(q)
+    if causal_tokens is not None:
+        causal_tokens.require(q)
     group = heads // num_kv_heads
     rows = query_rows(tokens * group)
     tiles = triton.cdiv(tokens * group, rows)
@@ -152,8 +157,8 @@ def attend(
     arguments = {
         "q": q,
         "visible": visible,
-        "ids": None if apart is None else apart.ids,
-        "start": None if apart is None else apart.start,
+        "ids": None if causal_tokens is None else causal_tokens.ids,
+        "start": None if causal_tokens is None else causal_tokens.start,
         "keys": cache.keys,
         "key_scale": cache.key_scale,
         "values": cache.values,
@@ -166,14 +171,22 @@ def attend(
         "num_kv_heads": num_kv_heads,
         "group": group,
         "pages": pages,
-        "mask_id": 0 if apart is None else apart.mask_id,
+        "mask_id": 0 if causal_tokens is None else causal_tokens.mask_id,
         "ROWS": rows,
         "WIDTH": width,
         "PAGE": PAGE,
         "SPLITS": splits,
         "PRECISION": precision(q),
     }
-    submit(Launch(attend_split, (batch * num_kv_heads, tiles, splits), arguments, rows // 16, 2))
+    submit(
+        Launch(
+            attend_split,
+            (batch * num_kv_heads, tiles, splits),
+            arguments,
+            warps=rows // 16,
+            stages=2,
+        )
+    )
     if splits > 1:
         results = batch * tokens * heads
         arguments = {
@@ -185,5 +198,7 @@ def attend(
             "WIDTH": width,
             "SPLITS": splits,
         }
-        submit(Launch(combine, (triton.cdiv(results, COMBINED_ROWS),), arguments, 4, 1))
+        submit(
+            Launch(combine, (triton.cdiv(results, COMBINED_ROWS),), arguments, warps=4, stages=1)
+        )
     return out

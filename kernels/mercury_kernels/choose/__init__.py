@@ -1,1 +1,1 @@
-"""Which token a prediction stands for: the likeliest, a seeded sample, or the k-th alternative."""
+"""Choose a token for each position: the likeliest, a seeded sample, or the k-th alternative."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mercury_kernels.case import Cost, Source, Tolerance
-from mercury_kernels.choose.reference import Noise
+from mercury_kernels.choose.reference import SamplingTensors
 from mercury_kernels.head.reference import Predicted
 
 TOLERANCE: Tolerance = {torch.float32: 1e-6, torch.bfloat16: 1e-6}
@@ -17,7 +17,7 @@ FORBIDDEN = (0, 3, 17)
 
 @dataclass(frozen=True, slots=True)
 class ChooseCase:
-    """A block of `length` for each of `temperatures` [B], with `top` candidates a row."""
+    """A block of `length` for each of `temperatures` [B]; each row has `top` candidates."""
 
     temperatures: tuple[float, ...]
     length: int
@@ -27,11 +27,11 @@ class ChooseCase:
 
     @property
     def name(self) -> str:
-        """As in `B2-T32-top16-shift1`."""
+        """For example `B2-T32-top16-shift1`."""
         return f"B{len(self.temperatures)}-T{self.length}-top{self.top}-shift{self.shift}"
 
     def inputs(self, source: Source) -> dict[str, Any]:
-        """Distinct candidates in order, over a vocabulary so small that the forbidden occur."""
+        """Distinct candidates in order, from a vocabulary small enough to hit forbidden ids."""
         generator = source.generator()
         batch = len(self.temperatures)
         rows = batch * self.length
@@ -46,7 +46,7 @@ class ChooseCase:
             lse.to(source.device),
             torch.rand(rows, generator=generator).to(source.device),
         )
-        noise = Noise(
+        sampling = SamplingTensors(
             seeds.to(source.device),
             source.numbers([32 * b for b in range(batch)]),
             source.numbers(self.temperatures, torch.float32),
@@ -55,14 +55,14 @@ class ChooseCase:
         return {
             "predicted": predicted,
             "ids": ids.int().to(source.device),
-            "noise": noise,
+            "sampling": sampling,
             "forbidden": source.numbers(FORBIDDEN),
             "eos_id": 2,
             "shift": self.shift,
         }
 
     def cost(self, source: Source) -> Cost:
-        """Candidates read once; small whatever it does."""
+        """Every candidate is read once."""
         rows = len(self.temperatures) * self.length
         return Cost(rows * (8 * self.top + 28), rows * self.top * (self.top + 100))
 

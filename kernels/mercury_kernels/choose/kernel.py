@@ -1,4 +1,4 @@
-"""`choose` for the GPU: one program a position, its candidates ranked against each other."""
+"""`choose` for the GPU: one program for each position ranks its candidates pairwise."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mercury_kernels.check import TensorMismatch, require
-from mercury_kernels.choose.reference import Choices, Noise
+from mercury_kernels.choose.reference import Choices, SamplingTensors
 from mercury_kernels.head.reference import Predicted
 from mercury_kernels.launch import Launch, Submit, run
 
@@ -62,7 +62,7 @@ def choose_token(
 def choose(
     predicted: Predicted,
     ids: Tensor,
-    noise: Noise,
+    sampling: SamplingTensors,
     forbidden: Tensor,
     eos_id: int,
     shift: int,
@@ -76,10 +76,10 @@ def choose(
     require("predicted.logits", predicted.logits, predicted.ids.shape, [torch.float32], ids)
     require("predicted.lse", predicted.lse, [rows], [torch.float32], ids)
     require("predicted.entropy", predicted.entropy, [rows], [torch.float32], ids)
-    require("noise.seeds", noise.seeds, [batch], [torch.int64], ids)
-    require("noise.start", noise.start, [batch], [torch.int32], ids)
-    require("noise.temperature", noise.temperature, [batch], [torch.float32], ids)
-    require("noise.rank", noise.rank, [batch], [torch.int32], ids)
+    require("sampling.seeds", sampling.seeds, [batch], [torch.int64], ids)
+    require("sampling.start", sampling.start, [batch], [torch.int32], ids)
+    require("sampling.temperature", sampling.temperature, [batch], [torch.float32], ids)
+    require("sampling.rank", sampling.rank, [batch], [torch.int32], ids)
     require("forbidden", forbidden, [None], [torch.int32], ids)
     if not 0 <= shift <= length:
         raise TensorMismatch(f"ids has blocks of {length}; they cannot be shifted by {shift}")
@@ -95,10 +95,10 @@ def choose(
         "lse": predicted.lse,
         "entropies": predicted.entropy,
         "ids": ids,
-        "seeds": noise.seeds,
-        "start": noise.start,
-        "temperature": noise.temperature,
-        "rank": noise.rank,
+        "seeds": sampling.seeds,
+        "start": sampling.start,
+        "temperature": sampling.temperature,
+        "rank": sampling.rank,
         "forbidden": forbidden,
         "tokens": out.tokens,
         "confidence": out.confidence,

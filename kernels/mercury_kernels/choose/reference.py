@@ -1,7 +1,7 @@
-"""What `choose` means, in plain torch. `mercury_model.decoding.sampler` is the same on the host.
+"""The reference of `choose` in plain torch; `mercury_model.decoding.sampler` does it on the host.
 
-The noise of a position depends on the seed, the position and the candidate's rank alone: not on
-the batch, the step or the device. It is Philox (Salmon et al. 2011), not the host's generator.
+The Gumbel noise of a candidate depends on the seed, its position and its rank only, and not on the
+batch, the step or the device. The generator is Philox (Salmon et al. 2011); the host has another.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from mercury_kernels.head.reference import Predicted
 
 
 @dataclass(frozen=True, slots=True)
-class Noise:
-    """How each of B sequences samples.
+class SamplingTensors:
+    """The sampling parameters of B sequences.
 
-    `seeds` [B] int64; `start` [B] int32, where the block's first position stands in the middle;
-    `temperature` [B] fp32, 0 for the likeliest token; `rank` [B] int32, how many candidates to
-    pass over at position 0 of the middle.
+    `seeds` [B] int64; `start` [B] int32, the position of the block in the middle; `temperature` [B]
+    fp32, 0 for the likeliest token; `rank` [B] int32, the number of candidates to skip at position
+    0 of the middle.
     """
 
     seeds: Tensor
@@ -29,49 +29,54 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """For each position of a block [B, T]: what would be settled there.
+    """The token chosen for each position of a block; all tensors are [B, T].
 
-    `tokens` int32; `confidence` fp32 their probabilities and `entropy` fp32 of the predictions
-    they are from; `moved` fp32 how far these moved since the step before, in nats, None where the
-    policy does not ask.
+    `tokens` int32; `confidence` fp32, their probabilities; `entropy` fp32 of the predictions; `kl`
+    fp32, the divergence of the predictions from those of the step before, in nats. `kl` is None
+    unless the policy needs it.
     """
 
     tokens: Tensor
     confidence: Tensor
     entropy: Tensor
-    moved: Tensor | None = None
+    kl: Tensor | None = None
 
 
 def choose(
-    predicted: Predicted, ids: Tensor, noise: Noise, forbidden: Tensor, eos_id: int, shift: int
+    predicted: Predicted,
+    ids: Tensor,
+    sampling: SamplingTensors,
+    forbidden: Tensor,
+    eos_id: int,
+    shift: int,
 ) -> Choices:
     """token[b, t] = argmax_k (logit_k / temperature + gumbel(seed, start + t, k)), k allowed.
 
-    `predicted` has B·T rows, row t of a block for position t + `shift`; the first `shift`
-    positions keep their tokens, with confidence 1. `ids` [B, T] int32 is the block as it stands;
-    `forbidden` [F] int32 ids are never chosen. Where all candidates are forbidden, `eos_id` is
-    chosen with confidence 0.
+    `predicted` has B · T rows; row t of a block predicts position t + `shift`. The first `shift`
+    positions keep their tokens, with confidence 1. `ids` [B, T] int32 is the current block;
+    `forbidden` [F] int32 are ids that are never chosen. Where all candidates are forbidden,
+    `eos_id` is chosen with confidence 0.
     """
     batch, length = ids.shape
-    ends = predicted.ids.view(batch, length, -1)[:, : length - shift]
+    candidates = predicted.ids.view(batch, length, -1)[:, : length - shift]
     logits = predicted.logits.view(batch, length, -1)[:, : length - shift]
     lse = predicted.lse.view(batch, length, 1)[:, : length - shift]
     probabilities = (logits - lse).exp()
-    position = noise.start[:, None] + torch.arange(shift, length, device=ids.device)  # [B, T']
-    rank = torch.arange(ends.shape[-1], device=ids.device)
-    warm = noise.temperature[:, None, None]
-    drawn = gumbel(noise.seeds[:, None, None], position[..., None] * len(rank) + rank)
-    scores = torch.where(warm > 0, logits / warm.clamp_min(1e-30) + drawn, logits)
-    scores = scores.masked_fill(torch.isin(ends, forbidden), -torch.inf)
+    position = sampling.start[:, None] + torch.arange(shift, length, device=ids.device)  # [B, T']
+    rank = torch.arange(candidates.shape[-1], device=ids.device)
+    warm = sampling.temperature[:, None, None]
+    gumbels = gumbel(sampling.seeds[:, None, None], position[..., None] * len(rank) + rank)
+    scores = torch.where(warm > 0, logits / warm.clamp_min(1e-30) + gumbels, logits)
+    scores = scores.masked_fill(torch.isin(candidates, forbidden), -torch.inf)
     allowed = scores.isfinite().sum(-1)  # [B, T']
-    passed = torch.where(position == 0, noise.rank[:, None], 0)
-    passed = passed.minimum((allowed - 1).clamp_min(0)).long()
+    skipped = torch.where(position == 0, sampling.rank[:, None], 0)
+    skipped = skipped.minimum((allowed - 1).clamp_min(0)).long()
     order = scores.sort(dim=-1, descending=True, stable=True).indices
-    picked = order.gather(-1, passed[..., None])
+    picked = order.gather(-1, skipped[..., None])
     nothing = allowed == 0
 
     out = Choices(ids.clone(), *(lse.new_ones(ids.shape) for _ in range(2)))
-    chosen, sure = (values.gather(-1, picked)[..., 0] for values in (ends, probabilities))
+    chosen, sure = (values.gather(-1, picked)[..., 0] for values in (candidates, probabilities))
     out.tokens[:, shift:] = chosen.masked_fill(nothing, eos_id)
     out.confidence[:, shift:] = sure.masked_fill(nothing, 0.0)
     out.entropy[:, shift:] = predicted.entropy.view(batch, length)[:, : length - shift]

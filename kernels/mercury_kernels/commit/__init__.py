@@ -1,1 +1,1 @@
-"""The reverse process on the device: which positions of a block to settle, which to open again."""
+"""The reverse process on the device: which positions to commit, and which to mask again."""

@@ -1,4 +1,4 @@
-"""`commit` for the GPU: one program a sequence, its positions ranked against each other."""
+"""`commit` for the GPU: one program for each sequence ranks its positions pairwise."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
@@ -12,16 +12,16 @@ from mercury_kernels.choose.reference import Choices
 from mercury_kernels.commit.reference import Policy
 from mercury_kernels.launch import Launch, Submit, run
 
-LONGEST = 4096
-"""Positions of a block: its program holds them all in registers."""
+MAX_LENGTH = 4096
+"""The longest block: one program holds all positions in registers."""
 
 COMPARED = 2048
-"""How many pairs of positions are compared at a time: with more, registers would spill."""
+"""Pairs of positions that are compared at a time. More would spill registers."""
 
 
 @triton.jit
 def sooner(cost, t, other, o):
-    """[T, O]: which others come before each: less costly, or as costly and further left."""
+    """[T, O]: whether position o comes before t: a lower cost, or the same cost further left."""
     return (other[None, :] < cost[:, None]) | (
         (other[None, :] == cost[:, None]) & (o[None, :] < t[:, None])
     )
@@ -32,9 +32,9 @@ def commit_block(
     ids, committed, tokens, confidence, entropy, moved, bound, floor, nats, left, length, mask_id,
     KIND: tl.constexpr, BLOCK: tl.constexpr, OTHERS: tl.constexpr,
 ):  # fmt: skip
-    """Settle the leftmost open position and what the policy adds; open what was settled too soon.
+    """Commit the leftmost mask and what the policy adds; mask again below the floor.
 
-    Positions are compared all with all, OTHERS at a time.
+    Every position is compared with every other one, OTHERS at a time.
     """
     sequence = tl.program_id(0)
     at = sequence.to(tl.int64) * length
@@ -53,7 +53,7 @@ def commit_block(
         chosen = opened & converged & (sure >= tl.load(bound + sequence))
     elif KIND == "entropy":
         unsure = tl.load(entropy + at + t, mask=inside, other=0.0)
-        # The leftmost comes before all: entropies are not negative.
+        # The leftmost mask comes first, since entropies are not negative.
         cost = tl.where(first, -1.0, unsure)
         total, largest = unsure, unsure
         for begin in range(0, length, OTHERS):
@@ -66,7 +66,7 @@ def commit_block(
             largest = tl.maximum(largest, tl.max(tl.where(before, its[None, :], 0.0), 1))
         chosen = opened & (total - largest <= tl.load(bound + sequence))
     else:
-        # And here: confidences are at most 1.
+        # The leftmost mask comes first, since confidences are at most 1.
         cost = tl.where(first, -2.0, -sure)
         place = tl.zeros((BLOCK,), tl.int32)
         for begin in range(0, length, OTHERS):
@@ -85,7 +85,7 @@ def commit_block(
     doubted = inside & (now != mask_id) & (t > leftmost) & (was < tl.load(floor + sequence))
     after = tl.where(doubted, mask_id, after)
     remaining += tl.sum(doubted.to(tl.int32), 0)
-    # What is written here was read above by all threads.
+    # All threads have read above what is overwritten below.
     tl.debug_barrier()
     tl.store(ids + at + t, after, mask=inside)
     tl.store(committed + at + t, tl.where(chosen, sure, was), mask=inside)
@@ -98,14 +98,14 @@ def commit(
     choices: Choices,
     policy: Policy,
     mask_id: int,
-    left: Tensor,
+    remaining: Tensor,
     submit: Submit = run,
 ) -> None:
     """See `reference.commit`. Raises TensorMismatch naming a tensor that does not fit."""
     require("ids", ids, [None, None], [torch.int32])
     batch, length = ids.shape
-    if length > LONGEST:
-        raise TensorMismatch(f"ids has blocks of {length}; at most {LONGEST} are possible")
+    if length > MAX_LENGTH:
+        raise TensorMismatch(f"ids has blocks of {length}; at most {MAX_LENGTH} are possible")
     require("committed", committed, ids.shape, [torch.float32], ids)
     require("choices.tokens", choices.tokens, ids.shape, [torch.int32], ids)
     for name in ("confidence", "entropy"):
@@ -115,11 +115,11 @@ def commit(
     require("policy.bound", policy.bound, [length + 1 if counts else batch], [kind], ids)
     require("policy.floor", policy.floor, [batch], [torch.float32], ids)
     if policy.kind == "klass":
-        if choices.moved is None or policy.nats is None:
-            raise TensorMismatch('choices.moved and policy.nats are needed by the kind "klass"')
-        require("choices.moved", choices.moved, ids.shape, [torch.float32], ids)
-        require("policy.nats", policy.nats, [batch], [torch.float32], ids)
-    require("left", left, [batch], [torch.int32], ids)
+        if choices.kl is None or policy.max_kl is None:
+            raise TensorMismatch('choices.kl and policy.max_kl are needed by the kind "klass"')
+        require("choices.kl", choices.kl, ids.shape, [torch.float32], ids)
+        require("policy.max_kl", policy.max_kl, [batch], [torch.float32], ids)
+    require("remaining", remaining, [batch], [torch.int32], ids)
     block = triton.next_power_of_2(length)
     warps = 4 if block <= 256 else 8
     arguments = {
@@ -128,15 +128,15 @@ def commit(
         "tokens": choices.tokens,
         "confidence": choices.confidence,
         "entropy": choices.entropy,
-        "moved": choices.moved,
+        "moved": choices.kl,
         "bound": policy.bound,
         "floor": policy.floor,
-        "nats": policy.nats,
-        "left": left,
+        "nats": policy.max_kl,
+        "left": remaining,
         "length": length,
         "mask_id": mask_id,
         "KIND": policy.kind,
         "BLOCK": block,
         "OTHERS": max(1, min(block, COMPARED // block)),
     }
-    submit(Launch(commit_block, (batch,), arguments, warps))
+    submit(Launch(commit_block, (batch,), arguments, warps=warps))

@@ -13,22 +13,23 @@ Kind = Literal["threshold", "klass", "entropy", "count"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which open positions to settle, of which the leftmost always is, and which to open again.
+    """Which masked positions to commit, and which committed positions to mask again.
 
-    "threshold": those of confidence ≥ `bound` [B] fp32. "klass": of these, those that moved by
-    less than `nats` [B] fp32 since the step before; other kinds have None there. "entropy": the
-    surest first, while the sum of their entropies less the largest is ≤ `bound` [B] fp32 nats.
-    "count": the `bound[n]` surest where n positions are open, `bound` [T + 1] int32, which is a
-    number or, read off a schedule, a pace.
+    The leftmost masked position is always committed. The others depend on the kind. "threshold":
+    those of confidence ≥ `bound` [B] fp32. "klass": those of them whose prediction diverged by less
+    than `max_kl` [B] fp32 nats from the step before (KLASS); other kinds have None there.
+    "entropy": in order of entropy, as long as the sum of the entropies less the largest is ≤
+    `bound` [B] fp32 nats (EB-Sampler). "count": the `bound[n]` most confident of n masked
+    positions; `bound` [T + 1] int32 is a constant or follows a schedule.
 
-    Right of the leftmost open position, what was settled with less confidence than `floor` [B] fp32
-    is opened again; 0 opens nothing.
+    A position right of the leftmost mask is masked again if it was committed with less confidence
+    than `floor` [B] fp32; a floor of 0 masks nothing.
     """
 
     kind: Kind
     bound: Tensor
     floor: Tensor
-    nats: Tensor | None = None
+    max_kl: Tensor | None = None
 
 
 def commit(
@@ -37,35 +38,35 @@ def commit(
     choices: Choices,
     policy: Policy,
     mask_id: int,
-    left: Tensor,
+    remaining: Tensor,
 ) -> None:
-    """Settle what the policy chooses; open again what was settled with too little confidence.
+    """Commit what the policy chooses; mask again what was committed with too little confidence.
 
-    `ids` [B, T] int32 is changed in place: a position is open where it is `mask_id`. So is
-    `committed` [B, T] fp32, the confidence with which each was settled. Writes `left` [B] int32,
-    how many positions are open now. "klass" is the kind that needs `choices.moved`.
+    Changes `ids` [B, T] int32, where masks are `mask_id`, and `committed` [B, T] fp32, the
+    confidence that each position was committed with, in place. Writes `remaining` [B] int32, the
+    number of masks after that. The kind "klass" needs `choices.kl`.
     """
-    opened = ids == mask_id
+    masked = ids == mask_id
     for b in range(len(ids)):
-        chosen = _chosen(b, opened[b], choices, policy)
-        doubted = ~opened[b] & (committed[b] < policy.floor[b]) & (opened[b].cumsum(0) > 0)
+        chosen = _chosen(b, masked[b], choices, policy)
+        doubted = ~masked[b] & (committed[b] < policy.floor[b]) & (masked[b].cumsum(0) > 0)
         ids[b] = torch.where(chosen, choices.tokens[b], ids[b]).masked_fill(doubted, mask_id)
         committed[b] = torch.where(chosen, choices.confidence[b].to(committed.dtype), committed[b])
-        left[b] = opened[b].sum() - chosen.sum() + doubted.sum()
+        remaining[b] = masked[b].sum() - chosen.sum() + doubted.sum()
 
 
-def _chosen(b: int, opened: Tensor, choices: Choices, policy: Policy) -> Tensor:
+def _chosen(b: int, masked: Tensor, choices: Choices, policy: Policy) -> Tensor:
     cost = choices.entropy[b] if policy.kind == "entropy" else -choices.confidence[b]
-    first = _ordered(opened, torch.zeros_like(cost))[:1]
-    others = opened.clone()
+    first = _ordered(masked, torch.zeros_like(cost))[:1]
+    others = masked.clone()
     others[first] = False
-    order = torch.cat([first, _ordered(others, cost)])  # the leftmost, then the surest
+    order = torch.cat([first, _ordered(others, cost)])  # the leftmost, then the most confident
     if policy.kind == "threshold":
         picked = order[choices.confidence[b][order] >= policy.bound[b]]
     elif policy.kind == "klass":
-        assert choices.moved is not None
-        assert policy.nats is not None
-        converged = choices.moved[b] < policy.nats[b]
+        assert choices.kl is not None
+        assert policy.max_kl is not None
+        converged = choices.kl[b] < policy.max_kl[b]
         picked = order[(converged & (choices.confidence[b] >= policy.bound[b]))[order]]
     elif policy.kind == "entropy":
         entropy = choices.entropy[b][order]
@@ -73,13 +74,13 @@ def _chosen(b: int, opened: Tensor, choices: Choices, policy: Policy) -> Tensor:
         picked = order[lost <= policy.bound[b]]
     else:
         picked = order[: int(policy.bound[len(order)])]
-    chosen = torch.zeros_like(opened)
+    chosen = torch.zeros_like(masked)
     chosen[picked] = True
     chosen[first] = True
     return chosen
 
 
 def _ordered(where: Tensor, cost: Tensor) -> Tensor:
-    """The marked positions by cost, ties from the left."""
+    """The positions that `where` marks, in order of cost; ties go to the left."""
     marked = where.nonzero()[:, 0]
     return marked[cost[marked].sort(stable=True)[1]]

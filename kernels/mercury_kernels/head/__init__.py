@@ -1,1 +1,1 @@
-"""The language-model head with what a sampler needs of it; logits are never stored."""
+"""The language-model head, reduced to what sampling needs; the logits are never stored."""

@@ -1,9 +1,8 @@
-"""`predict` for the GPU: each tile of the vocabulary leaves its best tokens and two sums.
+"""`predict` for the GPU: each tile of the vocabulary is reduced to its top tokens and two sums.
 
-A logit and its token travel as one 64-bit key whose order is "higher logit, then lower id", so
-that ranks are exact and do not depend on the tiling. The best tokens overall are among the best of
-those tiles whose own best rank highest, as many tiles as tokens are wanted: `merge` looks no
-further.
+A logit and its token are packed into one 64-bit key that sorts by higher logit, then by lower id,
+so that ranks are exact and independent of the tiling. The top K tokens are in the K tiles with the
+highest maxima, so `merge` reads no other tiles.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -14,20 +13,23 @@ import triton.language as tl
 from torch import Tensor
 
 from mercury_kernels.check import TensorMismatch, require
-from mercury_kernels.head.reference import Predicted
+from mercury_kernels.head.reference import BLOCKED_LOGIT, Predicted
 from mercury_kernels.launch import Launch, Submit, run
 from mercury_kernels.linear.kernel import product
 from mercury_kernels.tile import Tile, precision, step_depth, token_tile
 from mercury_kernels.weights import Rows, Weight, require_rows, require_weight
 
-MOST_TOP = 64
-"""The most tokens wanted of a row; a tile must have as many."""
+MAX_TOP = 64
+"""The maximum number of candidates of a row; a tile must have as many tokens."""
+
+
+_BLOCKED: tl.constexpr = tl.constexpr(BLOCKED_LOGIT)
 
 
 @triton.jit
 def key_of(logit, token):
-    """Sorts as (logit, −token). A float's bits order as integers once the negatives are flipped."""
-    # Adding zero makes −0 equal to 0.
+    """A key that sorts as (logit, −token); flipped bits make negative floats sort as integers."""
+    # Adding 0 turns −0 into 0.
     bits = (logit + 0.0).to(tl.int32, bitcast=True)
     ordered = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(tl.int64)
     return (ordered << 32) | (0x7FFFFFFF - token).to(tl.int64)
@@ -35,14 +37,14 @@ def key_of(logit, token):
 
 @triton.jit
 def logit_of(key):
-    """The inverse of `key_of`, first half."""
+    """The logit of a key."""
     ordered = (key >> 32).to(tl.int32)
     return tl.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def token_of(key):
-    """The inverse of `key_of`, second half."""
+    """The token of a key."""
     return 0x7FFFFFFF - (key & 0x7FFFFFFF).to(tl.int32)
 
 
@@ -50,11 +52,12 @@ def token_of(key):
 def predict_tile(
     x, x_scale, weight, scale, keys, sums, tokens, vocabulary, depth,
     TOKENS: tl.constexpr, FEATURES: tl.constexpr, DEPTH: tl.constexpr, TOP: tl.constexpr,
-    PRECISION: tl.constexpr,
+    PRECISION: tl.constexpr, allowed=None,
 ):  # fmt: skip
     """Logits of one tile of the vocabulary, reduced to TOP keys, Σ e^(l−m) and Σ e^(l−m)(l−m).
 
-    `keys` [M, tiles, TOP], best first, m the logit of the first; `sums` [M, tiles, 2].
+    `keys` [M, tiles, TOP], best first, m the logit of the first; `sums` [M, tiles, 2]. `allowed`
+    [M, V] bytes, 0 where a logit becomes BLOCKED_LOGIT.
     """
     tile, tiles = tl.program_id(0), tl.num_programs(0)
     n = tile * FEATURES + tl.arange(0, FEATURES)
@@ -74,11 +77,15 @@ def predict_tile(
         total *= tl.load(scale + n, mask=inside_n, other=0.0)[:, None]
     if x_scale is not None:
         total *= tl.load(x_scale + m, mask=inside_m, other=0.0)[None, :]
+    if allowed is not None:
+        places = allowed + m[None, :].to(tl.int64) * vocabulary + n[:, None]
+        given = tl.load(places, mask=inside_n[:, None] & inside_m[None, :], other=1)
+        total = tl.where(given != 0, total, _BLOCKED)
     logits = tl.trans(tl.where(inside_n[:, None], total, -float("inf")))
 
     shifted = logits - tl.max(logits, 1)[:, None]
     weights = tl.exp(shifted)
-    # Past the end of the vocabulary that is 0 · −inf.
+    # Past the end of the vocabulary the product would be 0 · −inf.
     moment = tl.sum(weights * tl.where(inside_n[None, :], shifted, 0.0), 1)
     row = m.to(tl.int64) * tiles + tile
     tl.store(sums + row * 2, tl.sum(weights, 1), mask=inside_m)
@@ -126,28 +133,35 @@ def merge(
 
 
 def vocabulary_tile(tokens: int, values: torch.dtype, rows: torch.dtype) -> Tile:
-    """Wide over the vocabulary, which is long enough: fewer partial results."""
+    """A tile that is wide over the vocabulary, so that there are few partial results."""
     size = min(token_tile(tokens), 64)
     return Tile(size, 128, step_depth(values, rows, size), 4, 4)
 
 
 def predict(
-    x: Rows, weight: Weight, top: int, vocabulary: Tensor | None = None, submit: Submit = run
+    x: Rows,
+    weight: Weight,
+    top: int,
+    vocabulary: Tensor | None = None,
+    allowed: Tensor | None = None,
+    submit: Submit = run,
 ) -> Predicted:
     """See `reference.predict`. Raises TensorMismatch naming a tensor that does not fit."""
-    taken = require_rows(x)
-    values = taken.values
+    activations = require_rows(x)
+    values = activations.values
     require_weight("weight", weight, None, values)
     tokens, depth = values.shape
     rows = weight.values.shape[0]
-    if not 1 <= top <= min(rows, MOST_TOP):
-        raise TensorMismatch(f"weight has {rows} rows; the best {top} cannot be had")
+    if not 1 <= top <= min(rows, MAX_TOP):
+        raise TensorMismatch(f"weight has {rows} rows; the top {top} cannot be chosen")
     if vocabulary is not None:
         require("vocabulary", vocabulary, [rows], [torch.int32], values)
+    if allowed is not None:
+        require("allowed", allowed, [tokens, rows], [torch.bool], values)
     tile = vocabulary_tile(tokens, weight.values.dtype, values.dtype)
     tiles = triton.cdiv(rows, tile.features)
-    held = triton.next_power_of_2(top)
-    keys = torch.empty(tokens, tiles, held, dtype=torch.int64, device=values.device)
+    width = triton.next_power_of_2(top)
+    keys = torch.empty(tokens, tiles, width, dtype=torch.int64, device=values.device)
     sums = torch.empty(tokens, tiles, 2, dtype=torch.float32, device=values.device)
     out = Predicted(
         ids=torch.empty(tokens, top, dtype=torch.int32, device=values.device),
@@ -157,7 +171,7 @@ def predict(
     )
     arguments = {
         "x": values,
-        "x_scale": taken.scale,
+        "x_scale": activations.scale,
         "weight": weight.values,
         "scale": weight.scale,
         "keys": keys,
@@ -168,11 +182,13 @@ def predict(
         "TOKENS": tile.tokens,
         "FEATURES": tile.features,
         "DEPTH": tile.depth,
-        "TOP": held,
+        "TOP": width,
         "PRECISION": precision(values),
     }
+    if allowed is not None:
+        arguments["allowed"] = allowed.view(torch.uint8)
     grid = (tiles, triton.cdiv(tokens, tile.tokens))
-    submit(Launch(predict_tile, grid, arguments, tile.warps, tile.stages))
+    submit(Launch(predict_tile, grid, arguments, warps=tile.warps, stages=tile.stages))
     arguments = {
         "keys": keys,
         "sums": sums,
@@ -182,10 +198,10 @@ def predict(
         "lse": out.lse,
         "entropy": out.entropy,
         "tiles": tiles,
-        "TILES": max(triton.next_power_of_2(tiles), held),
+        "TILES": max(triton.next_power_of_2(tiles), width),
         "FEATURES": tile.features,
-        "TOP": held,
+        "TOP": width,
         "WANTED": top,
     }
-    submit(Launch(merge, (tokens,), arguments, 8 if tiles > 512 else 4, 1))
+    submit(Launch(merge, (tokens,), arguments, warps=8 if tiles > 512 else 4, stages=1))
     return out

@@ -1,1 +1,1 @@
-"""How far each prediction is from that of the step before, which it then takes the place of."""
+"""The divergence of each prediction from the previous step, which it then replaces."""

@@ -1,4 +1,4 @@
-"""Inputs for `moved`."""
+"""Inputs for `kl_divergence`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ VOCABULARY = 40
 
 @dataclass(frozen=True, slots=True)
 class KlDivergenceCase:
-    """A block of `length` for each of `begun` [B], which had a step before or had none."""
+    """A block of `length` for each of `begun` [B]: whether it had a step before."""
 
     begun: tuple[bool, ...]
     length: int
@@ -25,11 +25,11 @@ class KlDivergenceCase:
 
     @property
     def name(self) -> str:
-        """As in `B2-T32-top16-shift1`."""
+        """For example `B2-T32-top16-shift1`."""
         return f"B{len(self.begun)}-T{self.length}-top{self.top}-shift{self.shift}"
 
     def inputs(self, source: Source) -> dict[str, Any]:
-        """Two steps over a vocabulary so small that they share candidates; some rows share all."""
+        """Two steps over a small vocabulary: rows share some candidates, every fourth row all."""
         generator = source.generator()
         shape = (len(self.begun), self.length, self.top)
         places = shape[0] * shape[1]
@@ -52,7 +52,7 @@ class KlDivergenceCase:
                 lse.to(source.device),
                 torch.zeros(places).to(source.device),
             ),
-            "before": PreviousPredictions(
+            "previous": PreviousPredictions(
                 were.view(shape).masked_fill(none, NO_PREDICTION).to(source.device),
                 known.view(shape).to(source.device),
             ),
@@ -60,7 +60,7 @@ class KlDivergenceCase:
         }
 
     def cost(self, source: Source) -> Cost:
-        """Candidates of both steps read once, those of one written; small whatever it does."""
+        """The candidates of both steps are read once, those of one are written."""
         places = len(self.begun) * self.length
         return Cost(places * (24 * self.top + 8), places * self.top * (2 * self.top + 40))
 

@@ -1,4 +1,4 @@
-"""`moved` for the GPU: one program a position, its candidates compared with each other."""
+"""`kl_divergence` for the GPU: one program for each position compares candidates pairwise."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
@@ -13,12 +13,12 @@ from mercury_kernels.kl_divergence.reference import PreviousPredictions
 from mercury_kernels.launch import Launch, Submit, run
 
 LEAST = tl.constexpr(torch.finfo(torch.float32).tiny)
-"""Chances are no smaller: their quotient has a logarithm."""
+"""The lower bound of a probability, so that the logarithm of a quotient is finite."""
 
 
 @triton.jit
 def others(chances):
-    """What is left to all other tokens."""
+    """The probability of all other tokens."""
     return tl.maximum(1.0 - tl.sum(chances, 0), LEAST)
 
 
@@ -29,7 +29,7 @@ def kl_divergence_position(
 ):  # fmt: skip
     """nats = Σ_k p_k log(p_k / q_k) + (1 − Σ p) log((1 − Σ p) / (1 − Σ q)), k < TOP; then q ← p.
 
-    In fp64: what is left to all other tokens is the difference of numbers near one.
+    In fp64, since the probability of all other tokens is a difference of numbers near one.
     """
     place = tl.program_id(0)
     if place % length < shift:
@@ -56,32 +56,34 @@ def kl_divergence_position(
         p, q = tl.maximum(p, LEAST), tl.maximum(q, LEAST)
         total = tl.maximum(tl.sum(p * tl.log(p / q), 0) + rest, 0.0)
         tl.store(nats + place, tl.where(first < 0, float("inf"), total.to(tl.float32)))
-        # What is written here was read above by all threads.
+        # All threads have read above what is overwritten below.
         tl.debug_barrier()
         tl.store(were + at + k, token, mask=inside)
         tl.store(known + at + k, chance, mask=inside)
 
 
 def kl_divergence(
-    predicted: Predicted, before: PreviousPredictions, shift: int, submit: Submit = run
+    predicted: Predicted, previous: PreviousPredictions, shift: int, submit: Submit = run
 ) -> Tensor:
-    """See `reference.moved`. Raises TensorMismatch naming a tensor that does not fit."""
-    require("before.ids", before.ids, [None, None, None], [torch.int32])
-    batch, length, top = before.ids.shape
+    """See `reference.kl_divergence`. Raises TensorMismatch naming a tensor that does not fit."""
+    require("previous.ids", previous.ids, [None, None, None], [torch.int32])
+    batch, length, top = previous.ids.shape
     rows = batch * length
-    require("before.chances", before.chances, before.ids.shape, [torch.float32], before.ids)
-    require("predicted.ids", predicted.ids, [rows, top], [torch.int32], before.ids)
-    require("predicted.logits", predicted.logits, [rows, top], [torch.float32], before.ids)
-    require("predicted.lse", predicted.lse, [rows], [torch.float32], before.ids)
+    require("previous.probs", previous.probs, previous.ids.shape, [torch.float32], previous.ids)
+    require("predicted.ids", predicted.ids, [rows, top], [torch.int32], previous.ids)
+    require("predicted.logits", predicted.logits, [rows, top], [torch.float32], previous.ids)
+    require("predicted.lse", predicted.lse, [rows], [torch.float32], previous.ids)
     if not 0 <= shift <= length:
-        raise TensorMismatch(f"before.ids has blocks of {length}, which {shift} cannot shift")
-    nats = torch.empty(batch, length, dtype=torch.float32, device=before.ids.device)
+        raise TensorMismatch(
+            f"previous.ids has blocks of {length}, they cannot be shifted by {shift}"
+        )
+    nats = torch.empty(batch, length, dtype=torch.float32, device=previous.ids.device)
     arguments = {
         "candidates": predicted.ids,
         "logits": predicted.logits,
         "lse": predicted.lse,
-        "were": before.ids,
-        "known": before.chances,
+        "were": previous.ids,
+        "known": previous.probs,
         "nats": nats,
         "length": length,
         "shift": shift,

@@ -1,4 +1,4 @@
-"""The reference of `kl_divergence`; `mercury_model.decoding.sampler` has the one of the host."""
+"""The reference of `kl_divergence`; `mercury_model.decoding.sampler` computes it on the host."""
 
 from dataclasses import dataclass
 
@@ -8,54 +8,54 @@ from torch import Tensor
 from mercury_kernels.head.reference import Predicted
 
 NO_PREDICTION = -1
-"""Stands for an id where nothing was predicted."""
+"""The id where no step has predicted anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousPredictions:
-    """What a step predicted for each position of a block, for the next to be compared with.
+    """The predictions of the previous step for each position of a block.
 
-    `ids` [B, T, K] int32, likeliest first, NOTHING where no step was; `chances` [B, T, K] fp32 are
-    their probabilities.
+    `ids` [B, T, K] int32, likeliest first, NO_PREDICTION before the first step; `probs` [B, T, K]
+    fp32, their probabilities.
     """
 
     ids: Tensor
-    chances: Tensor
+    probs: Tensor
 
     @classmethod
-    def nothing(cls, shape: tuple[int, int, int], device: torch.device) -> "PreviousPredictions":
-        """Room for K candidates of T positions in B blocks; there was no step."""
+    def empty(cls, shape: tuple[int, int, int], device: torch.device) -> "PreviousPredictions":
+        """Tensors of `shape` (B, T, K) before the first step."""
         ids = torch.full(shape, NO_PREDICTION, dtype=torch.int32, device=device)
         return cls(ids, torch.zeros(shape, dtype=torch.float32, device=device))
 
-    def copy(self) -> "PreviousPredictions":
-        """The same in memory of its own."""
-        return PreviousPredictions(self.ids.clone(), self.chances.clone())
+    def clone(self) -> "PreviousPredictions":
+        """A copy with its own memory."""
+        return PreviousPredictions(self.ids.clone(), self.probs.clone())
 
-    def put(self, other: "PreviousPredictions") -> None:
-        """Take over what is in `other`."""
+    def copy_from(self, other: "PreviousPredictions") -> None:
+        """Overwrite these tensors with those of `other`."""
         self.ids.copy_(other.ids)
-        self.chances.copy_(other.chances)
+        self.probs.copy_(other.probs)
 
-    def forget(self) -> None:
-        """Begin anew: there was no step for any block."""
+    def reset(self) -> None:
+        """Mark every block as one before its first step."""
         self.ids.fill_(NO_PREDICTION)
 
 
-def kl_divergence(predicted: Predicted, before: PreviousPredictions, shift: int) -> Tensor:
-    """nats[b, t] = Σ_k p_k log(p_k / q_k), p of now and q of `before`; infinite where none was.
+def kl_divergence(predicted: Predicted, previous: PreviousPredictions, shift: int) -> Tensor:
+    """nats[b, t] = Σ_k p_k log(p_k / q_k), with p the current and q the previous prediction.
 
-    `predicted` has B · T rows, row t of a block for position t + `shift`; the first `shift`
-    positions have no prediction, and infinity. The sum is over the K candidates of now and, as one,
-    all other tokens. What was no candidate before is taken to have been as likely as the least of
-    those that were. Then `before`, changed in place, holds what is predicted now.
+    `predicted` has B · T rows; row t of a block predicts position t + `shift`. The sum is over the
+    K current candidates and, as one outcome, all other tokens. A candidate that `previous` does not
+    have counts as likely as the least likely one there. The result is infinite for the first
+    `shift` positions and before the first step. Then `previous` is overwritten with `predicted`.
     """
-    batch, length, top = before.ids.shape
-    given = slice(0, length - shift)
-    ids = predicted.ids.view(batch, length, top)[:, given]
-    logits = predicted.logits.view(batch, length, top)[:, given]
-    chances = (logits - predicted.lse.view(batch, length, 1)[:, given]).exp()
-    were, known = before.ids[:, shift:], before.chances[:, shift:]
+    batch, length, top = previous.ids.shape
+    shifted = slice(0, length - shift)
+    ids = predicted.ids.view(batch, length, top)[:, shifted]
+    logits = predicted.logits.view(batch, length, top)[:, shifted]
+    chances = (logits - predicted.lse.view(batch, length, 1)[:, shifted]).exp()
+    were, known = previous.ids[:, shift:], previous.probs[:, shift:]
     nats = chances.new_full((batch, length), torch.inf)
     nats[:, shift:] = torch.where(
         were[..., 0] == NO_PREDICTION, torch.inf, _divergence(ids, chances, were, known)
@@ -66,7 +66,7 @@ def kl_divergence(predicted: Predicted, before: PreviousPredictions, shift: int)
 
 
 def _divergence(ids: Tensor, chances: Tensor, were: Tensor, known: Tensor) -> Tensor:
-    """In fp64: what is left to all other tokens is the difference of numbers near one."""
+    """In fp64, since the probability of all other tokens is a difference of numbers near one."""
     p, known = chances.double(), known.double()
     same = ids[..., :, None] == were[..., None, :]
     q = torch.where(same.any(-1), (same * known[..., None, :]).sum(-1), known[..., -1:])

@@ -1,1 +1,1 @@
-"""A matrix product over plain or narrow weights, left as partial sums for the next operation."""
+"""A matrix product over plain or quantized weights; the next operation adds its partial sums."""

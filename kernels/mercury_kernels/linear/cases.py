@@ -14,24 +14,24 @@ from mercury_kernels.weights import Rows, quantized
 TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 2e-6}
 
 GATED: Tolerance = {torch.float32: 5e-6, torch.bfloat16: 5e-6}
-"""Beside bf16 an adapter's inner half is handed on as two numbers of bf16: 16 bits."""
+"""In bf16 the inner product of an adapter is passed on as the sum of two bf16 numbers (16 bits)."""
 
 
 def specified(parts: Tensor) -> Tensor:
-    """Into how many partial sums a product is split is the kernel's choice."""
+    """The sum over the splits: their number is the choice of the kernel."""
     return parts.sum(0)
 
 
 MASK = 9
 
 
-def taken(x: Tensor, source: Source) -> Rows:
-    """Activations as the products of this source take them."""
+def activations(x: Tensor, source: Source) -> Rows:
+    """`x` in the dtype of the rows of `source`."""
     return x if source.row_dtype is None else quantized(x, source.row_dtype)
 
 
-def gates(tokens: int, shape: tuple[int, int], rank: int, source: Source) -> Gated | None:
-    """An adapter of this rank beside a matrix of this shape [N, K], every other row masked."""
+def gated_adapter(tokens: int, shape: tuple[int, int], rank: int, source: Source) -> Gated | None:
+    """An adapter for a matrix of `shape` (N, K), where every other row is masked."""
     if not rank:
         return None
     generator, (features, depth) = source.generator(), shape
@@ -41,15 +41,15 @@ def gates(tokens: int, shape: tuple[int, int], rank: int, source: Source) -> Gat
     return Gated(Adapter(down, up), ids, MASK)
 
 
-def gates_cost(tokens: int, shape: tuple[int, int], rank: int, source: Source) -> Cost:
-    """Both halves read once, multiplied at every row."""
+def adapter_cost(tokens: int, shape: tuple[int, int], rank: int, source: Source) -> Cost:
+    """`down` and `up` are read once and multiplied with every row."""
     numbers = rank * sum(shape)
     return Cost(numbers * source.dtype.itemsize, 2 * tokens * numbers)
 
 
 @dataclass(frozen=True, slots=True)
 class LinearCase:
-    """`tokens` [M] rows of `depth` [K] through `features` [N] outputs."""
+    """A product of `tokens` [M] rows of `depth` [K] with `features` [N] outputs."""
 
     tokens: int
     features: int
@@ -58,35 +58,39 @@ class LinearCase:
 
     @property
     def name(self) -> str:
-        """As in `M32-N896-K4864`."""
+        """For example `M32-N896-K4864`."""
         gated = f"-R{self.rank}" if self.rank else ""
         return f"M{self.tokens}-N{self.features}-K{self.depth}{gated}"
 
     @property
     def tolerance(self) -> Tolerance:
-        """What agreement means with an adapter, and without."""
+        """GATED with an adapter, otherwise TOLERANCE."""
         return GATED if self.rank else TOLERANCE
 
     def splits(self, source: Source) -> int:
-        """How many partial sums the kernel leaves."""
+        """The number of partial sums of the kernel."""
         tile = tile_for(self.tokens, source.weights, source.rows)
         return splits(self.tokens, self.features, self.depth, tile)
 
     def inputs(self, source: Source) -> dict[str, Any]:
-        """Weights scaled as a trained layer's, so that outputs are about one."""
+        """Weights scaled so that outputs have about unit variance."""
         generator = source.generator()
         x = source.normal(generator, self.tokens, self.depth)
         matrix = source.normal(generator, self.features, self.depth, scale=self.depth**-0.5)
-        gated = gates(self.tokens, (self.features, self.depth), self.rank, source)
-        return {"x": taken(x, source), "weight": quantized(matrix, source.weights), "gated": gated}
+        gated = gated_adapter(self.tokens, (self.features, self.depth), self.rank, source)
+        return {
+            "x": activations(x, source),
+            "weight": quantized(matrix, source.weights),
+            "gated": gated,
+        }
 
     def cost(self, source: Source) -> Cost:
-        """Weights and activations read once, the partial sums written in fp32."""
+        """Weights and activations are read once; partial sums are written in fp32."""
         moved = self.features * self.depth * source.weights.itemsize
         moved += self.tokens * self.depth * source.rows.itemsize
         moved += self.splits(source) * self.tokens * self.features * 4
         plain = Cost(moved, 2 * self.tokens * self.features * self.depth)
-        return plain + gates_cost(self.tokens, (self.features, self.depth), self.rank, source)
+        return plain + adapter_cost(self.tokens, (self.features, self.depth), self.rank, source)
 
 
 TESTS = (

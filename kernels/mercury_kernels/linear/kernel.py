@@ -1,7 +1,7 @@
-"""`linear` for the GPU: weights stream through once, the depth split so that every SM has some.
+"""`linear` for the GPU: a split-K product that reads each weight once and keeps every SM busy.
 
-Splitting the depth rather than adding atomically keeps results the same from run to run, and the
-sum over the splits is free: `add_rmsnorm` and `rotate_and_cache` take their input in parts.
+Partial sums instead of atomic adds make results deterministic. Adding them costs nothing, since
+`add_rmsnorm` and `rotate_and_cache` do it when they read their input.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -11,15 +11,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mercury_kernels.adapter import NONE, Gated
+from mercury_kernels.adapter import NO_ADAPTER, Gated
 from mercury_kernels.launch import Launch, Submit, run
-from mercury_kernels.tile import inner_half, precision, splits, tile_for
+from mercury_kernels.tile import precision, splits, tile_for, with_adapter
 from mercury_kernels.weights import Rows, Weight, require_rows, require_weight
 
 
 @triton.jit
 def product(w, block, total, PRECISION: tl.constexpr):
-    """total + w · block, w widened to the type of block. Within a step fp8 sums lose bits."""
+    """total + w · block, with w converted to the dtype of block. Sums of an fp8 step lose bits."""
     w = w.to(block.dtype)
     if block.dtype == tl.float8e4nv:
         return tl.dot(w, block, total, max_num_imprecise_acc=w.shape[1])
@@ -30,7 +30,8 @@ def product(w, block, total, PRECISION: tl.constexpr):
 def lifted(inner, lift, n, inside_n, rank, PRECISION: tl.constexpr):
     """lift[n, :] · inner, [FEATURES, TOKENS], where inner [RANK, TOKENS] is fp32.
 
-    In two parts, each in the type of lift: rounded once, the sum would be no better than that type.
+    `inner` is split into a high and a low part in the dtype of lift. Rounding it once would limit
+    the result to the precision of that dtype.
     """
     r = tl.arange(0, inner.shape[0])
     inside = inside_n[:, None] & (r < rank)[None, :]
@@ -49,8 +50,8 @@ def linear_part(
 ):  # fmt: skip
     """out[s, m, n] = Σ_{k in split s} x[m, k] · w[n, k] · scale[n], one tile of m and n.
 
-    Every program computes the inner half of an adapter for itself: that costs no launch, and the
-    loads are those of its own tokens, and few.
+    Every program computes the inner product of the adapter for its own tokens. That needs few
+    loads and no second launch.
     """
     n = tl.program_id(0) * FEATURES + tl.arange(0, FEATURES)
     m = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
@@ -98,7 +99,7 @@ def linear(x: Rows, weight: Weight, gated: Gated | None = None, submit: Submit =
     tile = tile_for(tokens, weight.values.dtype, rows.values.dtype)
     if gated is not None:
         gated.require(features, rows.values)
-        tile = inner_half(tile)
+        tile = with_adapter(tile)
     parts = splits(tokens, features, depth, tile)
     out = torch.empty(parts, tokens, features, dtype=torch.float32, device=rows.values.device)
     arguments = {
@@ -106,7 +107,7 @@ def linear(x: Rows, weight: Weight, gated: Gated | None = None, submit: Submit =
         "x_scale": rows.scale,
         "weight": weight.values,
         "scale": weight.scale,
-        **(NONE if gated is None else gated.arguments()),
+        **(NO_ADAPTER if gated is None else gated.arguments()),
         "out": out,
         "tokens": tokens,
         "features": features,
@@ -117,5 +118,5 @@ def linear(x: Rows, weight: Weight, gated: Gated | None = None, submit: Submit =
         "PRECISION": precision(rows.values),
     }
     grid = (triton.cdiv(features, tile.features), triton.cdiv(tokens, tile.tokens), parts)
-    submit(Launch(linear_part, grid, arguments, tile.warps, tile.stages))
+    submit(Launch(linear_part, grid, arguments, warps=tile.warps, stages=tile.stages))
     return out

@@ -1,18 +1,18 @@
-"""What `linear` means, in plain torch."""
+"""The reference of `linear` in plain torch."""
 
 from torch import Tensor
 
 from mercury_kernels.adapter import Gated
-from mercury_kernels.weights import Rows, Weight, wide_rows, wider
+from mercury_kernels.weights import Rows, Weight, accumulator_dtype, dequantize_rows
 
 
 def linear(x: Rows, weight: Weight, gated: Gated | None = None) -> Tensor:
-    """y[m, n] = Σ_k x[m, k] · w[n, k], and at masked rows what an adapter adds.
+    """y[m, n] = Σ_k x[m, k] · w[n, k], plus the adapter at masked rows.
 
-    `x` [M, K], `weight` [N, K]. Returns partial sums [S, M, N] in fp32 or wider, for any S: their
-    sum over S is y.
+    `x` [M, K], `weight` [N, K]. Returns partial sums [S, M, N] in fp32 or fp64, for any S; y is
+    their sum over S.
     """
-    wide = wider(x)
-    rows = wide_rows(x, wide)
-    y = rows @ weight.wide(wide).T
-    return (y if gated is None else y + gated.added(rows))[None]
+    dtype = accumulator_dtype(x)
+    rows = dequantize_rows(x, dtype)
+    y = rows @ weight.dequantize(dtype).T
+    return (y if gated is None else y + gated.delta(rows))[None]

@@ -1,1 +1,1 @@
-"""Residual addition and RMSNorm in one pass over the row."""
+"""Residual addition and RMSNorm, fused."""

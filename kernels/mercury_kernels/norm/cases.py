@@ -12,7 +12,7 @@ TOLERANCE: Tolerance = {torch.float32: 1e-6, torch.bfloat16: 8e-3}
 
 @dataclass(frozen=True, slots=True)
 class NormCase:
-    """`rows` of `width`, `splits` partial sums."""
+    """`rows` of `width`, the sum of `splits` partial sums."""
 
     rows: int
     width: int
@@ -20,11 +20,11 @@ class NormCase:
 
     @property
     def name(self) -> str:
-        """As in `M32-N576-S4`."""
+        """For example `M32-N576-S4`."""
         return f"M{self.rows}-N{self.width}-S{self.splits}"
 
     def inputs(self, source: Source) -> dict[str, Any]:
-        """Partial sums are fp32, as the matrix product leaves them."""
+        """Partial sums are fp32, as in the results of `linear`."""
         generator = source.generator()
         parts = source.normal(generator, self.splits, self.rows, self.width)
         return {
@@ -35,7 +35,7 @@ class NormCase:
         }
 
     def cost(self, source: Source) -> Cost:
-        """Parts read once; the residual read and written, the result written."""
+        """Parts are read once, the residual is read and written, the result is written."""
         elements = self.rows * self.width
         moved = elements * (4 * self.splits + 3 * source.dtype.itemsize)
         return Cost(moved, elements * (self.splits + 4))

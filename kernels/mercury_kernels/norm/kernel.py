@@ -1,4 +1,4 @@
-"""`add_rmsnorm` for the GPU: one program a row, the row held in registers."""
+"""`add_rmsnorm` for the GPU: one program for each row, which it holds in registers."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from mercury_kernels.check import TensorMismatch, require
 from mercury_kernels.launch import Launch, Submit, run
 
-WIDEST = 8192
-"""A row must fit the registers of one program."""
+MAX_WIDTH = 8192
+"""The widest row that fits the registers of one program."""
 
 
 @triton.jit
@@ -45,8 +45,8 @@ def add_rmsnorm(
     rows, width = residual.shape
     require("parts", parts, [None, rows, width], [torch.float32, residual.dtype], residual)
     require("weight", weight, [width], [torch.float32, residual.dtype], residual)
-    if width > WIDEST:
-        raise TensorMismatch(f"residual has rows of {width}; at most {WIDEST} fit")
+    if width > MAX_WIDTH:
+        raise TensorMismatch(f"residual has rows of {width}; at most {MAX_WIDTH} fit")
     out = torch.empty_like(residual)
     block = triton.next_power_of_2(width)
     arguments = {

@@ -1,4 +1,4 @@
-"""What `add_rmsnorm` means, in plain torch."""
+"""The reference of `add_rmsnorm` in plain torch."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,12 @@ from torch import Tensor
 def add_rmsnorm(parts: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
     """r ← r + Σ_s parts[s];  y = r / √(mean(r²) + eps) · weight.
 
-    `parts` [S, M, N]: partial sums of the layer's output, S = 0 where there is nothing to add;
-    `residual` [M, N] is updated in place, rounded to its own type before it is normalised;
-    `weight` [N]. Returns y [M, N] in the type of `residual`.
+    `parts` [S, M, N] are partial sums of the output of a layer; S = 0 adds nothing. `residual`
+    [M, N] is updated in place and rounded to its dtype before it is normalized. `weight` [N].
+    Returns y [M, N] in the dtype of `residual`.
     """
-    wide = torch.promote_types(residual.dtype, torch.float32)
-    residual.copy_(residual.to(wide) + parts.to(wide).sum(0))
-    r = residual.to(wide)
+    dtype = torch.promote_types(residual.dtype, torch.float32)
+    residual.copy_(residual.to(dtype) + parts.to(dtype).sum(0))
+    r = residual.to(dtype)
     scale = torch.rsqrt(r.square().mean(-1, keepdim=True) + eps)
-    return (r * scale * weight.to(wide)).to(residual.dtype)
+    return (r * scale * weight.to(dtype)).to(residual.dtype)

@@ -1,1 +1,1 @@
-"""Rows of activations in fp8, so that products with weights in fp8 run at twice the rate."""
+"""Quantize activations to fp8 by row, so that products with fp8 weights run at the fp8 rate."""

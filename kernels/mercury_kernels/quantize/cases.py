@@ -1,4 +1,4 @@
-"""Inputs for `narrow`."""
+"""Inputs for `quantize`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from mercury_kernels.case import Cost, Source, Tolerance
 
 TOLERANCE: Tolerance = {torch.float32: 1e-6, torch.bfloat16: 1e-6, torch.float8_e4m3fn: 7e-2}
-"""A number between two of e4m3 may go either way: a GPU's division is off in the last bit."""
+"""A number halfway between two of e4m3 may round either way: the division of a GPU is inexact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class QuantizeCase:
 
     @property
     def name(self) -> str:
-        """As in `M256-K3584`."""
+        """For example `M256-K3584`."""
         return f"M{self.tokens}-K{self.depth}"
 
     def inputs(self, source: Source) -> dict[str, Any]:
@@ -30,7 +30,7 @@ class QuantizeCase:
         return {"x": x}
 
     def cost(self, source: Source) -> Cost:
-        """Read once from memory, written once."""
+        """Activations are read once and written once."""
         elements = self.tokens * self.depth
         return Cost(elements * (source.dtype.itemsize + 1) + 4 * self.tokens, 2 * elements)
 

@@ -1,4 +1,4 @@
-"""`narrow` for the GPU: one program a row, which is read twice, the second time from the cache."""
+"""`quantize` for the GPU: one program for each row reads it twice, then from the cache."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mercury_kernels.check import require
 from mercury_kernels.launch import Launch, Submit, run
-from mercury_kernels.weights import LARGEST, SMALLEST_PEAK, Weight
+from mercury_kernels.weights import MAX_MAGNITUDE, MIN_ABSMAX, Weight
 
-WIDEST = 4096
+MAX_WIDTH = 4096
 
 
 @triton.jit
@@ -33,13 +33,13 @@ def quantize_row(
     for first in range(0, width, BLOCK):
         at = first + column
         here = tl.load(x + start + at, mask=at < width, other=0.0).to(tl.float32) / factor
-        # Rounding may have made the largest a little larger than the type has.
+        # Rounding may exceed the largest value of the dtype.
         here = tl.minimum(tl.maximum(here, -LARGEST), LARGEST)
         tl.store(out + start + at, here.to(out.dtype.element_ty), mask=at < width)
 
 
 def quantize(x: Tensor, submit: Submit = run) -> Weight:
-    """See `reference.narrow`. Raises TensorMismatch naming a tensor that does not fit."""
+    """See `reference.quantize`. Raises TensorMismatch naming a tensor that does not fit."""
     require("x", x, [None, None], [torch.float32, torch.bfloat16])
     rows, width = x.shape
     kind = torch.float8_e4m3fn
@@ -47,15 +47,15 @@ def quantize(x: Tensor, submit: Submit = run) -> Weight:
         torch.empty(rows, width, dtype=kind, device=x.device),
         torch.empty(rows, dtype=torch.float32, device=x.device),
     )
-    block = min(triton.next_power_of_2(width), WIDEST)
+    block = min(triton.next_power_of_2(width), MAX_WIDTH)
     arguments = {
         "x": x,
         "out": out.values,
         "scale": out.scale,
         "width": width,
         "BLOCK": block,
-        "LARGEST": LARGEST[kind],
-        "SMALLEST": SMALLEST_PEAK,
+        "LARGEST": MAX_MAGNITUDE[kind],
+        "SMALLEST": MIN_ABSMAX,
     }
     submit(Launch(quantize_row, (rows,), arguments, warps=8 if block > 2048 else 4))
     return out

@@ -1,1 +1,1 @@
-"""From the query, key and value projection to rotated queries and a cache that holds the rest."""
+"""Rotary embedding of queries and keys, and the write of keys and values to the cache."""

@@ -1,4 +1,4 @@
-"""`rotate_and_cache` for the GPU: one program a head of a token, summed, rotated, written once."""
+"""`rotate_and_cache` for the GPU: one program for each head of each token."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
@@ -9,16 +9,16 @@ from torch import Tensor
 
 from mercury_kernels.check import TensorMismatch, require
 from mercury_kernels.launch import Launch, Submit, run
-from mercury_kernels.paged import NARROW, PAGE, Paged
-from mercury_kernels.rope.reference import Projection, Rotation
-from mercury_kernels.weights import LARGEST, SMALLEST_PEAK
+from mercury_kernels.paged import FP8, PAGE, PagedKVCache
+from mercury_kernels.rope.reference import QkvEpilogue, Rotation
+from mercury_kernels.weights import MAX_MAGNITUDE, MIN_ABSMAX
 
-SMALLEST = tl.constexpr(SMALLEST_PEAK)
+SMALLEST = tl.constexpr(MIN_ABSMAX)
 
 
 @triton.jit
 def _keep(held, scale, slot, first, second, HALF: tl.constexpr, LARGEST: tl.constexpr):
-    """Write the two halves of head `slot`, where there are scales with one of its own."""
+    """Write the two halves of head `slot`, quantized with its own scale if there are scales."""
     if scale is not None:
         peak = tl.maximum(tl.max(tl.abs(first), 0), tl.max(tl.abs(second), 0))
         own = tl.maximum(peak, SMALLEST) / LARGEST
@@ -37,7 +37,10 @@ def rotate_head(
     tokens, heads, num_kv_heads, pages, rows,
     SPLITS: tl.constexpr, HALF: tl.constexpr, PAGE: tl.constexpr, LARGEST: tl.constexpr,
 ):  # fmt: skip
-    """(x₁, x₂) ↦ (x₁ cos − x₂ sin, x₂ cos + x₁ sin) for one head of one token; values pass."""
+    """(x₁, x₂) ↦ (x₁ cos − x₂ sin, x₂ cos + x₁ sin) for one head of one token.
+
+    Values are stored without a rotation.
+    """
     row, head = tl.program_id(0), tl.program_id(1)
     sequence = row // tokens
     position = tl.load(start + sequence) + row % tokens
@@ -81,12 +84,12 @@ def rotate_head(
 
 def rotate_and_cache(
     parts: Tensor,
-    after: Projection,
+    epilogue: QkvEpilogue,
     rotation: Rotation,
     start: Tensor,
     visible: Tensor,
     q: Tensor,
-    cache: Paged,
+    cache: PagedKVCache,
     submit: Submit = run,
 ) -> None:
     """See `reference.rotate_and_cache`. Raises TensorMismatch naming a tensor that does not fit."""
@@ -102,18 +105,18 @@ def rotate_and_cache(
     require("visible", visible, [batch, tokens], [torch.int32], q)
     require("rotation.cos", rotation.cos, [None, width // 2], [torch.float32], q)
     require("rotation.sin", rotation.sin, rotation.cos.shape, [torch.float32], q)
-    if (after.q_norm is None) != (after.k_norm is None):
-        raise TensorMismatch("after.q_norm and after.k_norm come together")
-    optional = (("bias", after.bias, columns), ("q_norm", after.q_norm, width))
-    for name, tensor, size in (*optional, ("k_norm", after.k_norm, width)):
+    if (epilogue.q_norm is None) != (epilogue.k_norm is None):
+        raise TensorMismatch("epilogue.q_norm and epilogue.k_norm come together")
+    optional = (("bias", epilogue.bias, columns), ("q_norm", epilogue.q_norm, width))
+    for name, tensor, size in (*optional, ("k_norm", epilogue.k_norm, width)):
         if tensor is not None:
-            require(f"after.{name}", tensor, [size], [torch.float32, q.dtype], q)
+            require(f"epilogue.{name}", tensor, [size], [torch.float32, q.dtype], q)
     arguments = {
         "parts": parts,
-        "bias": after.bias,
-        "q_norm": after.q_norm,
-        "k_norm": after.k_norm,
-        "eps": after.eps,
+        "bias": epilogue.bias,
+        "q_norm": epilogue.q_norm,
+        "k_norm": epilogue.k_norm,
+        "eps": epilogue.eps,
         "cos": rotation.cos,
         "sin": rotation.sin,
         "start": start,
@@ -132,6 +135,6 @@ def rotate_and_cache(
         "SPLITS": parts.shape[0],
         "HALF": width // 2,
         "PAGE": PAGE,
-        "LARGEST": LARGEST[NARROW],
+        "LARGEST": MAX_MAGNITUDE[FP8],
     }
     submit(Launch(rotate_head, (batch * tokens, heads + 2 * num_kv_heads), arguments, warps=1))

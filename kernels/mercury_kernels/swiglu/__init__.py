@@ -1,1 +1,1 @@
-"""Gate and up projections with their activation: the gated layer's first half in one pass."""
+"""The gate and up projections of an MLP and their activation, fused."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mercury_kernels.case import Cost, Source, Tolerance
-from mercury_kernels.linear.cases import gates, gates_cost, taken
+from mercury_kernels.linear.cases import activations, adapter_cost, gated_adapter
 from mercury_kernels.weights import quantized
 
 TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
@@ -14,7 +14,7 @@ TOLERANCE: Tolerance = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
 
 @dataclass(frozen=True, slots=True)
 class SwigluCase:
-    """`tokens` [M] rows of `depth` [K] through a gated layer of `features` [F]."""
+    """`tokens` [M] rows of `depth` [K] and `features` [F] outputs."""
 
     tokens: int
     features: int
@@ -23,12 +23,12 @@ class SwigluCase:
 
     @property
     def name(self) -> str:
-        """As in `M32-F4864-K896`."""
+        """For example `M32-F4864-K896`."""
         gated = f"-R{self.rank}" if self.rank else ""
         return f"M{self.tokens}-F{self.features}-K{self.depth}{gated}"
 
     def inputs(self, source: Source) -> dict[str, Any]:
-        """Weights scaled as a trained layer's, so that outputs are about one."""
+        """Weights scaled so that products have about unit variance."""
         generator = source.generator()
         x = source.normal(generator, self.tokens, self.depth)
         gate, up = (
@@ -36,19 +36,19 @@ class SwigluCase:
             for _ in range(2)
         )
         return {
-            "x": taken(x, source),
+            "x": activations(x, source),
             "gate": quantized(gate, source.weights),
             "up": quantized(up, source.weights),
-            "gated": gates(self.tokens, (2 * self.features, self.depth), self.rank, source),
+            "gated": gated_adapter(self.tokens, (2 * self.features, self.depth), self.rank, source),
         }
 
     def cost(self, source: Source) -> Cost:
-        """Both matrices and x read once, the product of the two halves written once."""
+        """Both matrices and x are read once; the result is written once."""
         moved = 2 * self.features * self.depth * source.weights.itemsize
         moved += self.tokens * self.depth * source.rows.itemsize
         moved += self.tokens * self.features * source.dtype.itemsize
         plain = Cost(moved, 4 * self.tokens * self.features * self.depth)
-        return plain + gates_cost(self.tokens, (2 * self.features, self.depth), self.rank, source)
+        return plain + adapter_cost(self.tokens, (2 * self.features, self.depth), self.rank, source)
 
 
 TESTS = (

@@ -1,4 +1,4 @@
-"""`swiglu` for the GPU: two products over one pass of x, activated before anything is stored."""
+"""`swiglu` for the GPU: both products read x once, and only the activated result is stored."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
@@ -9,12 +9,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from mercury_kernels.adapter import NONE, Gated
+from mercury_kernels.adapter import NO_ADAPTER, Gated
 from mercury_kernels.check import require
 from mercury_kernels.launch import Launch, Submit, run
 from mercury_kernels.linear.kernel import lifted, product
-from mercury_kernels.tile import inner_half, precision, tile_for
-from mercury_kernels.weights import Rows, Weight, plain_type, require_rows, require_weight
+from mercury_kernels.tile import precision, tile_for, with_adapter
+from mercury_kernels.weights import Rows, Weight, output_dtype, require_rows, require_weight
 
 
 @triton.jit(do_not_specialize=["mask_id"])
@@ -80,13 +80,13 @@ def swiglu(
     kinds = gate.values.dtype, rows.values.dtype
     tile = tile_for(tokens, *kinds)
     if isinstance(x, Weight) and tile.tokens == 128:
-        # Sums of a step are added to those before: with fewer registers both would spill.
+        # fp8 sums of a step need registers besides the totals; with 8 warps they would spill.
         tile = replace(tile, warps=16)
     if gated is not None:
         gated.require(2 * features, rows.values)
-        # Three sums of 128 tokens would spill.
-        tile = inner_half(tile_for(min(tokens, 64), *kinds))
-    out = torch.empty(tokens, features, dtype=plain_type(x), device=rows.values.device)
+        # Three accumulators of 128 tokens would spill.
+        tile = with_adapter(tile_for(min(tokens, 64), *kinds))
+    out = torch.empty(tokens, features, dtype=output_dtype(x), device=rows.values.device)
     arguments = {
         "x": rows.values,
         "x_scale": rows.scale,
@@ -94,7 +94,7 @@ def swiglu(
         "gate_scale": gate.scale,
         "up": up.values,
         "up_scale": up.scale,
-        **(NONE if gated is None else gated.arguments()),
+        **(NO_ADAPTER if gated is None else gated.arguments()),
         "out": out,
         "tokens": tokens,
         "features": features,
@@ -105,5 +105,5 @@ def swiglu(
         "PRECISION": precision(rows.values),
     }
     grid = (triton.cdiv(features, tile.features), triton.cdiv(tokens, tile.tokens))
-    submit(Launch(swiglu_tile, grid, arguments, tile.warps, tile.stages))
+    submit(Launch(swiglu_tile, grid, arguments, warps=tile.warps, stages=tile.stages))
     return out

@@ -1,16 +1,18 @@
-"""Filling a gap: a script of network calls with ever better drafts between them.
+"""Fills a gap: a generator of network calls with ever longer partial outputs between them.
 
-The context `[suffix] [prefix]` is causal and its keys and values are kept between requests. The
-middle is written block after block: masks are denoised until the block is settled, then the block
-is run once more causally to extend the keys and values (Arriola et al. 2025, arXiv:2503.09573).
-Not asking for the next draft is cancelling; closing a script, or forgetting it, frees its context
-for the next request. Knows no clock, no threads and no device.
+The context is causal, and its keys and values are kept between requests. The middle is written
+block after block: masks are denoised until all are committed, then the block is run once more
+causally to extend the keys and values (Arriola et al. 2025, arXiv:2503.09573). To cancel is not to
+ask for the next output. Closing a generator, or dropping it, releases its context for the next
+request. Knows no clock, no threads and no device.
 """
 
 from collections.abc import Generator, Sequence
+from functools import cached_property
 
 from mercury_model.decoding import unmasking
 from mercury_model.decoding.call_generator import CallGenerator, run_alone
+from mercury_model.decoding.healing import Healing, TokenIndex, owed_text, require_every_byte
 from mercury_model.decoding.lookup import CacheLM
 from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import SamplingParams
@@ -20,12 +22,14 @@ from mercury_model.decoding.state import DecodingState, LookupContext
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.protocol import ForwardCall, Runtime
 from mercury_model.spec.card import CacheTrust, ModelCard
+from mercury_model.spec.fim_format import FimContext
 
 
 class Infiller:
     """Fills gaps with one model.
 
-    `context_bytes` bounds the keys and values kept between requests.
+    `context_bytes` bounds the keys and values kept between requests. Raises WeightsUnsupported for
+    a format that heals tokens with a vocabulary that cannot spell every text.
     """
 
     def __init__(
@@ -40,42 +44,45 @@ class Infiller:
         self._tokenizer = tokenizer
         self._runtime = runtime
         self._contexts = PrefixCache(runtime, context_bytes)
+        if card.infill.heal:
+            require_every_byte(tokenizer.token_bytes, runtime.vocabulary)
 
     @property
     def kept_bytes(self) -> int:
-        """Memory of the contexts that no script holds."""
+        """The memory of the contexts that no generator holds."""
         return self._contexts.nbytes
 
     def prefill(self, gap: FimPrompt) -> Generator[int, None, None]:
-        """Make the context of `gap` ready; yields how many tokens are still to do.
+        """Read the context of `gap`, one chunk a step; yields the number of tokens still to read.
 
-        One chunk a `next`; stopping early loses nothing.
+        Stopping early loses nothing.
         """
         return run_alone(self._prefill(gap), self._runtime)
 
     def drafts(
         self, gap: FimPrompt, sampling: SamplingParams
     ) -> Generator[PartialOutput, None, None]:
-        """`script` for `gap`, alone: at most one call a `next`."""
-        return run_alone(self.script(gap, self.context_ids(gap), sampling), self._runtime)
+        """The outputs of `script` for `gap`, its calls made alone: at most one a step."""
+        return run_alone(self.script(gap, self.fim_context(gap), sampling), self._runtime)
 
     def script(
-        self, gap: FimPrompt, ids: Sequence[int], sampling: SamplingParams
+        self, gap: FimPrompt, wanted: FimContext, sampling: SamplingParams
     ) -> CallGenerator[PartialOutput]:
-        """Ever longer drafts for `gap`, of which the last is finished.
+        """Ever longer outputs for `gap`, the last one finished; `wanted` is its `fim_context`.
 
-        `ids` are its `context_ids`. There is at most one call before each draft.
-
-        Drafts have no text while the context is completed. Raises ValueError for a tradeoff
-        outside [0, 1] and for a mode that the weights cannot do.
+        There is at most one call before each output. Outputs have no text while the context is
+        read. Raises ValueError for a tradeoff outside [0, 1], and for a mode that the weights do
+        not have.
         """
         if sampling.mode != "diffusion" and not self._format.shift:
             raise ValueError(f"these weights have no autoregressive head for mode {sampling.mode}")
         policy = sampling.policy or unmasking.dial(sampling.quality_speed_tradeoff)
-        with self._contexts.acquire(ids) as context:
+        ids, healing = wanted.ids, self._healing(wanted.owed)
+        with self._contexts.acquire(ids, wanted.owed) as context:
             unread = context.last_chunk(ids) if sampling.mode == "verified" else ()
             prefill = 0
-            reading = context.fill(ids[: len(ids) - len(unread)])
+            first = self._healing(b"") if unread else healing
+            reading = context.fill(ids[: len(ids) - len(unread)], first)
             step = next(reading, None)
             while isinstance(step, ForwardCall):
                 prefill += 1
@@ -83,69 +90,82 @@ class Infiller:
                     yield PartialOutput((), (), (), "", False, None, 0, prefill)
                 step = next(reading, None)
             nearby = self._nearby(gap, self._trust if sampling.repeats else None)
-            run = DecodingState(
-                context, sampling, self._format, self._tokenizer.decode, prefill, nearby
-            )
+            state = DecodingState(context, sampling, self._format, healing, prefill, nearby)
             if sampling.mode == "diffusion":
-                yield from _diffuse(run, policy)
+                yield from _diffuse(state, policy)
             elif sampling.mode == "verified":
-                yield from _verify(run, unread, self._tokenizer.encode(gap.prediction))
+                yield from _verify(state, unread, self._predicted(gap, wanted.owed))
             else:
-                yield from _decode(run)
+                yield from _decode(state)
+
+    @cached_property
+    def _index(self) -> TokenIndex:
+        return TokenIndex(self._tokenizer.token_bytes, self._runtime.config.vocab_size)
+
+    def _healing(self, owed: bytes) -> Healing:
+        return Healing(owed, self._index if owed else None, self._tokenizer.decode)
+
+    def _predicted(self, gap: FimPrompt, owed: bytes) -> list[int]:
+        """The ids of the predicted middle, what is owed included; none if that is no text."""
+        text = owed_text(owed)
+        return [] if text is None else self._tokenizer.encode(text + gap.prediction)
 
     def _nearby(self, gap: FimPrompt, trust: CacheTrust | None) -> LookupContext:
         texts = (*gap.elsewhere, gap.suffix, gap.prefix)
         return LookupContext(CacheLM(texts, self._tokenizer.encode), trust, gap.prefix)
 
-    def context_ids(self, gap: FimPrompt) -> list[int]:
-        """What the model sees of a gap."""
-        return list(self._tokenizer.fim_context(gap.prefix, gap.suffix, gap.others).ids)
+    def fim_context(self, gap: FimPrompt) -> FimContext:
+        """The context that the model sees of a gap, and the bytes that its middle owes."""
+        return self._tokenizer.fim_context(gap.prefix, gap.suffix, gap.others)
 
-    def most_tokens(self, ids: Sequence[int], sampling: SamplingParams) -> int:
-        """How many tokens the context of a script holds at most, those at work included."""
+    def most_tokens(self, wanted: FimContext, sampling: SamplingParams) -> int:
+        """The most tokens that a context holds while its gap is filled."""
         middle = min(sampling.max_tokens, self._format.middle_tokens)
-        return len(ids) + middle + min(self._format.block_length, CHUNK_TOKENS)
+        return len(wanted.ids) + middle + min(self._format.block_length, CHUNK_TOKENS)
 
-    def bound(self, context_bytes: int, wanted: Sequence[int] = ()) -> None:
-        """Keep no more between requests from now on; what helps with `wanted` goes last."""
-        self._contexts.bound(context_bytes, wanted)
+    def set_capacity(self, context_bytes: int, wanted: FimContext | None = None) -> None:
+        """Keep at most `context_bytes` between requests from now on.
+
+        The context that helps with `wanted` is dropped last.
+        """
+        wanted = wanted or FimContext(())
+        self._contexts.set_capacity(context_bytes, wanted.ids, wanted.owed)
 
     def _prefill(self, gap: FimPrompt) -> CallGenerator[int]:
-        ids = self.context_ids(gap)
-        with self._contexts.acquire(ids) as context:
-            yield from context.fill(ids)
+        wanted = self.fim_context(gap)
+        with self._contexts.acquire(wanted.ids, wanted.owed) as context:
+            yield from context.fill(wanted.ids, self._healing(wanted.owed))
 
 
-def _diffuse(run: DecodingState, policy: unmasking.Policy) -> CallGenerator[PartialOutput]:
-    """Settle block after block by denoising; then each extends the context causally."""
-    start = run.open_block()
-    while (yield from run.goes_on()):
-        block = run.middle.ids(start)
-        if any(run.middle.open(start)):
-            run.commit(policy, (yield ForwardCall("denoise", run.kv, block)), start)
+def _diffuse(state: DecodingState, policy: unmasking.Policy) -> CallGenerator[PartialOutput]:
+    """Denoise block after block; each then extends the context causally."""
+    start = state.open_block()
+    while (yield from state.goes_on()):
+        if any(state.middle.open(start)):
+            state.commit(policy, (yield state.denoise(start)), start)
         else:
-            yield from run.extend(block)
-            start = run.open_block()
+            yield from state.extend(state.middle.ids(start))
+            start = state.open_block()
 
 
-def _decode(run: DecodingState) -> CallGenerator[PartialOutput]:
-    """One token after the other from the causal predictions."""
-    run.add_next()
-    while (yield from run.goes_on()):
-        yield from run.extend(run.middle.ids(len(run.middle) - 1))
-        run.add_next()
+def _decode(state: DecodingState) -> CallGenerator[PartialOutput]:
+    """Add one token after the other from the causal predictions."""
+    state.add_next()
+    while (yield from state.goes_on()):
+        yield from state.extend(state.middle.ids(len(state.middle) - 1))
+        state.add_next()
 
 
 def _verify(
-    run: DecodingState, unread: Sequence[int], predicted: Sequence[int]
+    state: DecodingState, unread: Sequence[int], predicted: Sequence[int]
 ) -> CallGenerator[PartialOutput]:
-    """Each call checks the guesses made after the one before, and drafts behind them.
+    """Each call verifies the draft tokens of the call before, and drafts new ones behind them.
 
-    The tokens of a block see no masks, so what they predict is the autoregressive head's; the
-    masks behind them are the next guesses (as in TiDAR, arXiv:2511.08923), unless the text itself
-    offers better ones. The first call reads the end of the context, too.
+    Tokens see no masks, so their predictions are those of the autoregressive head. The masks behind
+    them draft the next tokens (as in TiDAR, arXiv:2511.08923), unless the lookup or the caller has
+    better ones. The first call reads the end of the context, too.
     """
-    run.expect(unread, predicted)
-    while run.reads or (yield from run.goes_on()):
-        start = run.add_masks()
-        run.accept((yield run.check(start)), start)
+    state.expect(unread, predicted)
+    while state.reads or (yield from state.goes_on()):
+        start = state.add_masks()
+        state.accept((yield state.check(start)), start)

@@ -9,7 +9,7 @@ characters, so that a cursor may stand inside a word, and asks the places most l
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 
 import numpy as np
@@ -55,6 +55,13 @@ class LookupCandidates:
         total = sum(self.tokens.values())
         return {token: weight / total for token, weight in self.tokens.items()}
 
+    def among(self, allowed: NDArray[np.bool_] | None) -> "LookupCandidates":
+        """The candidates that are `allowed` [V]; None allows all."""
+        if allowed is None:
+            return self
+        tokens = {token: weight for token, weight in self.tokens.items() if allowed[token]}
+        return LookupCandidates(self.length, tokens) if tokens else LookupCandidates()
+
 
 class CacheLM:
     """Knows what follows in `texts`, of which the last is nearest to the gap.
@@ -68,35 +75,39 @@ class CacheLM:
         self._encode = encode
         self._sought: tuple[str, list[tuple[int, int]]] = "", []
 
-    def votes(self, before: str) -> LookupCandidates:
-        """What follows the text that has most in common with the end of `before`."""
+    def votes(self, before: str, owed: str = "") -> LookupCandidates:
+        """The first tokens behind the places that have most in common with the end of `before`.
+
+        `owed` is the end of `before` that tokens have yet to spell: candidates begin with it.
+        """
         places = self._matches(before)
         tokens: defaultdict[int, float] = defaultdict(float)
         for length, end in places:
-            for token in self._following(end, CONTINUATION_BYTES)[:1]:
+            for token in self._following(end, CONTINUATION_BYTES, owed)[:1]:
                 tokens[token] += math.exp(DECAY * (length - places[0][0]))
         return LookupCandidates(places[0][0], tokens) if tokens else LookupCandidates()
 
-    def guess(self, before: str, most: int) -> DraftTokens:
-        """Up to `most` tokens: what follows the text that has most in common, where it is nearest.
+    def guess(self, before: str, owed: str, most: int) -> DraftTokens:
+        """Up to `most` tokens that follow the place with most in common; ties go to the nearest.
 
-        Guessing what is repeated is known as prompt lookup (Yang et al. 2023, arXiv:2304.04487).
+        They begin with `owed`, as in `votes`. Drafting repeated text is known as prompt lookup
+        (Yang et al. 2023, arXiv:2304.04487).
         """
         places = self._matches(before)
         if not places:
             return DraftTokens()
         length, end = places[0]
-        ids = self._following(end, most * TOKEN_BYTES)[:most]
+        ids = self._following(end, most * TOKEN_BYTES, owed)[:most]
         lengths = length + TOKEN_BYTES / 2 * np.arange(len(ids))
         return DraftTokens(
             ids,
             1 / (1 + np.exp(-(ACCEPTANCE_LOG_ODDS[0] + ACCEPTANCE_LOG_ODDS[1] * np.log(lengths)))),
         )
 
-    def _following(self, end: int, size: int) -> list[int]:
-        """The ids of up to `size` bytes from `end` on, as far as their text goes."""
+    def _following(self, end: int, size: int, owed: str) -> list[int]:
+        """The ids of `owed` and of up to `size` bytes from `end` on, within their text."""
         following = self._text[end : end + size].partition(b"\0")[0]
-        return list(self._encode(following.decode("utf-8", "ignore")))
+        return list(self._encode(owed + following.decode("utf-8", "ignore")))
 
     def _matches(self, before: str) -> list[tuple[int, int]]:
         """The ends of the texts most similar to the end of `before`, best and last first.
@@ -137,18 +148,18 @@ class CacheLM:
 
 
 def interpolate(
-    network: Predictions, votes: LookupCandidates, trust: CacheTrust, eos_id: int
+    network: Predictions, votes: LookupCandidates, trust: CacheTrust, end_ids: Collection[int]
 ) -> Predictions:
-    """What `network` expects at one row [1, K] and what followed elsewhere, as one.
+    """The weighted mean of what `network` predicts at one row [1, K] and of `votes`.
 
-    A weighted mean of both distributions. Where the text ends is the network's to say.
+    The probabilities of `end_ids` are the network's alone.
     """
     if not votes.tokens:
         return network
     known = dict(zip(network.ids[0].tolist(), network.probs[0].tolist(), strict=True))
     weight = lookup_weight(trust_terms(votes, max(known.values())), trust)
-    goes_on = 1 - known.get(eos_id, 0.0)
-    chances = {token: p if token == eos_id else (1 - weight) * p for token, p in known.items()}
+    goes_on = 1 - sum(known.get(token, 0.0) for token in end_ids)
+    chances = {token: p if token in end_ids else (1 - weight) * p for token, p in known.items()}
     for token, share in votes.shares().items():
         chances[token] = chances.get(token, 0.0) + weight * goes_on * share
     best = sorted(chances.items(), key=lambda item: -item[1])[: len(known)]

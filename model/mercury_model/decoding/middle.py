@@ -1,4 +1,4 @@
-"""The text between prefix and suffix while it is written: settled tokens, then open positions.
+"""The middle while it is written: committed tokens, then open positions.
 
 Knows token ids, how they decode, and where a text ends. No network, no policy, no time.
 """
@@ -11,12 +11,12 @@ from mercury_model.decoding.output import FinishReason, PartialOutput
 
 @dataclass(frozen=True, slots=True)
 class StopCriteria:
-    """When a middle ends: at `eos_id`, before any of the `stop` strings, or after `limit` tokens.
+    """When a middle ends: at one of `end_ids`, before a `stop` string, or after `limit` tokens.
 
-    `mask_id` stands where nothing is known; `decode` turns ids into text.
+    `mask_id` stands at open positions; `decode` turns ids into the text that they add.
     """
 
-    eos_id: int
+    end_ids: frozenset[int]
     mask_id: int
     limit: int
     stop: tuple[str, ...]
@@ -24,29 +24,30 @@ class StopCriteria:
 
 
 class Middle:
-    """Tokens by position. What is settled stays; an end mark closes all that is right of it."""
+    """Tokens by position. Committed tokens stay; an end mark drops all positions right of it."""
 
     def __init__(self, rules: StopCriteria) -> None:
         self._rules = rules
         self._ids: list[int] = []
-        self._settled: list[bool] = []
+        self._committed: list[bool] = []
         self._confidences: list[float] = []
+        self._ends: list[int] = []  # of the committed run, whose tokens stay
 
     def __len__(self) -> int:
         return len(self._ids)
 
     @property
     def remaining(self) -> int:
-        """How many positions may still be added."""
+        """The number of positions that may still be added."""
         return self._rules.limit - len(self._ids)
 
     def ids(self, start: int) -> list[int]:
-        """The ids from position `start` on, masks where nothing is known."""
+        """The ids from position `start` on, masks at open positions."""
         return self._ids[start:]
 
     def open(self, start: int) -> list[bool]:
-        """Which positions from `start` on are not settled."""
-        return [not committed for committed in self._settled[start:]]
+        """Which positions from `start` on are not committed."""
+        return [not committed for committed in self._committed[start:]]
 
     def add_masks(self, count: int) -> None:
         """Open `count` positions at the right, or as many as the limit leaves."""
@@ -54,45 +55,45 @@ class Middle:
             self._append(self._rules.mask_id, 0.0, committed=False)
 
     def add_guess(self, token: int, confidence: float) -> None:
-        """Put a token that may still change at the right."""
+        """Add a token that may still change at the right."""
         self._append(token, confidence, committed=False)
 
     def add(self, token: int, confidence: float) -> None:
-        """Settle a token at the right."""
+        """Add a committed token at the right."""
         self._append(token, confidence, committed=True)
 
     def commit(self, position: int, token: int, confidence: float) -> None:
-        """Settle an open position; nothing happens right of an end mark."""
+        """Commit a token to an open position; positions right of an end mark are ignored."""
         if position >= len(self._ids):
             return
         self._ids[position] = token
-        self._settled[position] = True
+        self._committed[position] = True
         self._confidences[position] = confidence
-        if token == self._rules.eos_id:
+        if token in self._rules.end_ids:
             self.cut(position + 1)
 
     def confidences(self, start: int) -> list[float]:
-        """How sure the tokens from position `start` on are, 0 where open."""
+        """The probabilities of the tokens from position `start` on, 0 where open."""
         return self._confidences[start:]
 
     def reopen(self, position: int) -> None:
-        """Put a mask in the place of a settled token."""
+        """Put a mask in the place of a committed token."""
         self._ids[position] = self._rules.mask_id
-        self._settled[position] = False
+        self._committed[position] = False
         self._confidences[position] = 0.0
 
     def cut(self, length: int) -> None:
         """Drop every position from `length` on."""
-        del self._ids[length:], self._settled[length:], self._confidences[length:]
+        del self._ids[length:], self._committed[length:], self._confidences[length:]
 
     def draft(self, steps: int, prefill: int) -> PartialOutput:
-        """A snapshot, ended where the settled run at the left ends."""
+        """A snapshot; it is finished if the committed run at the left is."""
         count, text, reason = self._run()
         if reason is None:
             count = len(self._ids)
         return PartialOutput(
             ids=tuple(self._ids[:count]),
-            committed=tuple(self._settled[:count]),
+            committed=tuple(self._committed[:count]),
             confidences=tuple(self._confidences[:count]),
             text=text,
             finished=reason is not None,
@@ -100,21 +101,30 @@ class Middle:
             steps=steps,
             prefill=prefill,
             ending=self._ending(count, text, reason),
+            ends=self._text_ends(count),
         )
 
     def _append(self, token: int, confidence: float, *, committed: bool) -> None:
         self._ids.append(token)
-        self._settled.append(committed)
+        self._committed.append(committed)
         self._confidences.append(confidence)
 
+    def _text_ends(self, count: int) -> tuple[int, ...]:
+        """The ends, in the text, of the committed run within the first `count` tokens."""
+        run = min(count, [*self._committed, False].index(False))
+        for length in range(len(self._ends) + 1, run + 1):
+            self._ends.append(len(self._rules.decode(self._ids[:length])))
+        return tuple(self._ends[:run])
+
     def _run(self) -> tuple[int, str, FinishReason | None]:
-        """The settled run: how many of its tokens make up its text, the text, and why it ends."""
+        """The committed run: how many of its tokens have text, the text, and why it ends."""
         rules = self._rules
-        run = self._ids[: ([*self._settled, False]).index(False)]
+        run = self._ids[: ([*self._committed, False]).index(False)]
         reason: FinishReason | None = "length" if len(run) >= rules.limit else None
         run = run[: rules.limit]
-        if rules.eos_id in run:
-            run, reason = run[: run.index(rules.eos_id)], "end"
+        ended = next((at for at, token in enumerate(run) if token in rules.end_ids), None)
+        if ended is not None:
+            run, reason = run[:ended], "end"
         text = rules.decode(run)
         stops = [at for at in map(text.find, rules.stop) if at >= 0]
         if stops:
@@ -125,7 +135,7 @@ class Middle:
         return len(run), text, reason
 
     def _ending(self, count: int, text: str, reason: FinishReason | None) -> float:
-        """How likely the token behind the first `count` was, where that one ended the text."""
+        """The probability of the token behind the first `count`, if that token ended the text."""
         if reason not in ("end", "stop") or len(self._rules.decode(self._ids[:count])) > len(text):
             return 1.0
         return self._confidences[count]
@@ -136,7 +146,7 @@ class Middle:
 
 
 def _held_back(text: str, stops: Sequence[str]) -> int:
-    """How many characters at the end of `text` may turn out to begin a stop string."""
+    """How many characters at the end of `text` may be the beginning of a stop string."""
     longest = max(map(len, stops), default=0)
     for length in range(min(longest - 1, len(text)), 0, -1):
         if any(len(stop) > length and stop.startswith(text[-length:]) for stop in stops):

@@ -1,7 +1,7 @@
-"""The keys and values that are kept between requests: the least recently used go first.
+"""The prefix cache: keys and values kept between requests, the least recently used dropped first.
 
-A context is lent to one generator at a time and comes back when that generator ends, is closed or
-is forgotten; what another holds is never touched. Knows token ids, no text and no documents.
+One generator at a time holds a context. It releases it when it ends, is closed or is garbage
+collected; nobody else touches it until then. Knows token ids, no text and no documents.
 """
 
 from collections.abc import Sequence
@@ -9,40 +9,50 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from mercury_model.decoding.call_generator import CallGenerator
+from mercury_model.decoding.healing import Healing
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.protocol import ForwardCall, KVCache, Predictions, Runtime
 
 MAX_REWIND_TOKENS = 16
-"""A context that loses no more than this many tokens is handed over; otherwise it lends a copy."""
+"""A context that loses at most this many tokens is handed over itself, otherwise as a copy."""
 
 
 @dataclass(slots=True)
 class CachedPrefix:
-    """Keys and values of `ids`; `next` predicts what follows them, once something is held."""
+    """Keys and values of `ids`; `next` predicts the token that follows them, if it is known.
+
+    `next` is restricted to the tokens that agree with `next_owed` (see `healing`).
+    """
 
     kv: KVCache
     ids: list[int] = field(default_factory=list)
     next: Predictions | None = None
+    next_owed: bytes = b""
 
-    def fill(self, wanted: Sequence[int]) -> CallGenerator[int]:
-        """Extend to `wanted`, of which `ids` is a beginning; a call for each chunk.
+    def fill(self, wanted: Sequence[int], healing: Healing) -> CallGenerator[int]:
+        """Extend to `wanted`, which begins with `ids`, by a call for each chunk.
 
-        Yields after each how many tokens are still to do.
+        Each step yields the number of tokens still to read. The last call predicts a token that
+        agrees with what `healing` owes.
         """
         self.kv.reserve(len(wanted) - len(self.ids))
         while len(self.ids) < len(wanted):
             chunk = wanted[len(self.ids) : len(self.ids) + CHUNK_TOKENS]
-            self.read(chunk, (yield ForwardCall("extend", self.kv, chunk)))
-            yield len(wanted) - len(self.ids)
+            left = len(wanted) - len(self.ids) - len(chunk)
+            owed = b"" if left else healing.owed
+            allowed = healing.rows([owed])
+            predictions = yield ForwardCall("extend", self.kv, chunk, allowed=allowed)
+            self.read(chunk, predictions, owed)
+            yield left
 
     def last_chunk(self, wanted: Sequence[int]) -> Sequence[int]:
-        """What the last of the calls of `fill` reads; nothing if there is nothing to read."""
+        """The ids that the last call of `fill` reads; none if there is nothing to read."""
         left = len(wanted) - len(self.ids)
         return wanted[len(wanted) - ((left - 1) % CHUNK_TOKENS + 1) :] if left else ()
 
-    def read(self, ids: Sequence[int], predictions: Predictions) -> None:
-        """A call has extended `kv` by `ids` and predicts what follows them."""
-        self.next = predictions
+    def read(self, ids: Sequence[int], predictions: Predictions, owed: bytes) -> None:
+        """Take note of a call that extended `kv` by `ids`; its predictions agree with `owed`."""
+        self.next, self.next_owed = predictions, owed
         self.ids.extend(ids)
 
     def rewind(self, length: int) -> None:
@@ -54,77 +64,80 @@ class CachedPrefix:
 
 
 class PrefixCache:
-    """A store of contexts, bounded in bytes; what is lent out does not count."""
+    """Contexts, bounded in bytes; those that are held do not count."""
 
     def __init__(self, runtime: Runtime, limit_bytes: int) -> None:
         self._runtime = runtime
         self._limit_bytes = limit_bytes
-        self._kept: list[CachedPrefix] = []  # most recently used last
+        self._contexts: list[CachedPrefix] = []  # most recently used last
 
     @property
     def nbytes(self) -> int:
-        """Memory of what is kept."""
-        return sum(context.kv.nbytes for context in self._kept)
+        """The memory of the contexts that nobody holds, in bytes."""
+        return sum(context.kv.nbytes for context in self._contexts)
 
-    def bound(self, limit_bytes: int, wanted: Sequence[int] = ()) -> None:
-        """Keep no more than this from now on, and what helps with `wanted` the longest.
+    def set_capacity(self, limit_bytes: int, wanted: Sequence[int] = (), owed: bytes = b"") -> None:
+        """Keep at most `limit_bytes` from now on; the context that helps with `wanted` goes last.
 
-        A context that `acquire` would hand over for it is as good as lent, and does not count.
+        A context that `acquire` would hand over itself does not count: it is as good as acquired.
         """
         self._limit_bytes = limit_bytes
-        best, lent = self._best(wanted), 0
+        best, moved = self._best(wanted), 0
         if best is not None:
-            self._kept.remove(best)
-            self._kept.append(best)
-            lent = best.kv.nbytes if _is_moved(best, wanted) else 0
-        self._drop(lent)
+            self._contexts.remove(best)
+            self._contexts.append(best)
+            moved = best.kv.nbytes if _is_moved(best, wanted, owed) else 0
+        self._drop(moved)
 
-    def acquire(self, wanted: Sequence[int]) -> "Lease":
-        """A context that holds the longest known beginning of `wanted`, for one borrower.
+    def acquire(self, wanted: Sequence[int], owed: bytes = b"") -> "Lease":
+        """The context with the longest known beginning of `wanted`, for one holder.
 
-        `wanted` is at least one id.
+        `wanted` is at least one id. The prediction behind it must agree with `owed`.
         """
-        return Lease(self, self._take(wanted))
+        return Lease(self, self._take(wanted, owed))
 
-    def _take(self, wanted: Sequence[int]) -> CachedPrefix:
+    def _take(self, wanted: Sequence[int], owed: bytes) -> CachedPrefix:
         best = self._best(wanted)
         if best is None:
             return CachedPrefix(self._runtime.new_kv_cache())
-        common = _usable_length(best, wanted)
-        if not _is_moved(best, wanted):
+        common = _usable_length(best, wanted, owed)
+        if not _is_moved(best, wanted, owed):
             return CachedPrefix(best.kv.fork(common), best.ids[:common])
-        self._kept.remove(best)
+        self._contexts.remove(best)
         best.rewind(common)
         return best
 
     def _best(self, wanted: Sequence[int]) -> CachedPrefix | None:
-        """What is kept that begins as `wanted` does, for the longest; of equals the last used."""
-        latest = reversed(self._kept)
-        best = max(latest, key=lambda kept: _common_length(kept.ids, wanted), default=None)
+        """The cached context that shares the longest prefix with `wanted`; ties go to the most
+        recently used."""
+        latest = reversed(self._contexts)
+        best = max(latest, key=lambda cached: _common_length(cached.ids, wanted), default=None)
         return best if best is not None and _common_length(best.ids, wanted) else None
 
-    def _drop(self, lent_bytes: int = 0) -> None:
-        while self.nbytes - lent_bytes > self._limit_bytes:
-            del self._kept[0]
+    def _drop(self, moved_bytes: int = 0) -> None:
+        while self.nbytes - moved_bytes > self._limit_bytes:
+            del self._contexts[0]
 
     def release(self, context: CachedPrefix) -> None:
-        """Keep `context`, in place of all that are no more than a beginning of it."""
+        """Keep `context`, and drop the contexts that are beginnings of it."""
         if not context.ids:
             return
         context.rewind(len(context.ids))
-        self._kept = [
-            kept for kept in self._kept if _common_length(kept.ids, context.ids) < len(kept.ids)
+        self._contexts = [
+            cached
+            for cached in self._contexts
+            if _common_length(cached.ids, context.ids) < len(cached.ids)
         ]
-        self._kept.append(context)
+        self._contexts.append(context)
         self._drop()
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A `with` block that has `context` for itself.
+    """A `with` block that holds `context` alone.
 
-    It goes back to the store when the block ends or its generator is closed. After an error
-    nobody knows what its keys and values are worth: it is dropped.
+    It is released when the block ends or its generator is closed. After an error its keys and
+    values may be wrong, so it is dropped.
     """
 
     store: PrefixCache
@@ -143,21 +156,22 @@ class Lease:
             self.store.release(self.context)
 
 
-def _usable_length(context: CachedPrefix, wanted: Sequence[int]) -> int:
-    """How many tokens of a context are of use for `wanted`."""
+def _usable_length(context: CachedPrefix, wanted: Sequence[int], owed: bytes) -> int:
+    """The number of tokens of a context that are of use for `wanted`."""
     common = _common_length(context.ids, wanted)
-    if common == len(wanted) and (common < len(context.ids) or context.next is None):
+    known = common == len(context.ids) and context.next is not None and context.next_owed == owed
+    if common == len(wanted) and not known:
         return common - 1  # the prediction after the last token has to be made again
     return common
 
 
-def _is_moved(context: CachedPrefix, wanted: Sequence[int]) -> bool:
-    """Whether a context is lent itself, since it loses little, and not a copy."""
-    return len(context.ids) - _usable_length(context, wanted) <= MAX_REWIND_TOKENS
+def _is_moved(context: CachedPrefix, wanted: Sequence[int], owed: bytes) -> bool:
+    """Whether a context is handed over itself and not as a copy, since it loses little."""
+    return len(context.ids) - _usable_length(context, wanted, owed) <= MAX_REWIND_TOKENS
 
 
 def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many leading ids agree."""
+    """The number of leading ids that agree."""
     for index, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return index

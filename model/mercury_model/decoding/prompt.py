@@ -1,4 +1,4 @@
-"""What a gap is filled from: the text around it, and what is known about it beforehand."""
+"""The prompt of one infill: the text around the gap, and a prediction of its middle."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,11 @@ from mercury_model.spec.fim_format import FimContext
 
 
 class PromptTokenizer(Protocol):
-    """What this module needs of a tokenizer."""
+    """The tokenizer that decoding needs."""
+
+    @property
+    def token_bytes(self) -> Sequence[bytes]:
+        """The bytes of each id, b"" for ids that stand for no text."""
 
     def fim_context(
         self, prefix: str, suffix: str, others: Sequence[tuple[str, str]] = ()
@@ -24,12 +28,11 @@ class PromptTokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FimPrompt:
-    """What stands before and after the gap; `others` are (path, text) of other files.
+    """The text before and after the gap; `others` are (path, text) of other files.
 
-    In prefix, suffix and the texts `elsewhere`, of which the last is nearest, is looked for what is
-    repeated; the model itself sees of prefix and suffix what its format has room for.
-    `prediction` is what the gap is thought to be filled with: a beginning of it that is right costs
-    verified decoding hardly a call. The text does not depend on it.
+    The model sees as much of `prefix` and `suffix` as its format has room for. The lookup searches
+    both and the texts `elsewhere` (nearest text last) for repeated code. `prediction` is a guess at
+    the middle. Verified decoding drafts it; the text does not depend on it.
     """
 
     prefix: str

@@ -1,4 +1,4 @@
-"""Which token a prediction stands for: the likeliest, a seeded sample, or the k-th alternative.
+"""Chooses a token from a prediction: the likeliest, a seeded sample, or the k-th alternative.
 
 Knows no text, no policy and no device.
 """
@@ -15,7 +15,7 @@ from mercury_model.runtime.protocol import Predictions
 @dataclass(frozen=True, slots=True)
 class SampledTokens:
     """One token for each of R rows: `ids` [R], their probabilities `confidence` [R], and the
-    `entropy` [R] of the predictions they are from."""
+    `entropy` [R] of the predictions that they were chosen from."""
 
     ids: NDArray[np.int64]
     confidence: NDArray[np.float32]
@@ -23,14 +23,14 @@ class SampledTokens:
 
 
 class Sampler:
-    """Chooses for the positions of one gap of at most `limit` tokens.
+    """Chooses tokens for the positions of one gap of at most `limit` tokens.
 
-    `forbidden` ids are never chosen; `rank` is how many candidates to pass over at position 0.
+    `forbidden` ids are never chosen; `rank` is how many candidates the first new token passes over.
 
     With a temperature, every position has Gumbel noise of its own, drawn once from the seed, for
-    its candidates by their rank: the choice is a sample from the sharpened candidates, and asking
-    again at a later step does not draw again. Two predictions that agree choose alike, which makes
-    verified decoding equal to autoregressive sampling with the same seed.
+    its candidates by their rank. The choice is a sample from the sharpened candidates, and a later
+    step at the same position does not draw again. Equal predictions give equal choices, so verified
+    decoding equals autoregressive sampling with the same seed.
     """
 
     def __init__(
@@ -49,17 +49,19 @@ class Sampler:
         shape = (limit + 1, TOP_K)
         self._noise = np.random.default_rng(seed).gumbel(size=shape) if temperature else None
 
-    def choose(self, predictions: Predictions, position: int) -> SampledTokens:
-        """Row j stands for position `position` + j of the middle.
+    def choose(
+        self, predictions: Predictions, position: int, ranked: int | None = 0
+    ) -> SampledTokens:
+        """Choose for each row; row j is for position `position` + j of the middle.
 
-        At position 0 the rank-th best candidate is taken, or the last there is. A row with nothing
-        but forbidden candidates ends the middle, with confidence 0.
+        Position `ranked` takes the rank-th best candidate, or the last one if there are fewer. A
+        row without a candidate that may be chosen ends the middle, with confidence 0.
         """
         scores = self._scores(predictions, position)
         allowed = np.isfinite(scores).sum(axis=-1)
         rows = np.arange(len(scores))
         ranks = np.where(
-            rows + position == 0, np.clip(self._rank, 0, np.maximum(allowed - 1, 0)), 0
+            rows + position == ranked, np.clip(self._rank, 0, np.maximum(allowed - 1, 0)), 0
         )
         picked = np.argsort(-scores, axis=-1, kind="stable")[rows, ranks]
         nothing = allowed == 0
@@ -70,7 +72,7 @@ class Sampler:
         )
 
     def _scores(self, predictions: Predictions, position: int) -> NDArray[np.float64]:
-        """What to maximise [R, K]; minus infinity for what must not be chosen."""
+        """The scores to maximise [R, K], minus infinity for candidates that must not be chosen."""
         with np.errstate(divide="ignore"):
             scores = np.log(predictions.probs.astype(np.float64))
         if self._noise is not None:

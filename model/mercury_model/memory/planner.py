@@ -118,7 +118,7 @@ class MemoryEfficientDiffusion:
         """
         if not self.shape.config.can_be_adapted:
             raise WeightsUnsupported(
-                f"{self.shape.name} cannot be adapted: biases, normed heads or its own head.",
+                f"{self.shape.name} cannot be adapted: it has normed heads or its own head.",
                 "Plan for mini or tiny, or without --train.",
             )
         return self._first_that_fits(
@@ -138,7 +138,7 @@ class MemoryEfficientDiffusion:
         import torch
 
         from mercury_model.memory import training
-        from mercury_model.training.adapt import AdapterConfig as Settings
+        from mercury_model.training.adaptation import AdapterConfig as Settings
         from mercury_model.training.base import training_dtype
 
         own = training_dtype(torch.device(self.device))

@@ -1,7 +1,7 @@
 """Bytes that the adaptation takes: the frozen base, both adapters with gradients and moments, and
 what the forward passes keep for the backward ones.
 
-Counted from `train.network`, `train.layers` and `train.objective`. One example is in work at a
+Counted from `network` and `training.objective`. One example is in work at a
 time, its clean rows first and then its masks; those of a step are laid out together.
 """
 
@@ -11,11 +11,11 @@ from types import MappingProxyType
 from mercury_model.memory.footprint import Footprint
 from mercury_model.memory.inference import LIBRARIES, Precision, weight_bytes
 from mercury_model.memory.shape import NetworkShape
+from mercury_model.network.adapters import GROUPS
 from mercury_model.spec.model_config import ModelConfig
-from mercury_model.training.adapt import AdapterConfig
-from mercury_model.training.collate import SPAN_ROWS, Blocks
+from mercury_model.training.adaptation import AdapterConfig
+from mercury_model.training.collate import RANGE_ROWS, Blocks
 from mercury_model.training.feed import MAX_CUTS
-from mercury_model.training.network import GROUPS
 from mercury_model.training.objective import HEAD_ROWS
 
 _BLOCKS = Blocks()
@@ -35,9 +35,9 @@ class Stream:
 
     @property
     def scores(self) -> int:
-        """How many entries one head's attention has: see `collate._spans`."""
-        starts = range(0, self.rows, SPAN_ROWS)
-        stops = [min(start + SPAN_ROWS, self.rows) for start in starts]
+        """How many entries one head's attention has: see `collate._ranges`."""
+        starts = range(0, self.rows, RANGE_ROWS)
+        stops = [min(start + RANGE_ROWS, self.rows) for start in starts]
         return sum(
             (stop - start) * (self.before + stop) for start, stop in zip(starts, stops, strict=True)
         )
@@ -86,19 +86,18 @@ def footprint(shape: NetworkShape, precision: Precision, training: TrainingLoad)
 def _adapter_width(c: ModelConfig) -> int:
     """Numbers that one rank costs in one layer: a group shares its inner half."""
     sizes = c.projections
-    return sum(sizes[g[0]][1] + sum(sizes[part][0] for part in g) for g in GROUPS.values())
+    return sum(sizes[g[0]][1] + sum(sizes[part][0] for part in g) for g in GROUPS)
 
 
 def _in_work(c: ModelConfig, e: int, training: TrainingLoad, stream: Stream) -> tuple[int, int]:
     """What is kept while `stream` is in work, and the most that an operation needs besides.
 
-    Keys and values are views of what they were computed with, and keep it all. Those of the clean
-    rows stay until the masks are done. Checkpointing keeps each layer's input instead of the rest,
-    and has the rest of one layer at a time.
+    Keys and values of the clean rows stay until the masks are done. Checkpointing keeps each
+    layer's input instead of the rest, and has the rest of one layer at a time.
     """
     plan = training.plan
     trained = max(0, c.num_layers - plan.first_layer)
-    heads = 2 * c.num_heads + 3 * c.num_kv_heads
+    heads = 2 * c.num_kv_heads
     remembered = c.num_layers * training.tokens * heads * c.head_dim * e
     saved = _saved(c, e, stream)
     if plan.recompute:
@@ -112,11 +111,11 @@ def _in_work(c: ModelConfig, e: int, training: TrainingLoad, stream: Stream) -> 
 
 
 def _saved(c: ModelConfig, e: int, stream: Stream) -> int:
-    """Of one trained layer: normed rows before and after scaling, projections, turned heads, what
-    attention mixed and its probabilities, both halves of the MLP, adapters' inner rows and casts.
+    """Of one trained layer: normed rows before and after scaling, values, rotated queries and keys,
+    what attention mixed and its probabilities, three rows of the MLP, adapters' inner rows, casts.
     """
     queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-    row = 4 * c.hidden_size + (queries + 2 * keys) + (queries + keys) + queries
+    row = 4 * c.hidden_size + keys + (queries + keys) + queries
     row += 3 * c.intermediate_size + 4 * stream.rank
     joined = 2 * (stream.before + stream.rows) * keys if stream.before else 0
     cast = stream.rank * _adapter_width(c) if stream.before or e < 4 else 0

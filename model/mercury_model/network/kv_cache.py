@@ -57,7 +57,7 @@ class TorchKVCache:
         self._buffer = grown
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """See `transformer.Memory`; B is 1, and `reserve` has made room."""
+        """See `attention.KVStore`; B is 1, and `reserve` has made room."""
         return self.put(layer, self._length, keys, values)
 
     def put(self, layer: int, at: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ class TorchKVCache:
 
 
 class KVSlice:
-    """A context as a `transformer.Memory` whose new rows are those from position `at` on: they take
+    """A context as a `attention.KVStore` whose new rows are those from position `at` on: they take
     the place of what is there. `reserve` has made room for those beyond its end.
     """
 
@@ -84,19 +84,19 @@ class KVSlice:
         self._at = at
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """See `transformer.Memory`; returns the rows behind the new ones, too."""
+        """See `attention.KVStore`; returns the rows behind the new ones, too."""
         return self._kv.put(layer, self._at, keys, values)
 
 
 class BatchedKV:
-    """Several contexts as one `transformer.Memory`: their keys one after the other."""
+    """Several contexts as one `attention.KVStore`: their keys one after the other."""
 
     def __init__(self, kvs: Sequence[TorchKVCache], rows: list[int]) -> None:
         self._kvs = kvs
         self._rows = rows
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """See `transformer.Memory`; of the new rows, each context gets its own."""
+        """See `attention.KVStore`; of the new rows, each context gets its own."""
         new = zip(
             self._kvs,
             torch.split(keys, self._rows, 2),

@@ -1,15 +1,19 @@
 """Sizes that every runtime keeps to, in tokens."""
 
 CHUNK_TOKENS = 64
-"""The most tokens one `extend` takes: what bounds the time to cancel."""
+"""The most tokens that one `extend` takes. It bounds the time to cancel."""
 
 
 TOP_K = 16
-"""How many candidates a prediction carries for each row."""
+"""The number of candidates of a prediction, for each row."""
+
+
+BLOCKED_LOGIT = -1e30
+"""The logit of an id that a row must not give. It is finite, so that the entropy stays a number."""
 
 
 KV_BLOCK_TOKENS = 128
-"""A context on a CPU has room for a multiple of so many tokens."""
+"""The capacity of a context on a CPU is a multiple of this."""
 
 
 MAX_POSITIONS = 8192
@@ -17,5 +21,5 @@ MAX_POSITIONS = 8192
 
 
 def kv_capacity(tokens: int) -> int:
-    """For how many tokens a context that holds `tokens` has room."""
+    """The capacity of a context that holds `tokens` tokens."""
     return max(1, -(-tokens // KV_BLOCK_TOKENS)) * KV_BLOCK_TOKENS

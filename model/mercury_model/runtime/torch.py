@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mercury_model.network.denoiser import Denoiser
+from mercury_model.network.attention import MaskedAttention
+from mercury_model.network.denoiser import Denoiser, load_denoiser
 from mercury_model.network.kv_cache import BatchedKV, KVSlice, TorchKVCache
-from mercury_model.runtime.limits import MAX_POSITIONS, TOP_K, kv_capacity
+from mercury_model.runtime.limits import BLOCKED_LOGIT, MAX_POSITIONS, TOP_K, kv_capacity
 from mercury_model.runtime.protocol import (
     ForwardCall,
     KVCache,
@@ -22,6 +23,7 @@ from mercury_model.runtime.protocol import (
     check_batch,
     check_canvas_rows,
     count_before_masks,
+    restriction,
     split_predictions,
 )
 from mercury_model.spec.model_config import ModelConfig
@@ -52,8 +54,14 @@ class TorchRuntime:
         return self._model.config
 
     @property
+    def vocabulary(self) -> NDArray[np.int64] | None:
+        """The ids that can be predicted, ascending; None if all can."""
+        ids = self._model.vocabulary
+        return None if ids is None else ids.cpu().numpy().astype(np.int64)
+
+    @property
     def name(self) -> str:
-        """For logs and `doctor`."""
+        """Device, precision and threads, for logs and `doctor`."""
         kind = str(self._dtype).removeprefix("torch.")
         return f"torch {self._device} {kind}, {torch.get_num_threads()} threads"
 
@@ -61,6 +69,14 @@ class TorchRuntime:
     def max_batch_size(self) -> int:
         """How many calls may share a pass."""
         return MAX_BATCH_SIZE
+
+    def load_weights(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """See `mercury_model.runtime.ReloadableRuntime`."""
+        try:
+            model = load_denoiser(self.config, tensors, self._model.mask_id)
+        except RuntimeError as error:
+            raise ValueError(f"the weights do not fit the network: {error}") from error
+        self._model = model.to(self._device, self._dtype).eval().requires_grad_(False)
 
     def new_kv_cache(self) -> KVCache:
         """An empty context."""
@@ -97,14 +113,13 @@ class TorchRuntime:
         more = check_canvas_rows(mine, ids, at, MAX_POSITIONS)
         mine.reserve(more)
         attend = None
-        if self._model.mask_rank:
+        if self._model.gated is not None:
             attend = self._sight(ids, at, mine.length + more)[None, None].to(self._device)
         with torch.inference_mode():
             hidden: Tensor = self._model(
                 torch.tensor([list(ids)], device=self._device),
                 torch.arange(at, at + len(ids), device=self._device)[None],
-                attend,
-                KVSlice(mine, at),
+                MaskedAttention(attend, KVSlice(mine, at)),
             )
         mine.advance(more)
         return self._predict(hidden[0])
@@ -115,7 +130,8 @@ class TorchRuntime:
             hidden[call.predicted :]
             for call, hidden in zip(calls, self._hidden(calls), strict=True)
         ]
-        return split_predictions(self._predict(torch.cat(parts)), [len(part) for part in parts])
+        predictions = self._predict(torch.cat(parts), restriction(calls, self.vocabulary))
+        return split_predictions(predictions, [len(part) for part in parts])
 
     def logits(self, kv: KVCache, ids: Sequence[int]) -> Tensor:
         """The causal logits [len(ids), V] in fp32, `kv` extended; for comparing networks."""
@@ -128,7 +144,7 @@ class TorchRuntime:
 
     def _hidden(self, calls: Sequence[ForwardCall]) -> tuple[Tensor, ...]:
         """[T, D] for each call, all rows run as one sequence, each blind for those of others."""
-        check_batch(calls, self.max_batch_size, canvas=MAX_POSITIONS)
+        check_batch(calls, self.max_batch_size, self.config.vocab_size, MAX_POSITIONS)
         kvs, rows = [self._own(call.kv) for call in calls], [len(call.ids) for call in calls]
         for kv, count in zip(kvs, rows, strict=True):
             kv.reserve(count)
@@ -141,8 +157,9 @@ class TorchRuntime:
             hidden: Tensor = self._model(
                 ids.to(self._device),
                 torch.cat(places)[None].to(self._device),
-                self._attend(calls, kvs),
-                kvs[0] if len(kvs) == 1 else BatchedKV(kvs, rows),
+                MaskedAttention(
+                    self._attend(calls, kvs), kvs[0] if len(kvs) == 1 else BatchedKV(kvs, rows)
+                ),
             )
         for call, kv in zip(calls, kvs, strict=True):
             if call.kind != "denoise":
@@ -152,7 +169,7 @@ class TorchRuntime:
 
     def _attend(self, calls: Sequence[ForwardCall], kvs: Sequence[TorchKVCache]) -> Tensor | None:
         """[1, 1, T, S]: which keys each row sees; None for a block that sees everything."""
-        whole = [call.kind == "denoise" and not self._model.mask_rank for call in calls]
+        whole = [call.kind == "denoise" and self._model.gated is None for call in calls]
         if whole == [True]:
             return None
         sights = [
@@ -174,12 +191,15 @@ class TorchRuntime:
         sight |= masked[:, None]
         return sight
 
-    def _predict(self, hidden: Tensor) -> Predictions:
-        """For each row of `hidden` [R, D]."""
+    def _predict(self, hidden: Tensor, allowed: NDArray[np.bool_] | None = None) -> Predictions:
+        """The predictions for `hidden` [R, D], each row restricted to `allowed` [R, V']."""
         with torch.inference_mode():
             logits, vocabulary = self._model.logits(hidden), self._model.vocabulary
             if vocabulary is not None:
                 logits = logits[:, vocabulary]
+            if allowed is not None:
+                blocked = torch.from_numpy(~allowed).to(logits.device)
+                logits = logits.float().masked_fill(blocked, BLOCKED_LOGIT)
             log_probs = torch.log_softmax(logits.float(), -1)
             top, ids = log_probs.topk(min(TOP_K, log_probs.shape[-1]))
             if vocabulary is not None:
@@ -191,29 +211,6 @@ class TorchRuntime:
         if not isinstance(kv, TorchKVCache):
             raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
         return kv
-
-
-def load_denoiser(
-    config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]], mask_id: int = -1
-) -> Denoiser:
-    """The network with the weights of a checkpoint, named as `checkpoint` does. Copies nothing.
-
-    Raises RuntimeError when names or shapes do not fit `config`.
-    """
-    adapter = tensors.get("layers.0.q.mask_a")
-    with torch.device("meta"):
-        model = Denoiser(config, 0 if adapter is None else len(adapter), mask_id)
-    named = {_parameter(name): torch.from_numpy(value) for name, value in tensors.items()}
-    vocabulary = named.pop("vocabulary.weight", None)
-    model.load_state_dict(named, strict=True, assign=True)
-    model.vocabulary = None if vocabulary is None else vocabulary.long()
-    return model
-
-
-def _parameter(name: str) -> str:
-    """`layers.0.q` as the module calls it; adapters and biases keep their names."""
-    last = name.rsplit(".", 1)[-1]
-    return name if last in ("mask_a", "mask_b", "bias") else f"{name}.weight"
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:

@@ -8,7 +8,7 @@ the clock is an argument.
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mercury_model.decoding.call_generator import advance
 from mercury_model.decoding.infiller import Infiller
@@ -76,6 +76,17 @@ class Engine:
     def busy(self) -> bool:
         """Whether there is anything to do."""
         return bool(self._arrived or self._live)
+
+    @property
+    def infiller(self) -> Infiller:
+        """Answers one request alone, over the same contexts; only between two steps."""
+        return self._infiller
+
+    def set_limits(self, limits: EngineLimits) -> None:
+        """Hold as many requests and as much context as `limits` say. Only between two steps."""
+        held = replace(self._limits, requests=limits.requests, context_bytes=limits.context_bytes)
+        self._limits = held
+        self._infiller.bound(held.context_bytes - self._reserved_bytes)
 
     @property
     def context_bytes(self) -> int:
@@ -169,8 +180,8 @@ class Engine:
         What is less urgent, and not chosen, gives way: it begins again later.
         """
         infiller, limit = self._infiller, self._limits.context_bytes
-        job.ids = job.ids or infiller.context_ids(job.order.gap)
-        needed = self._runtime.kv_bytes(infiller.most_tokens(job.ids, job.order.sampling))
+        wanted = job.wanted = job.wanted or infiller.fim_context(job.order.gap)
+        needed = self._runtime.kv_bytes(infiller.most_tokens(wanted, job.order.sampling))
         if needed > limit:
             self._fail(
                 job,
@@ -193,12 +204,12 @@ class Engine:
                 return False
             self._put_back(max(lesser, key=lambda other: (other.order.priority, other.number)))
         job.reserved_bytes = needed
-        infiller.bound(limit - self._reserved_bytes, job.ids)
-        job.script = infiller.script(job.order.gap, job.ids, job.order.sampling)
+        infiller.set_capacity(limit - self._reserved_bytes, wanted)
+        job.script = infiller.script(job.order.gap, wanted, job.order.sampling)
         self._go_on(job, None)
         if job.call is not None and job.call.kv.nbytes > needed:  # it has room for more
             job.reserved_bytes = job.call.kv.nbytes
-            infiller.bound(limit - self._reserved_bytes)
+            infiller.set_capacity(limit - self._reserved_bytes)
         return True
 
     def _go_on(self, job: InfillSequence, answer: Predictions | Exception | None) -> None:
@@ -236,7 +247,7 @@ class Engine:
         """Take a job's context from it; what it holds is kept while there is room."""
         script, job.script, job.call = job.script, None, None
         job.reading, job.reserved_bytes = True, 0
-        self._infiller.bound(self._limits.context_bytes - self._reserved_bytes)
+        self._infiller.set_capacity(self._limits.context_bytes - self._reserved_bytes)
         if script is not None:
             script.close()
 

@@ -9,6 +9,7 @@ from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.runtime.protocol import ForwardCall
+from mercury_model.spec.fim_format import FimContext
 
 EMPTY_OUTPUT = PartialOutput((), (), (), "", False, None, 0, 0)
 """What a request has come to before its first draft."""
@@ -62,7 +63,7 @@ class InfillSequence:
     outcome: Outcome | None = None
     error: Exception | None = None
     stopped: bool = False
-    ids: list[int] = field(default_factory=list)
+    wanted: FimContext | None = None
     script: CallGenerator[PartialOutput] | None = None
     call: ForwardCall | None = None
     reading: bool = True

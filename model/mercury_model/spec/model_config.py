@@ -22,8 +22,8 @@ class ModelConfig:
 
     @property
     def can_be_adapted(self) -> bool:
-        """Whether training covers it: a tied head, no biases, heads that are not normed."""
-        return self.tie_word_embeddings and not self.qkv_bias and not self.qk_norm
+        """Whether training covers it: a tied head, and heads that are not normed."""
+        return self.tie_word_embeddings and not self.qk_norm
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:

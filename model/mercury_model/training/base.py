@@ -1,4 +1,4 @@
-"""Between weights by name, as checkpoints hold them, and the grouped ones that training runs on."""
+"""Frozen networks and adapters, from and to tensors named as checkpoints name them."""
 
 import re
 from collections.abc import Mapping
@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mercury_model.network.adapters import GROUPS, LowRankAdapters
+from mercury_model.network.denoiser import Denoiser, load_denoiser
 from mercury_model.spec.model_config import ModelConfig
-from mercury_model.training.network import GROUPS, Adapters, FrozenLayer, FrozenNetwork
 
 
 def frozen(
@@ -18,27 +19,14 @@ def frozen(
     tensors: Mapping[str, NDArray[np.float32]],
     device: torch.device,
     dtype: torch.dtype,
-) -> FrozenNetwork:
-    """The merged weights of a checkpoint, those of a group stacked.
+) -> Denoiser:
+    """The network of a checkpoint, without gradients.
 
     Raises ValueError for architectures that training does not cover.
     """
     if not config.can_be_adapted:
-        raise ValueError("only tied Llama-shaped networks without biases can be adapted")
-
-    def moved(values: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(values).to(device, dtype)
-
-    layers = []
-    for i in range(config.num_layers):
-        name = f"layers.{i}"
-        matrices = {
-            group: moved(np.concatenate([tensors[f"{name}.{part}"] for part in parts]))
-            for group, parts in GROUPS.items()
-        }
-        norms = (moved(tensors[f"{name}.{norm}_norm"]) for norm in ("attention", "mlp"))
-        layers.append(FrozenLayer(matrices, *norms))
-    return FrozenNetwork(config, moved(tensors["embedding"]), moved(tensors["norm"]), tuple(layers))
+        raise ValueError("only networks with a tied head and without normed heads can be adapted")
+    return load_denoiser(config, tensors).to(device, dtype).requires_grad_(False)
 
 
 def training_dtype(device: torch.device) -> torch.dtype:
@@ -48,53 +36,46 @@ def training_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def delta(config: ModelConfig, parameters: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+def delta(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
     """Both adapters as a delta: int8 rows with a scale each, under the names of a checkpoint.
 
-    `parameters` are those of a `Network` by name; others are passed over. Layers without adapters
-    are left out.
+    `tensors` are trained parameters by name (see `adapters.named`); others are passed over. Each
+    matrix gets a copy of the half that it shares with its group.
     """
     result: dict[str, NDArray[Any]] = {}
-    for name, values in parameters.items():
-        found = _PARAMETER.fullmatch(name)
+    for name, values in tensors.items():
+        found = _ADAPTER.fullmatch(name)
         if found is None:
             continue
-        kind, layer, group, half = found.groups()
-        parts = GROUPS[group]
-        shares = (
-            torch.split(values, [config.projections[p][0] for p in parts])
-            if half == "b"
-            else [values] * 3
-        )
-        for part, share in zip(parts, shares, strict=False):
-            key = f"layers.{layer}.{part}.{'mask_' if kind == 'gated' else ''}{half}"
-            result[key], result[f"{key}.scale"] = quantised(share)
+        layer, part, half = found.groups()
+        group = next(group for group in GROUPS if part in group)
+        for each in group if half.endswith("a") else part:
+            key = f"{layer}.{each}.{half}"
+            result[key], result[f"{key}.scale"] = quantized(values)
     return result
 
 
-_PARAMETER = re.compile(r"(plain|gated)\.weights\.(\d+)_(qkv|o|gu|d)_([ab])")
+_ADAPTER = re.compile(r"(layers\.\d+)\.([qkvogud])\.((?:mask_)?[ab])")
 
 
-def inherit(adapters: Adapters, learnt: Mapping[str, NDArray[np.float32]], kind: str) -> None:
-    """Let adapters go on from those of a delta, where it has some of the same shape.
+def inherit(
+    adapters: LowRankAdapters, learnt: Mapping[str, NDArray[np.float32]], kind: str
+) -> None:
+    """Start adapters from those of a delta, where it has some of the same shape.
 
-    `kind` is "mask_" for gated adapters and "" for plain ones, as in names. Adapters of our own
-    making share the inner half within a group, so nothing is lost.
+    `kind` is "mask_" for gated adapters and "" for plain ones. Adapters made by training share
+    their first half within a group, so nothing is lost.
     """
     with torch.no_grad():
-        for key, parameter in adapters.weights.items():
-            layer, group, half = key.split("_")
-            parts = [f"layers.{layer}.{part}.{kind}{half}" for part in GROUPS[group]]
-            if parts[0] not in learnt:
-                continue
-            whole = [learnt[parts[0]]] if half == "a" else [learnt[part] for part in parts]
-            values = torch.from_numpy(np.concatenate(whole))
-            if values.shape == parameter.shape:
-                parameter.copy_(values)
+        for name, parameter in adapters.named_parameters():
+            start, _, half = name.rpartition(".")
+            values = learnt.get(f"{start}.{kind}{half}")
+            if values is not None and values.shape == parameter.shape:
+                parameter.copy_(torch.from_numpy(values))
 
 
-def quantised(values: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Rows [R, C] as int8 and a scale [R] each; the largest of a row is exact to half a step."""
+def quantized(values: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Rows [R, C] as int8 and a scale [R] each; every value is exact to half a step."""
     wide = values.detach().float().cpu()
     scale = wide.abs().amax(1).clamp(min=1e-12) / 127
     return (wide / scale[:, None]).round().to(torch.int8).numpy(), scale.numpy()

@@ -15,14 +15,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mercury_model.network.operations import QueryRange
 from mercury_model.spec.fim_format import FimFormat
 from mercury_model.training.gaps import Span
-from mercury_model.training.layers import QueryRange
-from mercury_model.training.network import Stream
 
-SPAN_ROWS = 128
+RANGE_ROWS = 128
 CHAIN_WEIGHT = 0.3
 PADDING_WEIGHT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Rows to run: `ids` and `positions` [N], and what each may see (`ranges` cover all rows)."""
+
+    ids: Tensor
+    positions: Tensor
+    ranges: Sequence[QueryRange]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +168,7 @@ def pack(example: Example, blocks: Blocks, fmt: FimFormat, draw: random.Random) 
             predicted[start + j] = (branch.ids[j + 1], 1.0)
     rows = sorted(predicted)
     weights = torch.tensor([predicted[r][1] for r in rows])
-    clean = Stream(torch.tensor(ids), torch.from_numpy(positions), _spans(sight))
+    clean = Stream(torch.tensor(ids), torch.from_numpy(positions), _ranges(sight))
     index = {row: i for i, row in enumerate(rows)}
     masks = _mask_rows(anchors, index, positions, sight, blocks, fmt)
     return Packed(
@@ -249,7 +257,7 @@ def _mask_rows(
             )
             distances.append(d if real else 0)
             teachers.append(index.get(row, -1))
-    stream = Stream(torch.full((count,), fmt.mask_id), torch.from_numpy(where), _spans(seen))
+    stream = Stream(torch.full((count,), fmt.mask_id), torch.from_numpy(where), _ranges(seen))
     return (
         stream,
         torch.tensor(targets),
@@ -259,13 +267,13 @@ def _mask_rows(
     )
 
 
-def _spans(sight: NDArray[np.bool_]) -> list[QueryRange]:
+def _ranges(sight: NDArray[np.bool_]) -> list[QueryRange]:
     """Runs of query rows with just the keys up to the last that any of them sees."""
-    spans = []
-    for start in range(0, len(sight), SPAN_ROWS):
-        stop = min(start + SPAN_ROWS, len(sight))
+    ranges = []
+    for start in range(0, len(sight), RANGE_ROWS):
+        stop = min(start + RANGE_ROWS, len(sight))
         keys = int(np.flatnonzero(sight[start:stop].any(0))[-1]) + 1
-        hidden = torch.zeros(stop - start, keys)
-        hidden.masked_fill_(torch.from_numpy(~sight[start:stop, :keys]), float("-inf"))
-        spans.append(QueryRange(start, stop, keys, hidden))
-    return spans
+        bias = torch.zeros(stop - start, keys)
+        bias.masked_fill_(torch.from_numpy(~sight[start:stop, :keys]), float("-inf"))
+        ranges.append(QueryRange(start, stop, keys, bias))
+    return ranges

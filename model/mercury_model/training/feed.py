@@ -53,6 +53,10 @@ class ExampleFeed:
         draw = random.Random(f"{self.seed}/{number}")
         return pack(self._example(draw), self.blocks, self.format, draw)
 
+    def batch(self, step: int, examples: int) -> list[Packed]:
+        """The examples of a step that takes so many."""
+        return [self.packed(step * examples + i) for i in range(examples)]
+
     def _example(self, draw: random.Random) -> Example:
         languages = [name for name in LANGUAGE_SHARES if self.sources.get(name)]
         shares = [LANGUAGE_SHARES[name] for name in languages]

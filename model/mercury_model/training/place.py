@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from mercury_model.training.collate import Packed
-from mercury_model.training.network import Stream
+from mercury_model.training.collate import Packed, Stream
 
 
 def placed(packed: Packed, device: torch.device, dtype: torch.dtype) -> Packed:
@@ -24,5 +23,5 @@ def placed(packed: Packed, device: torch.device, dtype: torch.dtype) -> Packed:
 
 
 def _stream(stream: Stream, device: torch.device, dtype: torch.dtype) -> Stream:
-    spans = [replace(s, hidden=s.hidden.to(device, dtype)) for s in stream.spans]
-    return Stream(stream.ids.to(device), stream.positions.to(device), spans)
+    ranges = [replace(part, bias=part.bias.to(device, dtype)) for part in stream.ranges]
+    return Stream(stream.ids.to(device), stream.positions.to(device), ranges)

@@ -1,6 +1,7 @@
-"""What a run of the adaptation starts from: a model of the table, a corpus, a device."""
+"""Sets an adaptation up: a model of the registry, a corpus, a device."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -9,10 +10,16 @@ from safetensors.torch import load_file
 
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.training import data
-from mercury_model.training.adapt import AdapterConfig, AdapterTrainer, saved_config
+from mercury_model.training.adaptation import (
+    Adaptation,
+    AdapterConfig,
+    adaptation_trainer,
+    saved_config,
+)
 from mercury_model.training.base import delta, frozen, inherit, training_dtype
-from mercury_model.training.collate import Blocks
+from mercury_model.training.collate import Blocks, Packed
 from mercury_model.training.feed import ExampleFeed, by_language
+from mercury_model.training.trainer import Trainer
 from mercury_model.training.vocabulary import written
 from mercury_model.weights import registry, tensor_file
 from mercury_model.weights.checkpoint import Tensors, read_delta
@@ -24,24 +31,26 @@ HELD_OUT = "held-out.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetup:
-    """A run before its first step, and what it is trained and probed on."""
+    """An adaptation before its first step, and the examples it is trained and probed on."""
 
-    run: AdapterTrainer
-    feeds: tuple[ExampleFeed, ExampleFeed]
+    trainer: Trainer[Sequence[Packed]]
+    feed: ExampleFeed
+    held_out: ExampleFeed
 
 
 def prepare(
     name: str,
-    plan: AdapterConfig,
+    config: AdapterConfig,
     corpus: Path,
     cache_dir: Path,
     device: torch.device,
     dtype: torch.dtype | None = None,
 ) -> TrainingSetup:
-    """Ready to train model `name` on: from its last delta if a run made that, else on top of it.
+    """The adaptation of model `name`. It continues the model's last delta if training made it, and
+    starts new adapters on top of the model otherwise.
 
-    What is frozen is kept in `dtype`, by default what the device is fast at. `corpus` holds TRAIN
-    and HELD_OUT. Raises WeightsMissing, and OSError without a corpus.
+    The frozen weights are in `dtype`, by default the one that the device is fast at. `corpus` holds
+    TRAIN and HELD_OUT. Raises WeightsMissing, and OSError without a corpus.
     """
     entry, card = registry.find(name), registry.card(name)
     ground, learnt = frozen_base(entry)
@@ -53,16 +62,19 @@ def prepare(
         sources = by_language(data.read(corpus / file))
         return ExampleFeed(sources, encode, card.infill, Blocks(), seed)
 
-    run = AdapterTrainer(base, plan)
-    inherit(run.network.plain, learnt, "")
-    inherit(run.network.gated, learnt, "mask_")
-    return TrainingSetup(run, (feed(TRAIN, str(plan.seed)), feed(HELD_OUT, "probe")))
+    trained = feed(TRAIN, str(config.seed))
+    objective = Adaptation.of(base, config)
+    inherit(objective.plain, learnt, "")
+    inherit(objective.gated, learnt, "mask_")
+    trainer = adaptation_trainer(base, objective, config, trained)
+    return TrainingSetup(trainer, trained, feed(HELD_OUT, "probe"))
 
 
 def frozen_base(entry: ModelEntry) -> tuple[ModelEntry, Tensors]:
-    """What a run on `entry` leaves as it is, and the adapters that it goes on from.
+    """The weights that an adaptation of `entry` keeps frozen, and the adapters that it continues.
 
-    A delta with gated adapters was made by a run: the next one takes its place. Any other stays.
+    A delta with gated adapters was made by training, and the next training replaces it. Any other
+    delta is part of the base.
     """
     *ground, last = entry.weights
     if entry.base is None or not ground:
@@ -74,19 +86,19 @@ def frozen_base(entry: ModelEntry) -> tuple[ModelEntry, Tensors]:
 
 
 def export_delta(name: str, checkpoint: Path, corpus: Path, out: Path) -> int:
-    """Write the adapters of a checkpoint as a delta on the foundation of model `name`.
+    """Write the adapters of a checkpoint as a delta on the frozen base of model `name`.
 
-    Of its tokens those that `corpus` needs will be predicted; returns how many these are.
+    Only tokens that `corpus` needs will be predicted; returns how many these are.
     """
     card, entry = registry.card(name), registry.find(name)
     encode = Tokenizer(registry.BUNDLED / entry.tokenizer, card.infill).encode
     stored = load_file(checkpoint)
-    plan = saved_config(checkpoint)
+    config = saved_config(checkpoint)
     notes = {
         "on": " ".join(weights.sha256 for weights in frozen_base(entry)[0].weights),
-        "plan": json.dumps(asdict(plan)),
+        "config": json.dumps(asdict(config)),
     }
-    vocabulary = written(data.read(corpus / TRAIN), encode, [card.infill.eos_id], plan.seed)
-    learnt = delta(card.architecture, stored)
+    vocabulary = written(data.read(corpus / TRAIN), encode, [card.infill.eos_id], config.seed)
+    learnt = delta(stored)
     tensor_file.write(out, {**learnt, "vocabulary": vocabulary}, notes)
     return len(vocabulary)

@@ -125,7 +125,7 @@ def squeezed(before: str, length: int) -> int:
 
 
 def guessed(before: str, *texts: str, most: int = 5) -> DraftTokens:
-    return CacheLM(texts, lambda text: [ord(letter) for letter in text]).guess(before, most)
+    return CacheLM(texts, lambda text: [ord(letter) for letter in text]).guess(before, "", most)
 
 
 def test_what_followed_the_latest_of_the_longest_repeats_is_guessed() -> None:
@@ -149,7 +149,7 @@ def test_nothing_is_guessed_when_nothing_comes_again(most: int) -> None:
 
 def test_the_mean_is_a_distribution_that_leaves_the_end_to_the_network() -> None:
     network = predictions(a=0.5, b=0.3, end=0.2)
-    both = interpolate(network, LookupCandidates(20, {ord("c"): 3, ord("b"): 1}), TRUST, END)
+    both = interpolate(network, LookupCandidates(20, {ord("c"): 3, ord("b"): 1}), TRUST, {END})
     weight = 1 / (1 + math.exp(-(-4 + math.log(20) + 3 / 4 - 2 * 0.5)))
     assert chance(both, "a") == pytest.approx(0.5 * (1 - weight))
     assert chance(both, "b") == pytest.approx(0.3 * (1 - weight) + 0.8 * weight / 4)
@@ -163,7 +163,7 @@ def test_the_mean_is_a_distribution_that_leaves_the_end_to_the_network() -> None
 def test_votes_that_agree_and_a_network_that_does_not_know_give_more_weight() -> None:
     def weight(found: LookupCandidates, surest: float) -> float:
         network = predictions(a=surest, b=0.001, end=0.0)
-        return 1 - chance(interpolate(network, found, TRUST, END), "a") / surest
+        return 1 - chance(interpolate(network, found, TRUST, {END}), "a") / surest
 
     alone = weight(LookupCandidates(9, {1: 4}), 0.4)
     assert weight(LookupCandidates(9, {1: 3, 2: 1}), 0.4) < alone
@@ -173,4 +173,4 @@ def test_votes_that_agree_and_a_network_that_does_not_know_give_more_weight() ->
 
 def test_without_votes_the_network_has_its_say() -> None:
     network = predictions(a=0.5, end=0.2)
-    assert interpolate(network, LookupCandidates(), TRUST, END) is network
+    assert interpolate(network, LookupCandidates(), TRUST, {END}) is network

@@ -30,7 +30,7 @@ def decode(ids: Sequence[int]) -> str:
 def test_a_text_is_as_likely_to_end_as_the_token_that_ends_it(
     tokens: Sequence[str | int], text: str, reason: FinishReason | None, ending: float
 ) -> None:
-    middle = Middle(StopCriteria(END, MASK, 4, ("\n",), decode))
+    middle = Middle(StopCriteria(frozenset({END}), MASK, 4, ("\n",), decode))
     for place, token in enumerate(tokens, 1):
         middle.add(token if isinstance(token, int) else PIECES.index(token), 0.5**place)
     draft = middle.draft(0, 0)

@@ -18,15 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mercury_model.network.adapters import LowRankAdapters
+from mercury_model.network.attention import MaskedAttention
 from mercury_model.network.denoiser import Denoiser
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.fim_format import FimFormat
 from mercury_model.spec.model_config import ModelConfig
-from mercury_model.training.adapt import AdapterConfig, AdapterTrainer
+from mercury_model.training.adaptation import Adaptation, AdapterConfig, adaptation_trainer
 from mercury_model.training.collate import Blocks, Branch, Example, Packed, pack
-from mercury_model.training.feed import MAX_CUTS
-from mercury_model.training.network import GROUPS, FrozenLayer, FrozenNetwork
+from mercury_model.training.feed import MAX_CUTS, ExampleFeed
 
 MASK = 5
 FORMAT = FimFormat(1, 2, 3, 0, MASK, 8, 64, 32, 24, True, ("python",))
@@ -41,7 +42,7 @@ class Rows:
         self.length = 0
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """See `transformer.Memory`."""
+        """See `attention.KVStore`."""
         end = self.length + keys.shape[2]
         mine = self.buffer[layer]
         mine[0, :, :, self.length : end] = keys
@@ -51,7 +52,8 @@ class Rows:
 
 def network(config: ModelConfig, rank: int, dtype: torch.dtype) -> Denoiser:
     with torch.device("meta"):
-        model = Denoiser(config, rank, MASK).to(dtype)
+        gated = LowRankAdapters.zeros(config, rank) if rank else None
+        model = Denoiser(config, gated, MASK).to(dtype)
     model = model.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in model.parameters():
@@ -80,7 +82,7 @@ def infer(config: ModelConfig, case: dict[str, Any]) -> None:
         ids = torch.full((batch, block), MASK)
         positions = torch.arange(tokens, tokens + block).expand(batch, block)
         for _ in range(2):
-            hidden = model(ids, positions, None, rows)
+            hidden = model(ids, positions, MaskedAttention(None, rows))
             runtime._predict(hidden.flatten(0, 1)[None])
             del hidden
 
@@ -97,26 +99,8 @@ class OneExample:
     def packed(self, number: int) -> Packed:
         return pack(self._example, Blocks(shortest=Blocks().longest), FORMAT, random.Random(number))
 
-
-def base(config: ModelConfig, dtype: torch.dtype) -> FrozenNetwork:
-    def made(*shape: int) -> Tensor:
-        return torch.full(shape, 0.01, dtype=dtype)
-
-    sizes = config.projections
-    layers = tuple(
-        FrozenLayer(
-            {
-                group: made(sum(sizes[part][0] for part in group), sizes[group[0]][1])
-                for group in GROUPS
-            },
-            made(config.hidden_size),
-            made(config.hidden_size),
-        )
-        for _ in range(config.num_layers)
-    )
-    return FrozenNetwork(
-        config, made(config.vocab_size, config.hidden_size), made(config.hidden_size), layers
-    )
+    def batch(self, step: int, examples: int) -> list[Packed]:
+        return [self.packed(step * examples + i) for i in range(examples)]
 
 
 def train(config: ModelConfig, case: dict[str, Any]) -> None:
@@ -124,10 +108,11 @@ def train(config: ModelConfig, case: dict[str, Any]) -> None:
     plan = AdapterConfig(
         examples=case["batch"], first_layer=case["first_layer"], recompute=case["recompute"]
     )
-    run = AdapterTrainer(base(config, getattr(torch, case["dtype"])), plan)
-    feed = OneExample(case["tokens"])
+    frozen = network(config, 0, getattr(torch, case["dtype"])).requires_grad_(False)
+    feed: ExampleFeed = OneExample(case["tokens"])  # type: ignore[assignment]
+    steps = adaptation_trainer(frozen, Adaptation.of(frozen, plan), plan, feed).steps()
     for _ in range(2):
-        run.advance(feed)  # type: ignore[arg-type]
+        next(steps)
 
 
 def grown(work: Callable[[], object], warm: Callable[[], object]) -> int:

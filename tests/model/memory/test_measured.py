@@ -22,7 +22,7 @@ from mercury_model.memory.footprint import MB
 from mercury_model.memory.inference import CPU, InferenceLoad
 from mercury_model.memory.shape import NetworkShape
 from mercury_model.memory.training import TrainingLoad
-from mercury_model.training.adapt import AdapterConfig
+from mercury_model.training.adaptation import AdapterConfig
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 

@@ -24,12 +24,13 @@ from mercury_model.memory import inference as counts
 from mercury_model.memory.available import free_memory
 from mercury_model.memory.footprint import GB, MB, readable
 from mercury_model.memory.inference import CPU, Device, InferenceLoad, on_cuda, weight_bytes
+from mercury_model.network.adapters import LowRankAdapters
 from mercury_model.network.denoiser import Denoiser
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.model_config import ModelConfig
-from mercury_model.training.adapt import AdapterConfig as Settings
-from mercury_model.training.adapt import AdapterTrainer
+from mercury_model.training.adaptation import Adaptation
+from mercury_model.training.adaptation import AdapterConfig as Settings
 from mercury_model.training.base import frozen
 
 BF16, FP32 = CPU[1:]
@@ -211,7 +212,8 @@ def test_weights_are_counted_as_the_network_has_them(
     config: ModelConfig, gated_rank: int, precision: counts.Precision
 ) -> None:
     with torch.device("meta"):
-        network = Denoiser(config, gated_rank, 0)
+        gated = LowRankAdapters.zeros(config, gated_rank) if gated_rank else None
+        network = Denoiser(config, gated, 0)
     held = sum(p.numel() for p in network.parameters()) * precision.matrix
     assert weight_bytes(NetworkShape("", config, gated_rank), precision) == held
 
@@ -251,8 +253,9 @@ def test_adapters_are_counted_as_training_has_them() -> None:
             f"layers.{i}.{norm}_norm": torch.zeros(c.hidden_size) for norm in ("attention", "mlp")
         }
     tensors = {name: values.numpy() for name, values in zeros.items()}
-    run = AdapterTrainer(frozen(c, tensors, torch.device("cpu"), torch.float32), plan)
-    held = sum(p.nbytes for p in run.network.parameters())
+    network = frozen(c, tensors, torch.device("cpu"), torch.float32)
+    adapters = Adaptation.of(network, plan)
+    held = sum(p.nbytes for each in (adapters.plain, adapters.gated) for p in each.parameters())
     parts = footprint(shape, FP32, TrainingLoad(1, 100, plan)).parts
     assert parts["adapters"] == parts["gradients"] == held
     assert parts["optimiser"] == 2 * held

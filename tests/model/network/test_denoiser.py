@@ -17,11 +17,12 @@ from transformers import (
 )
 
 from mercury_kernels.dispatch import reference_operations
-from mercury_kernels.passes import Engine
+from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import load_weights
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.weights import checkpoint
 from mercury_model.weights.families import read_config
 from mercury_model.weights.gguf import GgufTensors, open_gguf
@@ -80,7 +81,7 @@ def test_the_kernels_run_what_transformers_saves_after_a_context_and_over_a_canv
     family, config = read_config(json.loads((tmp_path / "config.json").read_text()))
     tensors = checkpoint.read_hub(tmp_path, family.rename)
     network = load_weights(config, tensors, torch.device("cpu"), 82, 256, torch.float32)
-    runtime = CudaRuntime(Engine(network, reference_operations(), Eager), config, 82)
+    runtime = CudaRuntime(ModelRunner(network, reference_operations(), Eager), config, 82)
     ids = [int(each) for each in np.random.default_rng(1).integers(0, 82, 90)]
     kv = runtime.new_kv_cache()
     runtime.extend(kv, ids[:64])

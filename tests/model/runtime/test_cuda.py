@@ -12,12 +12,13 @@ from random_weights import adapted, tensors
 from runtime_pairs import LLAMA, MASK, PAIRS, agree, context, ours_and_theirs, pair, real_ids
 
 from mercury_kernels.dispatch import reference_operations
-from mercury_kernels.passes import Engine
+from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.runtime import FIRST_PAGES, CudaRuntime
 from mercury_model.runtime.cuda.weights import load_weights
 from mercury_model.runtime.protocol import ForwardCall, Runtime
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry
@@ -100,10 +101,10 @@ def test_when_pages_run_out_there_are_more_and_contexts_keep_what_they_held() ->
     ids = real_ids(100)
     first = context(ours, ids)
     before = ours.denoise(first, [MASK] * 3)
-    held = ours.pool.pages.held.data_ptr()
+    held = ours.pool.pages.kv.data_ptr()
     many = [context(ours, ids[:20]) for _ in range(FIRST_PAGES)]
     assert ours.pool.moved == 1
-    assert ours.pool.pages.held.data_ptr() != held
+    assert ours.pool.pages.kv.data_ptr() != held
     for kv in (first, many[-1]):
         length = kv.length
         agree(
@@ -169,7 +170,7 @@ def test_every_pass_that_contexts_may_take_can_be_captured_before_they_come() ->
 def test_chunks_canvases_contexts_and_batches_that_are_too_large_are_refused() -> None:
     ours, _ = PAIRS["llama"]
     network = load_weights(LLAMA, tensors(LLAMA), torch.device("cpu"), MASK, 256)
-    short = CudaRuntime(Engine(network, reference_operations(), Eager), LLAMA, MASK)
+    short = CudaRuntime(ModelRunner(network, reference_operations(), Eager), LLAMA, MASK)
     with pytest.raises(ValueError, match="1 to 64 tokens, not 65"):
         ours.extend(ours.new_kv_cache(), [6] * 65)
     with pytest.raises(ValueError, match="1 to 64 tokens, not 0"):
@@ -227,7 +228,7 @@ def test_mini_with_its_adapters_is_the_torch_runtime(cache_dir: Path) -> None:
     )
     assert [layer.adapters is not None for layer in network.layers] == [False] * 8 + [True] * 22
     assert {layer.adapters.qkv.down.shape[0] for layer in network.layers if layer.adapters} == {32}
-    engine = Engine(network, reference_operations(), Eager)
+    engine = ModelRunner(network, reference_operations(), Eager)
     both = (
         CudaRuntime(engine, card.architecture, mask),
         TorchRuntime(load_denoiser(card.architecture, weights, mask), dtype=torch.float32),

@@ -10,15 +10,16 @@ from kernel_fakes import tensors as tensors_of
 from random_weights import Tensors, adapted, tensors
 
 from mercury_kernels.dispatch import reference_operations
-from mercury_kernels.passes import Engine
+from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Eager
 from mercury_model.memory import NetworkShape
 from mercury_model.memory.inference import InferenceLoad, kv_bytes, on_cuda, weight_bytes
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import DTYPES, load_weights
 from mercury_model.runtime.limits import MAX_POSITIONS
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry
@@ -35,7 +36,7 @@ every_way = pytest.mark.parametrize(
 def runtime(config: ModelConfig, weights: Tensors, mask_id: int, kept: KernelDtypes) -> CudaRuntime:
     """As a GPU would have it, over the reference."""
     network = load_weights(config, weights, CPU, mask_id, MAX_POSITIONS, DTYPES[kept.weights])
-    engine = Engine(network, reference_operations(), Eager)
+    engine = ModelRunner(network, reference_operations(), Eager)
     return CudaRuntime(engine, config, mask_id, DTYPES[kept.contexts])
 
 

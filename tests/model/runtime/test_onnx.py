@@ -17,12 +17,13 @@ from mercury_model.decoding.infiller import Infiller
 from mercury_model.decoding.params import SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.load import cpu_flags, graph_precision, load, select_runtime
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.onnx import graph
 from mercury_model.runtime.onnx.arithmetic import Precision
 from mercury_model.runtime.onnx.files import MAX_BATCH_SIZE
 from mercury_model.runtime.onnx.runtime import OnnxRuntime, session_options
 from mercury_model.runtime.protocol import ForwardCall, KVCache, Predictions, Runtime
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.onnx import int8
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.weights import registry
 
 CARD = registry.card("tiny")

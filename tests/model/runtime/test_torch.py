@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mercury_model.network.adapters import LowRankAdapters
 from mercury_model.network.denoiser import Denoiser
 from mercury_model.runtime.protocol import ForwardCall, KVCache, Predictions
 from mercury_model.runtime.torch import TorchRuntime
@@ -20,7 +21,8 @@ IDS = st.lists(st.integers(6, 60), min_size=1, max_size=20)
 
 def runtime(mask_rank: int = 0) -> TorchRuntime:
     torch.manual_seed(0)
-    model = Denoiser(CONFIG, mask_rank, MASK)
+    gated = LowRankAdapters.zeros(CONFIG, mask_rank) if mask_rank else None
+    model = Denoiser(CONFIG, gated, MASK)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" not in name:

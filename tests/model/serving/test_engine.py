@@ -17,11 +17,12 @@ from mercury_model.decoding.output import PartialOutput
 from mercury_model.decoding.params import Mode, SamplingParams
 from mercury_model.decoding.prompt import FimPrompt
 from mercury_model.errors import InsufficientMemory, Overloaded
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.onnx import graph
 from mercury_model.runtime.onnx.arithmetic import Precision
 from mercury_model.runtime.onnx.runtime import OnnxRuntime, session_options
 from mercury_model.runtime.protocol import ForwardCall, Predictions, Runtime
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.serving import (
     Engine,
     EngineLimits,

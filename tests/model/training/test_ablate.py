@@ -1,11 +1,13 @@
-"""Ablations of the adaptation: that each changes what it says."""
+"""The ablations of the adaptation."""
 
 from dataclasses import replace
 
-from ablate import VARIANTS
+from scripts import script
 
-from mercury_model.training.adapt import AdapterConfig
+from mercury_model.training.adaptation import AdapterConfig
 from mercury_model.training.collate import Blocks
+
+VARIANTS = script("model/tools/ablate.py").VARIANTS
 
 
 def test_each_run_differs_from_the_usual_one_in_what_its_name_says() -> None:

@@ -16,10 +16,10 @@ def sight(packed: Packed) -> torch.Tensor:
     """[clean + masks, clean + masks]: who sees whom, over both streams."""
     clean, masks = len(packed.clean.ids), len(packed.masks.ids)
     seen = torch.zeros(clean + masks, clean + masks, dtype=torch.bool)
-    for spans, first in ((packed.clean.spans, 0), (packed.masks.spans, clean)):
-        for span in spans:
-            rows = slice(first + span.start, first + span.stop)
-            seen[rows, : span.keys] = span.hidden == 0
+    for ranges, first in ((packed.clean.ranges, 0), (packed.masks.ranges, clean)):
+        for part in ranges:
+            rows = slice(first + part.start, first + part.stop)
+            seen[rows, : part.keys] = part.bias == 0
     return seen
 
 

@@ -6,7 +6,8 @@ import torch
 from training_fakes import code
 
 from mercury_model.training import data
-from mercury_model.training.adapt import AdapterConfig
+from mercury_model.training.adaptation import AdapterConfig
+from mercury_model.training.collate import Packed
 from mercury_model.training.data import Source
 from mercury_model.training.loop import CHECKPOINT, LoopSchedule, train_loop
 from mercury_model.training.start import HELD_OUT, TRAIN, export_delta, frozen_base, prepare
@@ -20,8 +21,12 @@ def test_what_a_run_learnt_is_a_delta_on_the_model_it_started_from(tmp_path: Pat
         data.write(sources, tmp_path / file)
     plan = AdapterConfig(steps=2, examples=1, warmup=1, plain_rank=2, gated_rank=2, first_layer=1)
     ready = prepare("tiny", plan, tmp_path, tmp_path, torch.device("cpu"), torch.float32)
-    pace = LoopSchedule(probe_steps=9, probe_examples=1)
-    list(train_loop(ready.run, ready.feeds, tmp_path, pace, lambda: 0.0, lambda: False))
+    schedule = LoopSchedule(probe_steps=9)
+
+    def probe() -> list[Packed]:
+        return ready.held_out.batch(0, 1)
+
+    list(train_loop(ready.trainer, probe, tmp_path, schedule, lambda: 0.0, lambda: False))
 
     tokens = export_delta("tiny", tmp_path / CHECKPOINT, tmp_path, tmp_path / "delta.safetensors")
 

@@ -133,7 +133,7 @@ local function on_exit(code, signal)
       left_off = true
       set_state(
         "error",
-        ("the server stopped %d times and is left off."):format(crashes)
+        ("the server stopped %d times and was not restarted."):format(crashes)
           .. " `:Mercury log` shows why; `:Mercury restart` tries again."
       )
       tell("the server keeps stopping; see `:Mercury status`", vim.log.levels.ERROR)
@@ -162,12 +162,12 @@ local handlers = {
       return vim.lsp.handlers["window/showMessageRequest"](err, question, context)
     end
     resume_download = asker
-    tell("no weights that can be used; get them: `:Mercury download`", vim.log.levels.WARN)
+    tell("the weights are missing or damaged; run `:Mercury download`", vim.log.levels.WARN)
     return coroutine.yield() and download or vim.NIL
   end,
 }
 
---- Let the server download the weights that it misses.
+--- Let the server download the missing weights.
 ---@return boolean whether it misses any
 function M.download()
   local asker = resume_download

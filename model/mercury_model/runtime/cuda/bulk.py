@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from mercury_kernels.kl_divergence.reference import PreviousPredictions
-from mercury_kernels.passes import Captured, Denoising
+from mercury_kernels.passes import CapturedPolicy, DenoisingPass
 from mercury_kernels.step import CANVASES, Bucket, TokenConstraints
 from mercury_model.decoding.unmasking import Klass, Threshold
 from mercury_model.runtime.cuda.runtime import Block, CudaRuntime, as_paged, write_inputs
@@ -54,7 +54,7 @@ class BulkDenoiser:
             top=min(TOP_K, len(network.head.values)),
         )
         self._moved = 0
-        self._passes: dict[tuple[Bucket, Captured], Denoising] = {}
+        self._passes: dict[tuple[Bucket, CapturedPolicy], DenoisingPass] = {}
 
     def commit(
         self,
@@ -82,44 +82,44 @@ class BulkDenoiser:
             work = self._pass(bucket, rules.policy)
             _tell(work, rules)
             _remind(work, before)
-            write_inputs(work.given, now)
-            work.given.committed[:count, :rows] = committed
+            write_inputs(work.inputs, now)
+            work.inputs.committed[:count, :rows] = committed
             work.run()
             found = work.ids[:count, :rows].tolist()
             now = [replace(block, ids=ids) for block, ids in zip(now, found, strict=True)]
             committed = work.committed[:count, :rows].clone()
-            before = None if work.before is None else work.before.copy()
+            before = None if work.previous is None else work.previous.clone()
             yield found
 
-    def _pass(self, bucket: Bucket, policy: Threshold | Klass) -> Denoising:
-        kind: Captured = "klass" if isinstance(policy, Klass) else "threshold"
+    def _pass(self, bucket: Bucket, policy: Threshold | Klass) -> DenoisingPass:
+        kind: CapturedPolicy = "klass" if isinstance(policy, Klass) else "threshold"
         runtime = self._runtime
         if self._moved != runtime.pool.moved:
             self._passes.clear()
             self._moved = runtime.pool.moved
         if (bucket, kind) not in self._passes:
-            self._passes[bucket, kind] = Denoising(
+            self._passes[bucket, kind] = DenoisingPass(
                 runtime.engine, bucket, runtime.pool.pages, self._rules, self._steps, kind
             )
         return self._passes[bucket, kind]
 
 
-def _tell(work: Denoising, rules: BulkParams) -> None:
-    policy, noise = work.policy, work.noise
+def _tell(work: DenoisingPass, rules: BulkParams) -> None:
+    policy, noise = work.policy, work.sampling
     policy.bound.fill_(rules.policy.confidence)
     policy.floor.fill_(rules.remask)
-    if isinstance(rules.policy, Klass) and policy.nats is not None:
-        policy.nats.fill_(rules.policy.nats)
+    if isinstance(rules.policy, Klass) and policy.max_kl is not None:
+        policy.max_kl.fill_(rules.policy.nats)
     noise.temperature.fill_(rules.temperature)
     noise.start.fill_(rules.start)
     torch.arange(rules.seed, rules.seed + len(noise.seeds), out=noise.seeds)
 
 
-def _remind(work: Denoising, before: PreviousPredictions | None) -> None:
+def _remind(work: DenoisingPass, before: PreviousPredictions | None) -> None:
     """Of what the last step predicted for these blocks, which others may have run after."""
-    if work.before is None:
+    if work.previous is None:
         return
     if before is None:
-        work.before.forget()
+        work.previous.reset()
     else:
-        work.before.put(before)
+        work.previous.copy_from(before)

@@ -4,18 +4,21 @@ Every call is one pass of a bucket, the smallest that holds its rows and its con
 launches is captured once. Over the reference operations the same runs, and is tested, on a CPU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from mercury_kernels.head.reference import Predicted
 from mercury_kernels.paged import PAGE
-from mercury_kernels.passes import Engine, Expectation
+from mercury_kernels.passes import ModelRunner, PredictionPass, RowKind
 from mercury_kernels.step import BUCKETS, CANVASES, Bucket, Inputs, smallest_bucket
 from mercury_model.errors import RuntimeUnavailable
 from mercury_model.runtime.cuda.paged_kv import PagedKVCache, PagePool
+from mercury_model.runtime.cuda.weights import load_weights, replace_weights
 from mercury_model.runtime.limits import CHUNK_TOKENS, TOP_K
 from mercury_model.runtime.protocol import (
     ForwardCall,
@@ -24,6 +27,7 @@ from mercury_model.runtime.protocol import (
     check_batch,
     check_canvas_rows,
     count_before_masks,
+    restriction,
 )
 from mercury_model.spec.model_config import ModelConfig
 
@@ -40,14 +44,17 @@ SHARED, OFF = 0.75, 0.1
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows behind a context, or from position `at` on within it, in place of what is there. The
-    first `causal` see the rows up to themselves, the others all, and what is behind them.
+    """Rows behind a context, or from position `at` on within it, in place of the rows there.
+
+    The first `causal` rows see the rows up to themselves, the others all rows, and the context
+    behind them. The last R rows are restricted to `allowed` [R, V'], if it is given.
     """
 
     kv: PagedKVCache
     ids: Sequence[int]
     causal: int = 0
     at: int | None = None
+    allowed: NDArray[np.bool_] | None = None
 
     @property
     def start(self) -> int:
@@ -65,7 +72,7 @@ class CudaRuntime:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ModelRunner,
         config: ModelConfig,
         mask_id: int,
         cache: torch.dtype | None = None,
@@ -75,7 +82,7 @@ class CudaRuntime:
         self._config = config
         self.mask_id = mask_id
         self._moved = 0
-        self._passes: dict[Bucket, Expectation] = {}
+        self._passes: dict[tuple[Bucket, RowKind], PredictionPass] = {}
 
     @property
     def config(self) -> ModelConfig:
@@ -83,18 +90,34 @@ class CudaRuntime:
         return self._config
 
     @property
+    def vocabulary(self) -> NDArray[np.int64] | None:
+        """The ids that can be predicted, ascending; None if all can."""
+        ids = self.engine.network.vocabulary
+        return None if ids is None else ids.cpu().numpy().astype(np.int64)
+
+    @property
     def name(self) -> str:
-        """For logs and `doctor`."""
+        """Device and types, for logs and `doctor`."""
         network = self.engine.network
-        kinds = (network.layers[0].qkv.values.dtype, self.pool.pages.held.dtype)
+        kinds = (network.layers[0].qkv.values.dtype, self.pool.pages.kv.dtype)
         weights, cache = (str(kind).removeprefix("torch.") for kind in kinds)
         device = network.embedding.device
-        return f"{self.engine.do.name} {device} {weights} weights, {cache} contexts"
+        return f"{self.engine.ops.name} {device} {weights} weights, {cache} contexts"
 
     @property
     def max_batch_size(self) -> int:
         """How many calls may share a pass."""
         return MAX_BATCH_SIZE
+
+    def load_weights(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """See `mercury_model.runtime.ReloadableRuntime`. They are converted on the CPU."""
+        network, cpu = self.engine.network, torch.device("cpu")
+        dtype = network.layers[0].qkv.values.dtype
+        try:
+            other = load_weights(self.config, tensors, cpu, self.mask_id, 1, dtype)
+        except KeyError as error:
+            raise ValueError(f"the weights do not fit the network: {error} is missing") from error
+        replace_weights(network, other)
 
     def new_kv_cache(self) -> KVCache:
         """An empty context."""
@@ -148,7 +171,7 @@ class CudaRuntime:
 
         A call of more than SHARED_ROWS ids has a pass of its own: it fills the device alone.
         """
-        check_batch(calls, self.max_batch_size, canvas=CANVASES[-1])
+        check_batch(calls, self.max_batch_size, self._config.vocab_size, CANVASES[-1])
         blocks = [self._block(call) for call in calls]
         alone = [[block] for block in blocks if len(block.ids) > MAX_SHARED_ROWS]
         shared = [block for block in blocks if len(block.ids) <= MAX_SHARED_ROWS]
@@ -175,7 +198,8 @@ class CudaRuntime:
 
     def _block(self, call: ForwardCall) -> Block:
         causal = 0 if call.kind == "denoise" else count_before_masks(call.ids, self.mask_id)
-        return Block(as_paged(call.kv), call.ids, causal)
+        allowed = restriction([call], self.vocabulary)
+        return Block(as_paged(call.kv), call.ids, causal, allowed=allowed)
 
     def bucket(self, batch: int, rows: int, context: int) -> Bucket:
         """The smallest that holds so many sequences. Raises ValueError if there is none."""
@@ -201,29 +225,33 @@ class CudaRuntime:
 
     def _run(self, blocks: Sequence[Block]) -> list[Predictions]:
         bucket = self.make_room(blocks)
-        work = self._pass(bucket)
-        write_inputs(work.given, blocks)
+        restricted = any(block.allowed is not None for block in blocks)
+        work = self._pass(bucket, "restricted" if restricted else "free")
+        write_inputs(work.inputs, blocks)
+        if work.allowed is not None:
+            _write_restrictions(work.allowed, bucket, blocks)
         work.run()
         first = [index * bucket.block for index in range(len(blocks))]
         return [
-            _predictions(work.found, slice(at, at + len(block.ids)))
+            _predictions(work.outputs, slice(at, at + len(block.ids)))
             for at, block in zip(first, blocks, strict=True)
         ]
 
-    def _pass(self, bucket: Bucket) -> Expectation:
-        """The pass of a bucket, captured anew where the pages have moved."""
+    def _pass(self, bucket: Bucket, kind: RowKind = "free") -> PredictionPass:
+        """The pass of a bucket, captured again after the pages have moved."""
         if self._moved != self.pool.moved:
             self._passes.clear()
             self._moved = self.pool.moved
-        if bucket not in self._passes:
+        if (bucket, kind) not in self._passes:
             top = min(TOP_K, len(self.engine.network.head.values))
-            self._passes[bucket] = Expectation(self.engine, bucket, self.pool.pages, top)
-        return self._passes[bucket]
+            made = PredictionPass(self.engine, bucket, self.pool.pages, top, kind)
+            self._passes[bucket, kind] = made
+        return self._passes[bucket, kind]
 
 
 def write_inputs(given: Inputs, blocks: Sequence[Block]) -> None:
     """Say which blocks a pass is for; their contexts have room for them."""
-    given.whole.zero_()
+    given.buffer.zero_()
     for index, block in enumerate(blocks):
         rows, start, pages = len(block.ids), block.start, block.kv.pages
         given.ids[index, :rows] = torch.tensor(block.ids)
@@ -231,6 +259,15 @@ def write_inputs(given: Inputs, blocks: Sequence[Block]) -> None:
         given.visible[index, :rows] = block.seen
         given.visible[index, : block.causal] = torch.arange(block.causal) + start + 1
         given.table[index, : len(pages)] = torch.tensor(pages)
+
+
+def _write_restrictions(given: Tensor, bucket: Bucket, blocks: Sequence[Block]) -> None:
+    """Restrict the rows of a pass [B · T, V'] as `blocks` say; the others may give every id."""
+    given.fill_(True)
+    for index, block in enumerate(blocks):
+        if block.allowed is not None:
+            end = index * bucket.block + len(block.ids)
+            given[end - len(block.allowed) : end] = torch.from_numpy(block.allowed)
 
 
 def require_agreement(runtime: CudaRuntime, reference: CudaRuntime) -> None:

@@ -1,6 +1,8 @@
 """From the tensors of a checkpoint to the network that the kernels run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from mercury_kernels.adapter import Adapter
 from mercury_kernels.architecture import quantize_activations_from
 from mercury_kernels.dispatch import Operations
-from mercury_kernels.rope.reference import Projection, Rotation
+from mercury_kernels.rope.reference import QkvEpilogue, Rotation
 from mercury_kernels.step import Adapters, LayerWeights, Network
 from mercury_kernels.weights import Weight, quantized
 from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, CacheDtype, KernelDtypes, WeightDtype
@@ -41,7 +43,8 @@ def load_weights(
     dtype = torch.float32 if weights == torch.float32 else torch.bfloat16
 
     def plain(values: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
+        # A copy even on a CPU: weights that are replaced later must not change the checkpoint.
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype, copy=True)
 
     def weight(*parts: NDArray[np.float32]) -> Weight:
         return quantized(torch.from_numpy(np.concatenate(parts)).to(device), weights)
@@ -78,6 +81,35 @@ def load_weights(
     )
 
 
+def replace_weights(network: Network, other: Network) -> None:
+    """Copy the weights of `other` into those of `network`, whose captured passes then run them.
+
+    The rotation tables stay. Raises ValueError, and changes nothing, where the two differ in more
+    than their values.
+    """
+    old, new = dict(_named_weights(network)), dict(_named_weights(other))
+    kinds, others = (
+        {name: (tensor.shape, tensor.dtype) for name, tensor in each.items()} for each in (old, new)
+    )
+    if kinds != others:
+        differ = ", ".join(sorted({name for name, _ in kinds.items() ^ others.items()}))
+        raise ValueError(f"the weights do not fit the network: {differ}")
+    for name, values in old.items():
+        values.copy_(new[name])
+
+
+def _named_weights(value: Any, name: str = "network") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a structure of dataclasses and tuples, by its path."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, tuple):
+        for index, part in enumerate(value):
+            yield from _named_weights(part, f"{name}.{index}")
+    elif is_dataclass(value) and not isinstance(value, Rotation):
+        for field in fields(value):
+            yield from _named_weights(getattr(value, field.name), f"{name}.{field.name}")
+
+
 def supported_dtypes(do: Operations) -> tuple[KernelDtypes, ...]:
     """How a network may be kept for these operations, the best first."""
     types = (torch.bfloat16, *do.quantized_dtypes)
@@ -110,7 +142,7 @@ def _layer(
     return LayerWeights(
         attention_norm=plain(layer["attention_norm"]),
         qkv=weight(*(layer[part] for part in "qkv")),
-        after=Projection(bias, norms[0], norms[1], config.rms_norm_eps),
+        epilogue=QkvEpilogue(bias, norms[0], norms[1], config.rms_norm_eps),
         output=weight(layer["o"]),
         mlp_norm=plain(layer["mlp_norm"]),
         gate=weight(layer["g"]),

@@ -1,22 +1,43 @@
-"""The files of an ONNX graph, and which networks can have one. Imports no ONNX."""
+"""The files of an ONNX graph, what it says of itself, and which networks can have one.
 
+Imports no ONNX.
+"""
+
+import base64
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mercury_model.spec.model_config import ModelConfig
 
 MAX_BATCH_SIZE = 4
-"""How many contexts a graph has that takes several calls at once."""
+"""The number of contexts of the graph that takes several calls at once."""
 
 
 GATED = "gated"
-"""What a graph says of itself whose adapters act on masks alone: its tokens see none of these."""
+"""The metadata key of a graph whose adapters act on masks alone: its tokens see no masks."""
+
+
+VOCABULARY = "vocabulary"
+"""The metadata key of the ids that a graph can predict, absent if it can predict all."""
 
 
 def has_graph(config: ModelConfig) -> bool:
-    """Whether ONNX Runtime has an attention for a network: without norms, of a width of 16s."""
+    """Whether ONNX Runtime has an attention for a network: no norms, heads of 16, 32, 48 …"""
     return not config.qk_norm and config.head_dim % 16 == 0
 
 
 def graph_files(path: Path) -> tuple[Path, Path, Path]:
-    """A graph with one context, one with LANES of them, and the large constants of both."""
+    """The graph of one context, that of MAX_BATCH_SIZE, and the large constants of both."""
     return path, path.with_suffix(".lanes.onnx"), path.with_suffix(".weights")
+
+
+def written_ids(ids: NDArray[np.integer]) -> str:
+    """Ids as metadata."""
+    return base64.b64encode(ids.astype("<i4").tobytes()).decode("ascii")
+
+
+def read_ids(text: str) -> NDArray[np.int64]:
+    """The inverse of `written_ids`."""
+    return np.frombuffer(base64.b64decode(text), "<i4").astype(np.int64)

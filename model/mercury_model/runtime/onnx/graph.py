@@ -3,9 +3,10 @@
 One graph serves extending, verifying and denoising: what each row sees is an input. It reads keys
 and values from buffers [1, G, capacity, W], writes those of its rows in place behind the context,
 and answers with the likeliest tokens instead of logits. R rows, S rows and context together,
-P rows that are predicted, K candidates, G key-value heads of width W.
+P rows that are predicted, V ids that can be predicted, K candidates, G key-value heads of width W.
 
-inputs    ids [1, R] · predicted [P] (which rows) · attend.0 [1, 1, R, S] (0, or very negative) ·
+inputs    ids [1, R] · predicted [P] (which rows) · allowed [1 or P, 1 or V] (which ids each of them
+          may give; all, if it is [[True]]) · attend.0 [1, 1, R, S] (0, or very negative) ·
           last.0 [1] = S - 1 · total.0 [1] = S · past.0.{layer}.{k|v}
 outputs   top [1, P, K] · probs [1, P, K] · entropy [1, P] · present.0.{layer}.{k|v}
 
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from mercury_model.errors import RuntimeUnavailable
-from mercury_model.runtime.limits import MAX_POSITIONS, TOP_K
+from mercury_model.runtime.limits import BLOCKED_LOGIT, MAX_POSITIONS, TOP_K
 from mercury_model.runtime.onnx.arithmetic import (
     CONTRIB,
     Arithmetic,
@@ -38,7 +39,14 @@ from mercury_model.runtime.onnx.arithmetic import (
     Rows,
     Tensors,
 )
-from mercury_model.runtime.onnx.files import GATED, MAX_BATCH_SIZE, graph_files, has_graph
+from mercury_model.runtime.onnx.files import (
+    GATED,
+    MAX_BATCH_SIZE,
+    VOCABULARY,
+    graph_files,
+    has_graph,
+    written_ids,
+)
 from mercury_model.spec.model_config import ModelConfig
 
 OPSET = 21
@@ -112,6 +120,8 @@ class _Builder:
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
         if masks:
             model.metadata_props.add(key=GATED, value="yes")
+        if vocabulary is not None:
+            model.metadata_props.add(key=VOCABULARY, value=written_ids(vocabulary.astype(np.int32)))
         return model
 
     def _masks(self, mask_id: int) -> list[str]:
@@ -206,6 +216,12 @@ class _Builder:
         `vocabulary` says which token each logit stands for, if not its own place.
         """
         nodes = self._nodes
+        free, blocked = (
+            nodes.constant(name, np.array(logit, np.float32))
+            for name, logit in (("free", 0.0), ("blocked", BLOCKED_LOGIT))
+        )
+        # Adding one zero to all logits changes none, and takes no time that can be measured.
+        logits = nodes.add("Add", [logits, nodes.add("Where", ["allowed", free, blocked])])
         count = nodes.constant("count", np.array([min(TOP_K, self._config.vocab_size)]))
         axis = nodes.constant("last_axis", np.array([-1]))
         places = "top" if vocabulary is None else "places"
@@ -241,6 +257,7 @@ def _interface(
     inputs = [
         value("ids", TensorProto.INT64, [1, "R"]),
         value("predicted", TensorProto.INT64, ["P"]),
+        value("allowed", TensorProto.BOOL, ["A", "V"]),
         value("attend.0", TensorProto.FLOAT, [1, 1, "R", "S"]),
         value("last.0", TensorProto.INT32, [1]),
         value("total.0", TensorProto.INT32, [1]),

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mercury_model.runtime.limits import MAX_POSITIONS, TOP_K, kv_capacity
-from mercury_model.runtime.onnx.files import GATED, MAX_BATCH_SIZE, graph_files
+from mercury_model.runtime.onnx.files import (
+    GATED,
+    MAX_BATCH_SIZE,
+    VOCABULARY,
+    graph_files,
+    read_ids,
+)
 from mercury_model.runtime.onnx.ort import ort
 from mercury_model.runtime.protocol import (
     ForwardCall,
@@ -22,6 +28,7 @@ from mercury_model.runtime.protocol import (
     Predictions,
     check_batch,
     count_before_masks,
+    restriction,
     split_predictions,
 )
 from mercury_model.spec.model_config import ModelConfig
@@ -33,6 +40,9 @@ there 20 cost another quarter. More gains nothing, and costs most where others u
 
 MASKED_SCORE = np.float32(-1e9)
 """Added to the score of what a row must not see."""
+
+UNRESTRICTED = np.array([[True]])
+"""What a graph takes as `allowed` if no row is restricted."""
 
 DUPLICATED_ROW = (False, True)
 """How a row sees that is run beside itself: the context and itself, whatever it is."""
@@ -111,7 +121,16 @@ class _Graph:
     @property
     def gated(self) -> bool:
         """Whether tokens see no masks, as `graph.GATED` says."""
-        return GATED in self._session.get_modelmeta().custom_metadata_map
+        return GATED in self._about
+
+    @property
+    def vocabulary(self) -> NDArray[np.int64] | None:
+        """The ids that it can predict, ascending; None if it can predict all."""
+        return read_ids(self._about[VOCABULARY]) if VOCABULARY in self._about else None
+
+    @property
+    def _about(self) -> Mapping[str, str]:
+        return dict(self._session.get_modelmeta().custom_metadata_map)
 
     def seat(self, lane: int, values: Mapping[str, ort.OrtValue]) -> None:
         """Let a lane read and write these buffers, in place."""
@@ -167,11 +186,17 @@ class OnnxRuntime:
         self._options = options
         self._one = _Graph(path, options, max_batch_size=1)
         self._gated = self._one.gated
+        self._vocabulary = self._one.vocabulary
 
     @property
     def config(self) -> ModelConfig:
-        """The architecture that runs."""
+        """The architecture of the network."""
         return self._config
+
+    @property
+    def vocabulary(self) -> NDArray[np.int64] | None:
+        """The ids that can be predicted, ascending; None if all can."""
+        return self._vocabulary
 
     @property
     def name(self) -> str:
@@ -211,9 +236,12 @@ class OnnxRuntime:
 
     def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
         """See `mercury_model.runtime.Runtime`; to the last bit."""
-        check_batch(calls, MAX_BATCH_SIZE)
+        check_batch(calls, MAX_BATCH_SIZE, self._config.vocab_size)
+        allowed = restriction(calls, self._vocabulary)
+        if allowed is None:
+            allowed = UNRESTRICTED
         rows = [self._rows(call) for call in calls]
-        return self._shared(rows) if len(rows) > 1 else [self._alone(rows[0])]
+        return self._shared(rows, allowed) if len(rows) > 1 else [self._alone(rows[0], allowed)]
 
     def _rows(self, call: ForwardCall) -> _Rows:
         """ValueError for a context that is too long, TypeError for one of another runtime."""
@@ -231,25 +259,29 @@ class OnnxRuntime:
             )
         return _Rows(kv, call.ids, masks if self._gated else [True] * count, call.predicted, 0)
 
-    def _alone(self, rows: _Rows) -> Predictions:
+    def _alone(self, rows: _Rows, allowed: NDArray[np.bool_]) -> Predictions:
         # One row alone takes another path through matrix products, with sums in another order;
         # beside a second row it comes out the same as in any chunk, to the last bit.
         ids, whole = (
             (rows.ids, rows.whole) if len(rows.ids) > 1 else (list(rows.ids) * 2, DUPLICATED_ROW)
         )
         predicted = np.arange(rows.first, len(rows.ids))
-        inputs = {"ids": np.array([ids], np.int64), "predicted": predicted}
+        inputs: dict[str, NDArray[Any]] = {
+            "ids": np.array([ids], np.int64),
+            "predicted": predicted,
+            "allowed": allowed,
+        }
         inputs |= self._seated(self._one, 0, rows.kv, whole)
         outputs = self._outputs(len(predicted))
         self._one.run(inputs, outputs)
         rows.advance()
         return _predictions(outputs)
 
-    def _shared(self, parts: Sequence[_Rows]) -> list[Predictions]:
+    def _shared(self, parts: Sequence[_Rows], allowed: NDArray[np.bool_]) -> list[Predictions]:
         ends = np.cumsum([len(part.ids) for part in parts])
         ids: list[int] = []
         predicted, back = [], []
-        inputs: dict[str, NDArray[Any]] = {}
+        inputs: dict[str, NDArray[Any]] = {"allowed": allowed}
         attending = 0
         for lane, (part, end) in enumerate(zip(parts, ends, strict=True)):
             begin, count = int(end) - len(part.ids), len(part.ids)

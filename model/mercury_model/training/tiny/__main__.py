@@ -23,7 +23,7 @@ from mercury_model.spec.fim_format import FimFormat
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.training.tiny.batch import Batch, collate, examples
 from mercury_model.training.tiny.corpus import Package, installed
-from mercury_model.training.tiny.fit import LearningRates, fit, init_weights
+from mercury_model.training.tiny.fit import LearningRates, full_trainer, init_weights
 from mercury_model.training.tiny.likelihood import causal_log_probs, denoised_log_probs
 from mercury_model.training.tiny.trigram import Trigram
 from mercury_model.weights import tensor_file
@@ -59,6 +59,8 @@ CARD = ModelCard(
     description="tiny: trained from nothing in minutes on a CPU, for tests and examples.",
 )
 EXAMPLES_A_STEP = 4
+LOG_STEPS = 20
+LOGGED = ("step", "clean", "noisy")
 SEED = 20_260
 
 log = logging.getLogger("mercury_model.training.tiny")
@@ -79,14 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pairs = byte_pairs(texts)
     network = Denoiser(CARD.architecture)
     init_weights(network, torch.Generator().manual_seed(SEED))
-    rates = LearningRates()
-    for report in fit(
-        network, _batches(texts, pairs), given.minutes * 60, time.process_time, rates
-    ):
-        log.info(
-            "%3.0f %%  step %d  clean %.3f  masked %.3f",
-            100 * report.share, report.step, report.clean, report.noisy,
-        )  # fmt: skip
+    batches, seconds = _batches(texts, pairs), given.minutes * 60
+    trainer = full_trainer(
+        network, lambda _: next(batches), seconds, time.process_time, LearningRates()
+    )
+    for report in trainer.steps():
+        if trainer.step % LOG_STEPS == 0:
+            log.info("step %d  clean %.3f  masked %.3f", *map(report.get, LOGGED))
     network = rounded(network)
     judged = judge(network, pairs, texts, given.held_out)
     for name, nats in judged.items():

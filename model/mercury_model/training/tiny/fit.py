@@ -1,46 +1,60 @@
-"""The loop: batches in, a trained network out, within a budget of seconds on a given clock."""
+"""Trains tiny from random weights: the objective, the optimisers and the budget."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mercury_model.network.attention import MaskedAttention
 from mercury_model.network.denoiser import Denoiser
+from mercury_model.training.optimizer import Optimizer
 from mercury_model.training.tiny.batch import Batch
+from mercury_model.training.trainer import Report, Trainer
 
 TRUTH_SHARE = 0.5
-"""Of the loss at a mask; the rest is agreement with what the clean stream predicts there."""
-
-REPORT_STEPS = 50
+"""The weight of the truth in the loss at a mask; the rest is agreement with the clean stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearningRates:
-    """Learning rates: of matrices (Muon), and of the embedding and the norms (AdamW)."""
+    """Learning rates: of matrices (Muon), and of the embedding and the norms (AdamW).
+
+    The rates rise in the first `warm_up` of the budget and fall in the last `cool_down`.
+    """
 
     matrices: float = 0.02
     others: float = 0.004
     warm_up: float = 0.02
-    """The share of the budget in which the rates come up; they go down in the last `cool_down`."""
     cool_down: float = 0.6
 
+    def share(self, spent: float) -> float:
+        """The share of the full rates when `spent` of the budget is used up; 0 from 1 on."""
+        rise = min(1.0, (spent + 1e-3) / self.warm_up)
+        return rise * min(1.0, max(0.0, 1.0 - spent) / self.cool_down)
 
-@dataclass(frozen=True, slots=True)
-class FitProgress:
-    """Means since the last report, in nats: of clean rows, and of masked ones."""
 
-    step: int
-    share: float
-    clean: float
-    noisy: float
+class FullTraining:
+    """The objective: next tokens of clean rows, and masked tokens; every weight learns."""
+
+    def backward(self, network: Denoiser, batch: Batch) -> Report:
+        """Gradients of the sum of both losses, in bf16 where autocast allows it."""
+        with torch.autocast("cpu", torch.bfloat16):
+            clean, noisy = losses(network, batch)
+        torch.autograd.backward(clean + noisy)
+        return {"clean": clean.item(), "noisy": noisy.item()}
+
+    def evaluate(self, network: Denoiser, batch: Batch) -> Report:
+        """Both losses, in nats."""
+        clean, noisy = losses(network, batch)
+        return {"clean": clean.item(), "noisy": noisy.item()}
 
 
 def losses(network: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
     """The autoregressive loss of the clean rows, and the denoising loss of the masked ones."""
-    hidden = network(batch.ids, batch.positions, batch.attend)
+    hidden = network(batch.ids, batch.positions, MaskedAttention(batch.attend))
     clean = (batch.weights > 0) & ~batch.noisy
     logits = network.logits(hidden[clean]).float()
     each = functional.cross_entropy(logits, batch.targets[clean], reduction="none")
@@ -62,48 +76,29 @@ def losses(network: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
     return ahead, _mean(mixed, batch.weights[noisy])
 
 
-def fit(
+def full_trainer(
     network: Denoiser,
-    batches: Iterator[Batch],
+    batches: Callable[[int], Batch],
     seconds: float,
     clock: Callable[[], float],
     rates: LearningRates,
-) -> Iterator[FitProgress]:
-    """Train `network` in place until `clock` has gone on by `seconds`; reports now and then."""
-    matrices = [w for name, w in network.named_parameters() if w.ndim == 2 and "layers" in name]
-    others = [w for name, w in network.named_parameters() if w.ndim == 1 or "layers" not in name]
-    optimizers: list[tuple[torch.optim.Optimizer, float]] = [
-        (torch.optim.Muon(matrices, weight_decay=0.01), rates.matrices),
-        (torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0), rates.others),
+) -> Trainer[Batch]:
+    """Trains every weight of `network` until `clock` has advanced by `seconds`."""
+    named = dict(network.named_parameters())
+    matrices = [w for name, w in named.items() if w.ndim == 2 and "layers" in name]
+    others = [w for name, w in named.items() if w.ndim == 1 or "layers" not in name]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=rates.matrices, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=rates.others, betas=(0.9, 0.95), weight_decay=0.0),
     ]
-    start, seen = clock(), []
-    for step, batch in enumerate(batches, 1):
-        share = (clock() - start) / seconds
-        if share >= 1:
-            return
-        for optimizer, rate in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * _pace(share, rates)
-        with torch.autocast("cpu", torch.bfloat16):
-            clean, noisy = losses(network, batch)
-        torch.autograd.backward(clean + noisy)
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for optimizer, _ in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        step += 1
-        seen.append((clean.item(), noisy.item()))
-        if step % 20 == 0:
-            yield FitProgress(
-                step, share, *(sum(part) / len(seen) for part in zip(*seen, strict=True))
-            )
-            seen.clear()
-
-
-def _pace(share: float, rates: LearningRates) -> float:
-    up = min(1.0, (share + 1e-3) / rates.warm_up)
-    down = min(1.0, (1.0 - share) / rates.cool_down)
-    return up * down
+    start = clock()
+    return Trainer(
+        network,
+        FullTraining(),
+        batches,
+        Optimizer(named, optimizers, [list(named.values())], 1.0),
+        lambda _: rates.share((clock() - start) / seconds),
+    )
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mercury_model.network.denoiser import Denoiser, causal_mask
+from mercury_model.network.attention import MaskedAttention, causal_mask
+from mercury_model.network.denoiser import Denoiser
 from mercury_model.spec.fim_format import FimFormat
 
 Values = NDArray[np.float64]
@@ -70,7 +71,9 @@ def _rows(window: Sequence[int], format: FimFormat) -> Tensor:
 
 def _logits(network: Denoiser, rows: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
     with torch.inference_mode():
-        return network.logits(network(rows[None], positions[None], seen))[0].float()
+        return network.logits(network(rows[None], positions[None], MaskedAttention(seen)))[
+            0
+        ].float()
 
 
 def _picked(logits: Tensor, tokens: Sequence[int]) -> Values:

@@ -1,4 +1,8 @@
-"""What the benchmarks and checks of mini beside this file share: options, origin, mini itself."""
+"""The default model as the scripts in `model/tools` measure it: its weights, runtimes and contexts.
+
+Everything here needs the weights of mini (`mercury-lsp models pull mini`), `options` and `origin`
+aside. Knows no editor and no protocol.
+"""
 
 import argparse
 import time
@@ -21,26 +25,24 @@ from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.weights import registry
 from mercury_model.weights.checkpoint import Tensors
 
-RESULTS = Path(__file__).parents[1] / "results"
 CARD = registry.card("mini")
 MASK = CARD.infill.mask_id
-INT8 = Precision(graph_precision(cpu_flags()))
-"""As the server has it on this machine."""
+SAMPLE_CODE = Path(registry.__file__)
+"""A file of real code; contexts are its first tokens."""
 
-TEXT = Path(registry.__file__)
+WARM_UP_RUNS = 3
 
 
-def options(about: str | None, output: str) -> argparse.ArgumentParser:
-    """Those that all have; the results are `output` unless another file is given."""
-    made = argparse.ArgumentParser(description=about)
-    every = cores()
-    made.add_argument("--threads", type=int, default=every, help="as many as cores if not given")
-    made.add_argument("--output", type=Path, default=RESULTS / output)
-    return made
+def options(description: str | None, output: Path) -> argparse.ArgumentParser:
+    """A parser with the options of every script; the report goes to `output` by default."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--threads", type=int, default=cores(), help="default: one for each core")
+    parser.add_argument("--output", type=Path, default=output)
+    return parser
 
 
 def origin() -> dict[str, Any]:
-    """Where figures are from."""
+    """The machine, the versions and the commit of a measurement."""
     return {
         "machine": asdict(machine.describe()),
         "versions": machine.versions(),
@@ -48,25 +50,30 @@ def origin() -> dict[str, Any]:
     }
 
 
+def int8_precision() -> Precision:
+    """The precision that the server uses on this machine."""
+    return Precision(graph_precision(cpu_flags()))
+
+
 def weights() -> Tensors:
-    """In fp32; mini must be pulled."""
+    """The weights of mini in fp32. Raises WeightsMissing unless they were pulled."""
     return registry.merged(registry.find("mini"), surroundings().cache_dir)
 
 
 def tokenizer() -> Tokenizer:
-    """As the weights were taught."""
+    """The tokenizer and FIM format of mini."""
     return Tokenizer(registry.BUNDLED / registry.find("mini").tokenizer, CARD.infill)
 
 
 def context_ids(length: int) -> list[int]:
-    """Ids of real code."""
-    return tokenizer().encode(TEXT.read_text("utf-8"))[:length]
+    """The first `length` token ids of SAMPLE_CODE."""
+    return tokenizer().encode(SAMPLE_CODE.read_text("utf-8"))[:length]
 
 
 def on_onnx(
     folder: Path, tensors: Tensors, precision: Precision, threads: int, spin_us: int = SPIN_US
 ) -> OnnxRuntime:
-    """A runtime whose graph is in `folder`, written there if it is not yet."""
+    """A runtime over the graph in `folder`; the graph is written first if it is missing."""
     path = folder / f"{precision}.onnx"
     if not path.exists():
         graph.write_graph(path, CARD.architecture, tensors, precision, MASK)
@@ -74,7 +81,7 @@ def on_onnx(
 
 
 def read(runtime: Runtime, ids: Sequence[int]) -> KVCache:
-    """A context."""
+    """A cache of the keys and values of `ids`, computed in chunks."""
     kv = runtime.new_kv_cache()
     for start in range(0, len(ids), CHUNK_TOKENS):
         runtime.extend(kv, ids[start : start + CHUNK_TOKENS])
@@ -82,7 +89,7 @@ def read(runtime: Runtime, ids: Sequence[int]) -> KVCache:
 
 
 def predicted(runtime: Runtime, context: Sequence[int], truth: Sequence[int]) -> Predictions:
-    """What follows the context, and each token of the truth."""
+    """The predictions after `context` and after each token of `truth`: `len(truth) + 1` rows."""
     kv, parts = read(runtime, context[:-1]), []
     rest = [context[-1], *truth]
     for start in range(0, len(rest), CHUNK_TOKENS):
@@ -95,11 +102,12 @@ def predicted(runtime: Runtime, context: Sequence[int], truth: Sequence[int]) ->
 
 
 def measured(call: Callable[[], object], runs: int) -> list[float]:
-    """Seconds of each of `runs` calls, after three that do not count."""
+    """The seconds of `runs` calls, after WARM_UP_RUNS calls that are not timed."""
+    for _ in range(WARM_UP_RUNS):
+        call()
     seconds = []
-    for index in range(runs + 3):
+    for _ in range(runs):
         began = time.perf_counter()
         call()
-        if index >= 3:
-            seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - began)
     return seconds

@@ -1,6 +1,7 @@
-"""The runtime from end to end: is it the torch runtime, and how many tokens a second it settles.
+"""The CUDA runtime from end to end: its agreement with the torch runtime, and tokens a second.
 
-Times are a caller's, by the wall clock: contexts, host and all.
+Times are wall-clock times of a caller, so they include the host and the handling of contexts. The
+weights are random. `kernels/tools/bench.py` runs this on a GPU, the tests on a CPU.
 """
 
 import math
@@ -16,40 +17,52 @@ from mercury_kernels.adapter import Adapter
 from mercury_kernels.architecture import Architecture
 from mercury_kernels.case import Source
 from mercury_kernels.dispatch import Operations
-from mercury_kernels.passes import Engine
+from mercury_kernels.passes import ModelRunner
 from mercury_kernels.replay import Capture
 from mercury_kernels.roofline import tokens_per_second
 from mercury_kernels.rope.cases import rotation
-from mercury_kernels.rope.reference import Projection
+from mercury_kernels.rope.reference import QkvEpilogue
 from mercury_kernels.step import Adapters, LayerWeights, Network
-from mercury_kernels.weights import LARGEST, Weight
+from mercury_kernels.weights import MAX_MAGNITUDE, Weight
 from mercury_kernels.workload import Workload
 from mercury_model.decoding.unmasking import Threshold
+from mercury_model.network.denoiser import load_denoiser
 from mercury_model.runtime.cuda.bulk import BulkDenoiser, BulkParams
 from mercury_model.runtime.cuda.runtime import CudaRuntime
 from mercury_model.runtime.cuda.weights import load_weights
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.protocol import KVCache
-from mercury_model.runtime.torch import TorchRuntime, load_denoiser
+from mercury_model.runtime.torch import TorchRuntime
 from mercury_model.spec.fim_format import FimFormat
 from mercury_model.spec.model_config import ModelConfig
 
 MASK = 16
 FORMAT = FimFormat(9, 8, 10, 0, MASK, 32, 1024, 1024, 1024, False, ("python",))
-SMALL = ModelConfig(1000, 128, 2, 6, 2, 64, 320, 10_000.0, qkv_bias=True, tie_word_embeddings=False)
+SMALL = ModelConfig(
+    vocab_size=1000,
+    hidden_size=128,
+    num_layers=2,
+    num_heads=6,
+    num_kv_heads=2,
+    head_dim=64,
+    intermediate_size=320,
+    rope_theta=10_000.0,
+    qkv_bias=True,
+    tie_word_embeddings=False,
+)
 
 
 def random_network(
     shape: Architecture, weights: torch.dtype, positions: int, device: str
 ) -> Network:
-    """Weights of the right shapes and types, small enough that nothing overflows.
+    """A network of random weights, small enough that nothing overflows.
 
-    Where there are adapters they act at MASK.
+    Adapters, if the shape has any, act at MASK.
     """
     activations = weights if weights == torch.float32 else torch.bfloat16
 
     def matrix(rows: int, columns: int) -> Weight:
-        if weights in LARGEST:
+        if weights in MAX_MAGNITUDE:
             values = torch.randint(-8, 9, (rows, columns), device=device, dtype=torch.int8)
             scale = torch.full((rows,), 0.1 * columns**-0.5, device=device)
             return Weight(values.to(weights), scale)
@@ -76,7 +89,7 @@ def random_network(
         LayerWeights(
             attention_norm=ones,
             qkv=matrix(shape.qkv_width, shape.hidden_size),
-            after=Projection(bias=bias if shape.qkv_bias else None),
+            epilogue=QkvEpilogue(bias=bias if shape.qkv_bias else None),
             output=matrix(shape.hidden_size, mixed),
             mlp_norm=ones,
             gate=matrix(shape.intermediate_size, shape.hidden_size),
@@ -128,13 +141,13 @@ def random_tensors(config: ModelConfig, rank: int) -> dict[str, np.ndarray[Any, 
 
 
 def differences(do: Operations, capture: Capture, device: str) -> dict[str, float]:
-    """How far the chances are from those of the torch runtime in fp32, by what was asked."""
+    """The largest difference of a probability from the torch runtime in fp32, by kind of call."""
     found = {}
     for config, rank in ((SMALL, 0), (replace(SMALL, qkv_bias=False, tie_word_embeddings=True), 5)):
         tensors = random_tensors(config, rank)
         weights = torch.float32 if device == "cpu" else torch.bfloat16
         network = load_weights(config, tensors, torch.device(device), MASK, 1024, weights)
-        ours = CudaRuntime(Engine(network, do, capture), config, MASK)
+        ours = CudaRuntime(ModelRunner(network, do, capture), config, MASK)
         theirs = TorchRuntime(load_denoiser(config, tensors, MASK), device, torch.float32)
         ids = [17 + 7 * n % 900 for n in range(150)]
         mine, its = (context(runtime, ids) for runtime in (ours, theirs))
@@ -153,7 +166,7 @@ def differences(do: Operations, capture: Capture, device: str) -> dict[str, floa
 
 
 def context(runtime: CudaRuntime | TorchRuntime, ids: list[int]) -> KVCache:
-    """A context of these ids, read in chunks."""
+    """A cache of the keys and values of `ids`, computed in chunks."""
     kv = runtime.new_kv_cache()
     for start in range(0, len(ids), CHUNK_TOKENS):
         runtime.extend(kv, ids[start : start + CHUNK_TOKENS])
@@ -161,23 +174,23 @@ def context(runtime: CudaRuntime | TorchRuntime, ids: list[int]) -> KVCache:
 
 
 def through_the_runtime(
-    work: Workload, engine: Engine, clock: Callable[[], float], runs: int = 10
+    work: Workload, engine: ModelRunner, clock: Callable[[], float], runs: int = 10
 ) -> dict[str, Any]:
-    """Median seconds of each thing that a caller asks for, and the tokens a second that follow.
+    """Median seconds of each kind of call, and the tokens a second that follow from them.
 
-    Random weights are unsure of everything: a step settles one token. `tokens_per_second` of more
-    tokens a step follows from the times of a step and of the pass that keeps a block.
+    Random weights are never confident, so a step commits one token. The `tokens_per_second` at more
+    tokens a step are computed from the time of a step and of the pass that caches a block.
     """
     a = work.architecture
     config = ModelConfig(
-        a.vocabulary,
-        a.hidden_size,
-        a.num_layers,
-        a.num_heads,
-        a.num_kv_heads,
-        a.head_dim,
-        a.intermediate_size,
-        10_000.0,
+        vocab_size=a.vocabulary,
+        hidden_size=a.hidden_size,
+        num_layers=a.num_layers,
+        num_heads=a.num_heads,
+        num_kv_heads=a.num_kv_heads,
+        head_dim=a.head_dim,
+        intermediate_size=a.intermediate_size,
+        rope_theta=10_000.0,
     )
     runtime = CudaRuntime(engine, config, MASK)
     ids = [17 + n % 900 for n in range(work.context)]
