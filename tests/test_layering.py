@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -184,6 +184,55 @@ def test_only_the_hub_and_training_use_the_network() -> None:
         for path in modules(folder):
             if not shown(path).startswith(allowed):
                 assert "urllib.request" not in imports(path), shown(path)
+
+
+def test_no_import_runs_in_a_circle_scripts_included() -> None:
+    """All imports count: those inside of functions, and those of scripts by their bare names."""
+    sources = (ROOT, MODEL.parent, KERNELS.parent, ROOT / "model/tools", ROOT / "kernels/tools")
+    known = {}
+    for folder in (PRODUCT, MODEL, KERNELS, ROOT / "model" / "tools", ROOT / "kernels" / "tools"):
+        source = next(
+            s
+            for s in (*sources[3:], *sources[:3])
+            if folder.is_relative_to(s) and (s == folder or s == folder.parent)
+        )
+        for path in modules(folder):
+            dotted = ".".join(path.relative_to(source).with_suffix("").parts)
+            known[dotted.removesuffix(".__init__")] = path
+    graph = {name: modules_of(path, known) - {name} for name, path in known.items()}
+    assert circle(graph) == []
+
+
+def modules_of(path: Path, known: Collection[str]) -> set[str]:
+    """The modules of ours that a module imports, a package's own names taken as its modules."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & set(known)
+            if not inner <= set(known):
+                found.add(node.module)
+    return found & set(known)
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """The modules of one circle, or none."""
+    done: set[str] = set()
+
+    def walk(name: str, trail: list[str]) -> list[str]:
+        if name in trail:
+            return trail[trail.index(name) :]
+        if name in done:
+            return []
+        for other in sorted(graph[name]):
+            if found := walk(other, [*trail, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := walk(name, []))), [])
 
 
 def test_nothing_reads_pickles() -> None:
