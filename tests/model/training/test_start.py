@@ -57,3 +57,8 @@ def test_a_delta_that_no_run_made_stays() -> None:
         registry.find("tiny"),
     ):
         assert frozen_base(entry) == (entry, {})
+
+
+def test_a_folder_and_a_base_without_deltas_are_trained_as_they_are(tiny_folder: Path) -> None:
+    for entry in (registry.find(tiny_folder), registry.find("qwen-0.5b")):
+        assert frozen_base(entry) == (entry, {})
