@@ -44,7 +44,9 @@ class Config:
 
     enable: bool = _setting(True, "Offer inline completions at all.")
     model: str = _setting(
-        "mini", "The model to use: a name from `mercury-lsp models list`, or a folder of a model."
+        "mini",
+        "The model to use: a name from `mercury-lsp models list`, a folder of a model, or auto for"
+        " the best one that is here and fast enough.",
     )
     mode: Mode = _setting(
         "verified",
