@@ -64,7 +64,7 @@ def uniform(size: int, **given: NDArray[Any]) -> BlockView:
         "open": np.ones(size, np.bool_),
         "confidence": ones,
         "entropy": zeros,
-        "moved": np.full(size, np.inf, np.float32),
+        "kl_divergence": np.full(size, np.inf, np.float32),
         "committed": zeros,
     }
     return BlockView(**(usual | given))
@@ -183,8 +183,8 @@ def test_a_paced_block_settles_within_its_steps(policy: Scheduled, sizes: list[i
 
 def test_klass_commits_what_is_sure_and_does_not_change_any_more() -> None:
     confidence = np.array([0.2, 0.9, 0.9, 0.4], np.float32)
-    moved = np.array([0.0, 0.001, 0.5, 0.0], np.float32)
-    seen = uniform(4, confidence=confidence, moved=moved)
+    divergence = np.array([0.0, 0.001, 0.5, 0.0], np.float32)
+    seen = uniform(4, confidence=confidence, kl_divergence=divergence)
     assert positions(Klass(0.5, nats=0.01), seen) == [0, 1]
     assert positions(Klass(0.5, nats=np.inf), seen) == [0, 1, 2]
 
