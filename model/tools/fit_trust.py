@@ -96,21 +96,21 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
         others = [text[:DOCUMENT_CHARS] for text in case.others[len(case.others) - count :]]
         cache = CacheLM([*others, case.after, case.before], tokenizer.encode)
         for index, token in enumerate(wanted):
-            found = cache.candidates(
+            candidates = cache.candidates(
                 case.before[-MAX_MATCH_BYTES:] + tokenizer.decode(truth[:index])
             )
-            if not found.tokens:
+            if not candidates.tokens:
                 continue
             row = found.at(slice(index, index + 1))
             known = dict(zip(row.ids[0].tolist(), row.probs[0].tolist(), strict=True))
             ends = known.get(eos_id, 0.0)
-            share = ends if token == eos_id else (1 - ends) * found.shares().get(token, 0.0)
-            best = int(interpolate(row, found, model.card.cache_trust, {eos_id}).ids[0, 0])
+            share = ends if token == eos_id else (1 - ends) * candidates.shares().get(token, 0.0)
+            best = int(interpolate(row, candidates, model.card.cache_trust, {eos_id}).ids[0, 0])
             yield Row(
-                trust_terms(found, max(known.values())),
+                trust_terms(candidates, max(known.values())),
                 known.get(token, UNKNOWN),
                 share,
-                best == max(found.tokens, key=lambda each: found.tokens[each]),
+                best == max(candidates.tokens, key=lambda each: candidates.tokens[each]),
             )
 
 
