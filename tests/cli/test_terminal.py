@@ -39,7 +39,7 @@ def drafts(text: str) -> Iterator[PartialOutput]:
     return infiller.drafts(FimPrompt("a" * 100, ""), SamplingParams(quality_speed_tradeoff=0.0))
 
 
-def test_settled_tokens_are_bright_guesses_plain_and_masks_dim() -> None:
+def test_committed_tokens_are_bright_draft_tokens_plain_and_masks_dim() -> None:
     painted = paint(draft([A, OPENED, OPENED, B, A], [True, False, False, True, False]), TOKENS)
     assert painted.plain == f"a{MASK}{MASK}ba"
     styles = [(painted.plain[span.start : span.end], span.style) for span in painted.spans]

@@ -31,8 +31,8 @@ class FimPrompt:
     """The text before and after the gap; `others` are (path, text) of other files.
 
     The model sees as much of `prefix` and `suffix` as its format has room for. The lookup searches
-    both and the texts `elsewhere` (nearest text last) for repeated code. Verified decoding drafts
-    the `prediction` of the middle, on which only the speed depends.
+    both and the texts `elsewhere` (nearest text last) for repeated code. `prediction` is a guess at
+    the middle. Verified decoding drafts it; the text does not depend on it.
     """
 
     prefix: str

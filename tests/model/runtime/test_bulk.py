@@ -64,7 +64,7 @@ PARAMS = {
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("shift", [True, False], ids=["shifted", "in-place"])
 @pytest.mark.parametrize("name", ["llama", "gated"])
-def test_blocks_settled_on_the_device_are_those_committed_by_the_host(
+def test_blocks_denoised_on_the_device_equal_those_of_the_host(
     name: str, shift: bool, steps: int, params: BulkParams
 ) -> None:
     ours, theirs = PAIRS[name]
