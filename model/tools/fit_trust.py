@@ -4,7 +4,7 @@
 data`, reads gaps of training packages with their truth, without other files and with four of them.
 For each token it compares the probability of the network with the share of the lookup. Writes
 `model/results/trust.json`. The four numbers of `CacheTrust` belong in
-`model/mercury_model/weights/mini.json`, and the two log odds that a vote comes true in
+`model/mercury_model/weights/mini.json`, and the two log odds that a candidate is right in
 `lookup.ACCEPTANCE_LOG_ODDS`.
 """
 
@@ -128,7 +128,7 @@ def fitted(rows: Sequence[Row]) -> CacheTrust:
 
 
 def agreed(rows: Sequence[Row]) -> list[float]:
-    """The log odds that a vote comes true: a constant and a factor of the log of the length."""
+    """The log odds that a candidate is right: a constant and a factor of the log of the length."""
     known = torch.tensor([row.terms[:2] for row in rows])
     true = torch.tensor([float(row.agreed) for row in rows])
     return minimize(

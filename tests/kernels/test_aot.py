@@ -98,10 +98,10 @@ def test_the_judge_sees_a_spill_a_lost_tensor_core_and_a_grown_register_count() 
 
 
 def test_the_judge_sees_products_of_fp8_that_are_widened() -> None:
-    narrow = {n: each for n, each in LIMITS["configurations"].items() if "](*fp8" in n}
-    kernels = {name.split("[")[0] for name, made in narrow.items() if made["products"]}
+    fp8 = {n: each for n, each in LIMITS["configurations"].items() if "](*fp8" in n}
+    kernels = {name.split("[")[0] for name, made in fp8.items() if made["products"]}
     assert kernels == {"linear_part", "swiglu_tile", "predict_tile"}
-    name, limit = next(iter(narrow.items()))
+    name, limit = next(iter(fp8.items()))
     report = {**LIMITS, "configurations": {name: {**limit, "fp8": 0}}}
     assert "multiplied" in judge(report)[0]
 

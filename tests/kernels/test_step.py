@@ -100,7 +100,7 @@ def klass_state(net: Network, sequences: int = 2) -> State:
 @pytest.mark.parametrize(
     ("weights", "contexts"),
     [(torch.float32, torch.float32), (torch.int8, torch.float8_e4m3fn)],
-    ids=["fp32", "narrow"],
+    ids=["fp32", "quantized"],
 )
 def test_a_step_of_kernels_is_a_step_of_the_reference(
     interpreter: None, poisoned: None, weights: torch.dtype, contexts: torch.dtype

@@ -37,7 +37,7 @@ def spelt(found: LookupCandidates) -> dict[str, float]:
 
 
 def lessened(less: int) -> float:
-    """Of a vote that has so many bytes less in common than the weightiest."""
+    """The weight of a match that is so many bytes shorter than the longest."""
     return math.exp(-DECAY * less)
 
 
