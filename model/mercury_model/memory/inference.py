@@ -1,7 +1,7 @@
 """Counts the bytes of inference: weights, keys and values, and the workspace of one call.
 
-The counts follow the code that runs: `network` and `runtime.torch` in torch, `runtime.onnx.graph`
-in ONNX Runtime, the kernels' step on CUDA. The first load of weights is counted on its own.
+Counted from the code that runs: `network` and `runtime.torch` on a CPU, `runtime.onnx` for ONNX
+Runtime, the kernels' step on CUDA. What converting weights takes, once, is counted separately.
 """
 
 from collections.abc import Collection, Mapping
