@@ -43,7 +43,9 @@ class Config:
     """The server's settings. Editors send them in camelCase."""
 
     enable: bool = _setting(True, "Offer inline completions at all.")
-    model: str = _setting("mini", "The model to use: a name from `mercury-lsp models list`.")
+    model: str = _setting(
+        "mini", "The model to use: a name from `mercury-lsp models list`, or a folder of a model."
+    )
     mode: Mode = _setting(
         "verified",
         "The decoding mode: drafts that are verified in one pass, diffusion alone, or one token"

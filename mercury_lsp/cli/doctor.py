@@ -212,13 +212,20 @@ def _versions() -> Iterator[Finding]:
 
 
 def _weights(cache_dir: Path, model: str) -> Iterator[Finding]:
-    """Whether each known model is here and unaltered. Only `model` must be."""
+    """Whether `model`, if it is a folder, and each known model are here and unaltered.
+
+    Of the known models only `model` must be here.
+    """
     from mercury_model.weights import checkpoint, registry
 
-    wanted = registry.find(model).name
+    wanted = registry.find(model)
+    if wanted.folder is not None:
+        registry.tokenizer(wanted, cache_dir)
+        registry.merged(wanted, cache_dir)
+        yield Finding(f"weights in {wanted.folder}", State.FINE, "here, and they fit the card")
     for entry in registry.MODELS.values():
         name = f"weights of {entry.name}"
-        absent = State.BROKEN if entry.name == wanted else State.FINE
+        absent = State.BROKEN if entry == wanted else State.FINE
         if not registry.is_available(entry.name, cache_dir):
             remedy = f"Run: mercury-lsp models pull {entry.name}."
             yield Finding(name, absent, "not on this machine", remedy)

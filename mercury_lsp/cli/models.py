@@ -95,7 +95,7 @@ def info(name: Name) -> None:
     table.add_column(overflow="fold")
     for key, value in _facts(entry, table_of_models.card(entry)):
         table.add_row(f"[bold]{key}[/bold]", value)
-    place = entry.origin if entry.base is None else f"in {folder}"
+    place = f"in {entry.folder or folder}" if entry.base or entry.folder else entry.origin
     table.add_row("[bold]on this machine[/bold]", place if here else "no")
     Console().print(table)
 
