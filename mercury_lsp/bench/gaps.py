@@ -87,9 +87,9 @@ def score(case: Case, text: str, filled: str) -> GapScore:
     after = text[case.end :]
     lines = text[case.start : case.end].count("\n") + 1
     exact = _lines(filled[case.start :], lines) == _lines(text[case.start :], lines)
-    kept = len(filled) >= case.start + len(after) and filled.endswith(after)
+    intact = len(filled) >= case.start + len(after) and filled.endswith(after)
     expected = _lines(text[case.start : case.end], lines)
-    got = _lines(filled[case.start : len(filled) - len(after) if kept else None], lines)
+    got = _lines(filled[case.start : len(filled) - len(after) if intact else None], lines)
     longest = max(len(expected), len(got), 1)
     return GapScore(exact, 1.0 if exact else 1 - _distance(expected, got) / longest)
 
@@ -230,9 +230,9 @@ def _comments(parsed: _ParsedFile, rng: random.Random) -> Iterator[tuple[int, in
     for number, line in enumerate(parsed.lines, 1):
         words = line.strip().split(" ")
         if line.lstrip().startswith("# ") and line.isascii() and len(words) > 4:
-            kept = 3 + int(rng.random() * (len(words) - 4))
+            count = 3 + int(rng.random() * (len(words) - 4))
             end = parsed.line_end(number)
-            yield end - len(" ".join(words[kept:])), end
+            yield end - len(" ".join(words[count:])), end
 
 
 _SPAN_FINDERS: dict[str, Callable[[_ParsedFile, random.Random], Iterator[tuple[int, int]]]] = {

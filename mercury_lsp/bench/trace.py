@@ -56,8 +56,8 @@ class Session:
     def cut(self, share: float) -> "Session":
         """The session cut to the first `share` of its time, with at least one key."""
         waits = list(accumulate(key.wait_ms for key in self.keys))
-        kept = sum(wait <= waits[-1] * share for wait in waits)
-        return replace(self, keys=self.keys[: max(1, kept)])
+        count = sum(wait <= waits[-1] * share for wait in waits)
+        return replace(self, keys=self.keys[: max(1, count)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +175,14 @@ class _Typist:
         self.pause_ms += 150 + self.rng.random() * 600
         following = self.target[position + 1 :].split("\n", 1)[0]
         wanted = following[: len(following) - len(following.lstrip(" "))]
-        guess = self._editor_indent() if following.strip() else ""
-        self._press(text="\n" + guess)
-        while len(guess) > len(wanted):
-            erase = min(len(_INDENT), len(guess) - len(wanted))
+        indent = self._editor_indent() if following.strip() else ""
+        self._press(text="\n" + indent)
+        while len(indent) > len(wanted):
+            erase = min(len(_INDENT), len(indent) - len(wanted))
             self._press(erase=erase)
-            guess = guess[:-erase]
-        if len(guess) < len(wanted):
-            self._press(text=wanted[len(guess) :])
+            indent = indent[:-erase]
+        if len(indent) < len(wanted):
+            self._press(text=wanted[len(indent) :])
         self.pause_ms += self.rng.random() * 900
         return position + 1 + len(wanted)
 

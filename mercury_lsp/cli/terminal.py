@@ -14,7 +14,7 @@ from mercury_lsp.core.types import Completion
 from mercury_model.decoding.output import PartialOutput
 
 MASK = "░"
-SETTLED, GUESSED, OPEN, CODE, NUMBER = "bold bright_cyan", "cyan", "dim cyan", "", "dim"
+COMMITTED, DRAFT, OPEN, CODE, NUMBER = "bold bright_cyan", "cyan", "dim cyan", "", "dim"
 
 FRAME_SECONDS = 0.07
 """The shortest time that a draft stays on the screen."""
@@ -40,9 +40,9 @@ class Tokens:
 
 
 def paint(draft: PartialOutput, tokens: Tokens) -> Text:
-    """The tokens of a draft: settled ones bright, guesses plain, masks dim."""
+    """The tokens of a draft: committed ones bright, draft tokens plain, masks dim."""
     kinds = [
-        SETTLED if committed else OPEN if token == tokens.mask_id else GUESSED
+        COMMITTED if committed else OPEN if token == tokens.mask_id else DRAFT
         for token, committed in zip(draft.ids, draft.committed, strict=True)
     ]
     painted = Text()
@@ -120,4 +120,4 @@ class Screen:
             return
         page = Page(self._page.text, self._page.start, self._page.start + completion.replaces)
         sure = f"{self._last}; confidence {completion.confidence:.2f}"
-        self._live.update(view(page, Text(completion.text, style=SETTLED), sure), refresh=True)
+        self._live.update(view(page, Text(completion.text, style=COMMITTED), sure), refresh=True)

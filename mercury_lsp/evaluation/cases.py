@@ -75,7 +75,7 @@ def _case(source: Source, rng: random.Random) -> Case | None:
     span = draw_span(source.text, 1, rng)
     if span is None:
         return None
-    cut = span.cursors[0]
+    cut = span.cuts[0]
     truth = source.text[cut.start : cut.end]
     if len(truth) > MAX_TRUTH_CHARS:
         return None

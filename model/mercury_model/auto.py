@@ -1,7 +1,7 @@
 """Which model serves where the settings say "auto": the best one that is fast enough here.
 
-A step of each model is timed once, when it is pulled or by `doctor`, and the time is kept with the
-machine's fingerprint. Whoever starts a server only reads what is kept.
+A step of each model is timed once, when it is pulled or by `doctor`, and the time is stored with
+the machine's fingerprint. The start of a server only reads stored times.
 """
 
 import json
@@ -133,7 +133,7 @@ def fingerprint(parts: Mapping[str, object]) -> str:
 
 
 class StepTimes:
-    """Step times in milliseconds, kept in the cache folder by machine and by model key.
+    """Step times in milliseconds, stored in the cache folder by machine and by model key.
 
     A file that cannot be read counts as empty: the times are measured again.
     """
@@ -143,19 +143,19 @@ class StepTimes:
         self._machine = machine
 
     def get(self, model_key: str) -> float | None:
-        """The time kept for a model on this machine, or None."""
+        """The stored time of a model on this machine, or None."""
         found = self._read().get(self._machine, {}).get(model_key)
         return float(found) if isinstance(found, int | float) else None
 
     def put(self, model_key: str, step_ms: float) -> None:
         """Keep a time; those of other machines and models stay. Raises OSError."""
-        kept = self._read()
-        kept.setdefault(self._machine, {})[model_key] = round(step_ms, 2)
+        stored = self._read()
+        stored.setdefault(self._machine, {})[model_key] = round(step_ms, 2)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(kept, file, indent=1)
+                json.dump(stored, file, indent=1)
             Path(name).replace(self._path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -163,9 +163,9 @@ class StepTimes:
 
     def _read(self) -> dict[str, dict[str, float]]:
         try:
-            kept = json.loads(self._path.read_text("utf-8"))
+            stored = json.loads(self._path.read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        if not isinstance(kept, dict):
+        if not isinstance(stored, dict):
             return {}
-        return {machine: times for machine, times in kept.items() if isinstance(times, dict)}
+        return {machine: times for machine, times in stored.items() if isinstance(times, dict)}

@@ -169,16 +169,16 @@ def _cuda(card: ModelCard, weights: Callable[[], Tensors], shape: NetworkShape) 
 
     taught, device = card.infill, torch.device("cuda")
     do = dispatch.select(device)
-    kept = plan_dtypes(shape, supported_dtypes(do))
+    dtypes = plan_dtypes(shape, supported_dtypes(do))
     network = load_weights(
-        card.architecture, weights(), device, taught.mask_id, MAX_POSITIONS, DTYPES[kept.weights]
+        card.architecture, weights(), device, taught.mask_id, MAX_POSITIONS, DTYPES[dtypes.weights]
     )
     runtime, reference = (
         CudaRuntime(
             passes.ModelRunner(network, each, capture),
             card.architecture,
             taught.mask_id,
-            DTYPES[kept.contexts],
+            DTYPES[dtypes.contexts],
         )
         for each, capture in (
             (do, replay.cuda_graphs()),
@@ -191,19 +191,19 @@ def _cuda(card: ModelCard, weights: Callable[[], Tensors], shape: NetworkShape) 
 
 
 def plan_dtypes(
-    shape: NetworkShape, kept: Collection[KernelDtypes], free_bytes: int | None = None
+    shape: NetworkShape, dtypes: Collection[KernelDtypes], free_bytes: int | None = None
 ) -> KernelDtypes:
-    """The types in which the GPU stores a network: the best of `kept` that fit beside one sequence.
+    """The types in which the GPU stores a network: the best of `dtypes` that fit with a sequence.
 
     `free_bytes` is what is free now unless given. Raises InsufficientMemory when nothing fits.
     """
     from mercury_model.memory import MemoryEfficientDiffusion
     from mercury_model.memory.inference import on_cuda
 
-    planner = MemoryEfficientDiffusion(shape, free_bytes, "cuda", kept)
+    planner = MemoryEfficientDiffusion(shape, free_bytes, "cuda", dtypes)
     plan = planner.optimize_memory_usage(1, planner.shape.tokens)
     log.info("plan for the GPU: %s", plan.why)
-    return next(each for each in kept if on_cuda(each) == plan.best.precision)
+    return next(each for each in dtypes if on_cuda(each) == plan.best.precision)
 
 
 def _torch(card: ModelCard, weights: Callable[[], Tensors], threads: int) -> Runtime:

@@ -49,7 +49,7 @@ FOUND = Path(__file__).parents[1] / "results" / "runtime.json"
 ROWS = (1, 2, 4, 6, 8, 12, 16, 64)
 SHARED_ROWS = (1, 4)
 
-OFF = {"fp32": 0.002, "bf16": 0.03, "int8": 0.03}
+TOLERANCES = {"fp32": 0.002, "bf16": 0.03, "int8": 0.03}
 """The allowed mean difference of the probability of the likeliest token, by precision."""
 
 SEEN = {"fp32": 1e-4, "bf16": 0.1, "int8": 1e-4}
@@ -142,7 +142,7 @@ def checked(
         found = runtime.verify(kv, [*ids[-20:], *[MASK] * 6])
         reference = reference or found
         off = float(np.abs(found.probs[:, 0] - reference.probs[:, 0]).mean())
-        if off > OFF[precision]:
+        if off > TOLERANCES[precision]:
             sys.exit(f"{name} is wrong by {off:.3f} on average; no times are taken.")
         shared = runtime.forward_batch(
             [ForwardCall("verify", read(runtime, ids[: -20 - n]), ids[-20 - n :]) for n in (0, 7)]

@@ -2,9 +2,9 @@
 
 `python model/tools/fit_trust.py`, after `mercury-lsp models pull mini` and `mercury-lsp train
 data`, reads gaps of training packages with their truth, without other files and with four of them.
-For each token it compares the probability of the network with the share of votes. Writes
+For each token it compares the probability of the network with the share of the lookup. Writes
 `model/results/trust.json`. The four numbers of `CacheTrust` belong in
-`model/mercury_model/weights/mini.json`, and the two log odds that a vote comes true in
+`model/mercury_model/weights/mini.json`, and the two log odds that a candidate is right in
 `lookup.ACCEPTANCE_LOG_ODDS`.
 """
 
@@ -44,15 +44,15 @@ UNKNOWN = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A token of the truth at a position with votes, and its probabilities in both models.
+    """A token of the truth at a position with candidates, and its probabilities in both models.
 
-    `terms` are those of the log odds of the weight. `agreed`: the token with most votes is also the
+    `terms` are those of the log odds of the weight. `agreed`: the heaviest candidate is also the
     likeliest one of the interpolated model.
     """
 
     terms: tuple[float, float, float, float]
     network: float
-    votes: float
+    lookup: float
     agreed: bool
 
 
@@ -100,19 +100,21 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
         others = [text[:DOCUMENT_CHARS] for text in case.others[len(case.others) - count :]]
         cache = CacheLM([*others, case.after, case.before], tokenizer.encode)
         for index, token in enumerate(wanted):
-            votes = cache.candidates(before[-MAX_MATCH_BYTES:] + tokenizer.decode(truth[:index]))
-            if not votes.tokens:
+            candidates = cache.candidates(
+                before[-MAX_MATCH_BYTES:] + tokenizer.decode(truth[:index])
+            )
+            if not candidates.tokens:
                 continue
             row = found.at(slice(index, index + 1))
             known = dict(zip(row.ids[0].tolist(), row.probs[0].tolist(), strict=True))
             ends = known.get(eos_id, 0.0)
-            share = ends if token == eos_id else (1 - ends) * votes.shares().get(token, 0.0)
-            best = int(interpolate(row, votes, model.card.cache_trust, {eos_id}).ids[0, 0])
+            share = ends if token == eos_id else (1 - ends) * candidates.shares().get(token, 0.0)
+            best = int(interpolate(row, candidates, model.card.cache_trust, {eos_id}).ids[0, 0])
             yield Row(
-                trust_terms(votes, max(known.values())),
+                trust_terms(candidates, max(known.values())),
                 known.get(token, UNKNOWN),
                 share,
-                best == max(votes.tokens, key=lambda voted: votes.tokens[voted]),
+                best == max(candidates.tokens, key=lambda each: candidates.tokens[each]),
             )
 
 
@@ -120,17 +122,17 @@ def fitted(rows: Sequence[Row]) -> CacheTrust:
     """The maximum-likelihood weight."""
     known = torch.tensor([row.terms for row in rows])
     network = torch.tensor([row.network for row in rows])
-    votes = torch.tensor([row.votes for row in rows])
+    lookup = torch.tensor([row.lookup for row in rows])
 
     def loss(factors: torch.Tensor) -> torch.Tensor:
         weight = torch.sigmoid(known @ factors)
-        return -torch.log((1 - weight) * network + weight * votes + UNKNOWN / 10).mean()
+        return -torch.log((1 - weight) * network + weight * lookup + UNKNOWN / 10).mean()
 
     return CacheTrust(*minimize(loss, 4))
 
 
 def agreed(rows: Sequence[Row]) -> list[float]:
-    """The log odds that a vote comes true: a constant and a factor of the log of the length."""
+    """The log odds that a candidate is right: a constant and a factor of the log of the length."""
     known = torch.tensor([row.terms[:2] for row in rows])
     true = torch.tensor([float(row.agreed) for row in rows])
     return minimize(
@@ -144,7 +146,7 @@ def nats(rows: Sequence[Row], trust: CacheTrust) -> float:
     total = 0.0
     for row in rows:
         weight = lookup_weight(row.terms, trust)
-        total -= math.log((1 - weight) * row.network + weight * row.votes + UNKNOWN / 10)
+        total -= math.log((1 - weight) * row.network + weight * row.lookup + UNKNOWN / 10)
     return total / max(1, len(rows))
 
 

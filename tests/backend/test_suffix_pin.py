@@ -15,42 +15,42 @@ suffixes = st.text("ab)}\n ", max_size=20)
 @pytest.mark.parametrize("after", [AFTER, ";" + AFTER, LONG, ""])
 @pytest.mark.parametrize("closed", [")", "]", "'", '")', "})]", "\n    }"])
 def test_brackets_that_an_editor_closes_are_not_read(closed: str, after: str) -> None:
-    anchor = SuffixPin()
-    assert anchor.held(after) == after
-    assert anchor.held(closed + after) == after
-    assert anchor.held(after) == after
+    pin = SuffixPin()
+    assert pin.held(after) == after
+    assert pin.held(closed + after) == after
+    assert pin.held(after) == after
 
 
 def test_a_window_that_was_cut_elsewhere_is_the_same() -> None:
-    anchor = SuffixPin()
-    assert anchor.held(LONG) == LONG
-    assert anchor.held(")" + LONG[:-9]) == LONG
-    assert anchor.held(LONG + "\nmore") == LONG
+    pin = SuffixPin()
+    assert pin.held(LONG) == LONG
+    assert pin.held(")" + LONG[:-9]) == LONG
+    assert pin.held(LONG + "\nmore") == LONG
 
 
 @pytest.mark.parametrize("new", ["x" + AFTER, "))))" + AFTER, "\nx = 1" + AFTER, AFTER[1:]])
 def test_what_else_is_new_is_read(new: str) -> None:
-    anchor = SuffixPin()
-    anchor.held(AFTER)
-    assert anchor.held(new) == new
+    pin = SuffixPin()
+    pin.held(AFTER)
+    assert pin.held(new) == new
 
 
 @given(st.lists(suffixes, max_size=8), suffixes)
 def test_what_is_left_out_closes_something_and_was_not_there_before(
     before: list[str], suffix: str
 ) -> None:
-    anchor = SuffixPin()
+    pin = SuffixPin()
     for earlier in before:
-        anchor.held(earlier)
-    held = anchor.held(suffix)
+        pin.held(earlier)
+    held = pin.held(suffix)
     assert suffix.endswith(held)
     left_out = suffix[: len(suffix) - len(held)]
     assert not left_out or (held in before and set(left_out) <= set(")} \n"))
 
 
 def test_a_suffix_that_is_read_again_and_again_is_remembered() -> None:
-    anchor = SuffixPin()
+    pin = SuffixPin()
     for number in range(2 * MAX_ENTRIES):
-        anchor.held(AFTER)
-        anchor.held(f"{number}")
-    assert anchor.held(")" + AFTER) == AFTER
+        pin.held(AFTER)
+        pin.held(f"{number}")
+    assert pin.held(")" + AFTER) == AFTER

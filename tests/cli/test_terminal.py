@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.live import Live
 
 from mercury_lsp.cli.terminal import (
-    GUESSED,
+    COMMITTED,
+    DRAFT,
     MASK,
     OPEN,
-    SETTLED,
     Page,
     Screen,
     Tokens,
@@ -39,11 +39,11 @@ def drafts(text: str) -> Iterator[PartialOutput]:
     return infiller.drafts(FimPrompt("a" * 100, ""), SamplingParams(quality_speed_tradeoff=0.0))
 
 
-def test_settled_tokens_are_bright_guesses_plain_and_masks_dim() -> None:
+def test_committed_tokens_are_bright_draft_tokens_plain_and_masks_dim() -> None:
     painted = paint(draft([A, OPENED, OPENED, B, A], [True, False, False, True, False]), TOKENS)
     assert painted.plain == f"a{MASK}{MASK}ba"
     styles = [(painted.plain[span.start : span.end], span.style) for span in painted.spans]
-    assert styles == [("a", SETTLED), (MASK * 2, OPEN), ("b", SETTLED), ("a", GUESSED)]
+    assert styles == [("a", COMMITTED), (MASK * 2, OPEN), ("b", COMMITTED), ("a", DRAFT)]
 
 
 def test_masks_only_become_fewer_within_a_block_and_are_gone_at_the_end() -> None:

@@ -40,7 +40,7 @@ SAMPLINGS: tuple[dict[str, Any], ...] = (
     {"max_tokens": 0},
     {"quality_speed_tradeoff": 1.0, "max_tokens": 40},
 )
-"""Settings by the names of `Sampling`; a policy is a class of `unmask` by name, and its values."""
+"""Settings named as in `SamplingParams`; a policy is a class name in `unmasking`, and values."""
 
 
 @dataclass(frozen=True)

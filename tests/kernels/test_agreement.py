@@ -9,8 +9,8 @@ from mercury_kernels.case import Case, Source
 from mercury_kernels.catalogue import OPERATIONS, Operation
 
 
-def narrow(source: Source) -> list[str]:
-    """What is stored narrower than the activations."""
+def quantized_operands(source: Source) -> list[str]:
+    """The operands that are stored in 8 bits, with their types."""
     types = [
         ("weights", source.weight_dtype),
         ("cache", source.cache_dtype),
@@ -25,7 +25,7 @@ ROWS = [
     for dtype in (torch.float32, torch.bfloat16)
     for source in operation.sources("cpu", dtype)
     for case in operation.tests_of(source)
-    for name in [(operation.name, case.name, str(dtype)[6:], *narrow(source))]
+    for name in [(operation.name, case.name, str(dtype)[6:], *quantized_operands(source))]
 ]
 
 

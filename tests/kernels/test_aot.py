@@ -34,7 +34,7 @@ def compiled(tmp: pathlib.Path, *options: str) -> dict[str, Any]:
     return report
 
 
-def kept(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path:
+def binaries(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path:
     """Binaries outlive the run where pytest keeps a cache; they are found by their content."""
     cache = getattr(request.config, "cache", None)
     return pathlib.Path(cache.mkdir("triton")) if cache else tmp_path
@@ -66,7 +66,7 @@ def judge(report: dict[str, Any]) -> list[str]:
 def test_plain_configurations_compile_to_tensor_cores_without_spills(
     request: pytest.FixtureRequest, tmp_path: pathlib.Path
 ) -> None:
-    report = compiled(kept(request, tmp_path), "--plain")
+    report = compiled(binaries(request, tmp_path), "--plain")
     assert len(report["configurations"]) > 20
     assert judge(report) == []
 
@@ -75,7 +75,7 @@ def test_plain_configurations_compile_to_tensor_cores_without_spills(
 def test_every_shipped_configuration_compiles_to_tensor_cores_without_spills(
     request: pytest.FixtureRequest, tmp_path: pathlib.Path
 ) -> None:
-    report = compiled(kept(request, tmp_path))
+    report = compiled(binaries(request, tmp_path))
     assert judge(report) == []
     assert set(report["configurations"]) == set(LIMITS["configurations"])
 
@@ -98,10 +98,10 @@ def test_the_judge_sees_a_spill_a_lost_tensor_core_and_a_grown_register_count() 
 
 
 def test_the_judge_sees_products_of_fp8_that_are_widened() -> None:
-    narrow = {n: each for n, each in LIMITS["configurations"].items() if "](*fp8" in n}
-    kernels = {name.split("[")[0] for name, made in narrow.items() if made["products"]}
+    fp8 = {n: each for n, each in LIMITS["configurations"].items() if "](*fp8" in n}
+    kernels = {name.split("[")[0] for name, made in fp8.items() if made["products"]}
     assert kernels == {"linear_part", "swiglu_tile", "predict_tile"}
-    name, limit = next(iter(narrow.items()))
+    name, limit = next(iter(fp8.items()))
     report = {**LIMITS, "configurations": {name: {**limit, "fp8": 0}}}
     assert "multiplied" in judge(report)[0]
 

@@ -90,8 +90,8 @@ def test_keys_are_shared_among_no_more_programs_than_there_are_pages(
 
 def half_scaled(cache: PagedKVCache) -> PagedKVCache:
     """In fp8, with scales for the keys alone."""
-    narrow = [held.to(torch.float8_e4m3fn) for held in _held(cache)]
-    return PagedKVCache(*narrow, cache.table, torch.ones(cache.keys.shape[:3]))
+    quantized = [held.to(torch.float8_e4m3fn) for held in _held(cache)]
+    return PagedKVCache(*quantized, cache.table, torch.ones(cache.keys.shape[:3]))
 
 
 def _held(cache: PagedKVCache) -> tuple[torch.Tensor, torch.Tensor]:

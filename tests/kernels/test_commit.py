@@ -31,16 +31,16 @@ BLOCKS = st.lists(
 def state(
     block: list[tuple[bool, int, int, int, float]],
 ) -> tuple[torch.Tensor, torch.Tensor, Choices, unmasking.BlockView]:
-    """One block on the device, with what it was settled with, and as the host's policies see it."""
+    """A block on the device, its confidences when committed, and the host's view of it."""
     opened, *figures = (np.array(column) for column in zip(*block, strict=True))
-    sure, entropy, committed, moved = (
+    sure, entropy, committed, divergence = (
         torch.tensor(f / 64, dtype=torch.float32)[None] for f in figures
     )
     ids = torch.where(torch.tensor(opened), MASK, 10).int()[None]
     tokens = torch.arange(20, 20 + len(block), dtype=torch.int32)[None]
-    seen = (each[0].numpy().copy() for each in (sure, entropy, moved, committed))
+    seen = (each[0].numpy().copy() for each in (sure, entropy, divergence, committed))
     view = unmasking.BlockView(opened.astype(np.bool_), *seen)
-    return ids, committed, Choices(tokens, sure, entropy, moved), view
+    return ids, committed, Choices(tokens, sure, entropy, divergence), view
 
 
 def count() -> torch.Tensor:
@@ -52,7 +52,9 @@ def bound(value: float) -> torch.Tensor:
 
 
 @given(BLOCKS, st.integers(0, 70))
-def test_a_threshold_commits_what_the_host_commits(block: Any, sixtyfourths: int) -> None:
+def test_a_threshold_commits_the_positions_that_the_host_commits(
+    block: Any, sixtyfourths: int
+) -> None:
     ids, committed, choices, view = state(block)
     policy = Policy("threshold", bound(sixtyfourths / 64), bound(0))
     commit(ids, committed, choices, policy, MASK, count())
@@ -61,7 +63,7 @@ def test_a_threshold_commits_what_the_host_commits(block: Any, sixtyfourths: int
 
 
 @given(BLOCKS, st.integers(0, 70), st.integers(0, 70))
-def test_what_is_sure_and_settled_commits_as_on_the_host(
+def test_klass_commits_the_positions_that_the_host_commits(
     block: Any, sixtyfourths: int, nats: int
 ) -> None:
     ids, committed, choices, view = state(block)
@@ -72,7 +74,9 @@ def test_what_is_sure_and_settled_commits_as_on_the_host(
 
 
 @given(BLOCKS, st.integers(0, 300))
-def test_an_entropy_bound_commits_what_the_host_commits(block: Any, sixtyfourths: int) -> None:
+def test_an_entropy_bound_commits_the_positions_that_the_host_commits(
+    block: Any, sixtyfourths: int
+) -> None:
     ids, committed, choices, view = state(block)
     policy = Policy("entropy", bound(sixtyfourths / 64), bound(0))
     commit(ids, committed, choices, policy, MASK, count())
@@ -80,24 +84,26 @@ def test_an_entropy_bound_commits_what_the_host_commits(block: Any, sixtyfourths
 
 
 @given(BLOCKS, st.integers(1, 12), st.sampled_from([noise.Linear(), noise.Cosine()]))
-def test_a_pace_read_off_a_schedule_commits_what_the_host_commits(
+def test_a_schedule_commits_the_positions_that_the_host_commits(
     block: Any, steps: int, schedule: noise.Schedule
 ) -> None:
     ids, committed, choices, view = state(block)
-    pace = unmasking.Scheduled(steps, schedule)
+    policy_on_host = unmasking.Scheduled(steps, schedule)
     size = len(block)
     counts = []
     for remaining in range(size + 1):
         opened = np.arange(size) < remaining
         level = np.zeros(size, np.float32)
-        counts.append(int(pace(unmasking.BlockView(opened, level, level, level, level)).sum()))
+        counts.append(
+            int(policy_on_host(unmasking.BlockView(opened, level, level, level, level)).sum())
+        )
     policy = Policy("count", torch.tensor(counts, dtype=torch.int32), bound(0))
     commit(ids, committed, choices, policy, MASK, count())
-    assert ((ids[0] >= 20).numpy() == pace(view)).all()
+    assert ((ids[0] >= 20).numpy() == policy_on_host(view)).all()
 
 
 @given(BLOCKS, st.integers(0, 64), st.integers(0, 64))
-def test_what_was_settled_too_soon_is_opened_again_as_by_the_host(
+def test_weak_positions_are_masked_again_as_by_the_host(
     block: Any, threshold: int, floor: int
 ) -> None:
     ids, committed, choices, view = state(block)

@@ -12,7 +12,7 @@ BOTH = {torch.float8_e4m3fn, torch.int8}
 
 
 @pytest.mark.parametrize(
-    ("device", "capability", "triton", "kernels", "narrow", "why"),
+    ("device", "capability", "triton", "kernels", "dtypes", "why"),
     [
         ("cpu", (0, 0), True, False, BOTH, "not a GPU"),
         ("cuda", (9, 0), False, False, BOTH, r"mercury-lsp\[cuda\]"),
@@ -23,10 +23,10 @@ BOTH = {torch.float8_e4m3fn, torch.int8}
     ],
 )
 def test_a_device_gets_what_it_can_run(
-    device: str, capability: tuple[int, int], triton: bool, kernels: bool, narrow: Any, why: str
+    device: str, capability: tuple[int, int], triton: bool, kernels: bool, dtypes: Any, why: str
 ) -> None:
     decision = decide(device, capability, triton)
-    assert (decision.kernels, set(decision.quantized_dtypes)) == (kernels, narrow)
+    assert (decision.kernels, set(decision.quantized_dtypes)) == (kernels, dtypes)
     import re
 
     assert re.search(why, decision.why)

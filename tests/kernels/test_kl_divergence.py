@@ -71,7 +71,7 @@ def test_predictions_move_as_far_as_the_host_says(
             were[block] = now
 
 
-def test_what_is_predicted_again_has_not_moved(interpreter: None) -> None:
+def test_equal_predictions_have_no_divergence(interpreter: None) -> None:
     from mercury_kernels.kl_divergence.kernel import kl_divergence as kernel
 
     given_ = cases.KlDivergenceCase((False, False), 9, 16).inputs(Source())
@@ -97,12 +97,12 @@ def test_one_block_forgets_and_the_others_do_not(interpreter: None) -> None:
 
 def test_what_is_copied_is_put_back_and_forgotten_where_it_was() -> None:
     before = cases.KlDivergenceCase((True,), 5, 7).inputs(Source())["previous"]
-    kept, places = before.clone(), [before.ids.data_ptr(), before.probs.data_ptr()]
+    copy, places = before.clone(), [before.ids.data_ptr(), before.probs.data_ptr()]
     before.reset()
     assert (before.ids == NO_PREDICTION).all()
-    before.copy_from(kept)
-    assert torch.equal(before.ids, kept.ids)
-    assert torch.equal(before.probs, kept.probs)
+    before.copy_from(copy)
+    assert torch.equal(before.ids, copy.ids)
+    assert torch.equal(before.probs, copy.probs)
     assert [before.ids.data_ptr(), before.probs.data_ptr()] == places
 
 

@@ -54,11 +54,11 @@ def test_a_pass_on_a_gpu_is_one_copy_in_the_same_launches_and_few_copies_out(
     """Under fake CUDA tensors, which raise where anything looks at what they hold."""
     real = network(denoiser())
     launches: list[Any] = []
-    kept: list[Eager] = []
+    made: list[Eager] = []
 
     def keep(call: Callable[[], None]) -> Eager:
-        kept.append(Eager(call))
-        return kept[-1]
+        made.append(Eager(call))
+        return made[-1]
 
     with FakeTensorMode():
 
@@ -76,13 +76,13 @@ def test_a_pass_on_a_gpu_is_one_copy_in_the_same_launches_and_few_copies_out(
         for _ in range(2):
             launches.clear()
             with Calls() as calls:
-                kept[0].start()
+                made[0].start()
             rounds.append((calls.names, [described(launch) for launch in launches]))
             assert calls.to_host == [False] + [True] * copies
     assert rounds[0] == rounds[1]
     once = 2 * 9 + 1 + 2
-    settling = 3 if kind == "klass" else 2
-    assert len(launches) == (once if steps is None else steps * (once + settling))
+    committing = 3 if kind == "klass" else 2
+    assert len(launches) == (once if steps is None else steps * (once + committing))
 
 
 def lay(work: DenoisingPass) -> None:
@@ -113,7 +113,7 @@ def test_several_steps_in_one_pass_are_as_many_passes_of_one() -> None:
     assert found[0][1] == [3, 3]
 
 
-def test_what_moved_is_told_from_the_step_before_within_a_pass_and_from_pass_to_pass() -> None:
+def test_klass_compares_with_the_step_before_within_a_pass_and_across_passes() -> None:
     engine = ModelRunner(network(denoiser()), reference_operations(), Eager)
     found = []
     for steps in (1, 2):
@@ -135,12 +135,12 @@ def test_what_moved_is_told_from_the_step_before_within_a_pass_and_from_pass_to_
 def test_the_host_buffers_of_a_pass_stay_where_they_are() -> None:
     engine = ModelRunner(network(denoiser()), reference_operations(), Eager)
     work = PredictionPass(engine, BUCKET, engine.network.empty_pages(5, torch.float32), 4)
-    kept = [work.inputs.buffer, work.outputs.ids, work.outputs.logits, work.outputs.lse]
-    before = [tensor.data_ptr() for tensor in kept]
+    buffers = [work.inputs.buffer, work.outputs.ids, work.outputs.logits, work.outputs.lse]
+    before = [tensor.data_ptr() for tensor in buffers]
     for token in (7, 8):
         work.inputs.ids.fill_(token)
         work.run()
-    assert [tensor.data_ptr() for tensor in kept] == before
+    assert [tensor.data_ptr() for tensor in buffers] == before
     assert work.inputs.ids.data_ptr() == before[0]
 
 

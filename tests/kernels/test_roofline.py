@@ -57,8 +57,8 @@ def test_narrow_weights_nearly_halve_a_step_at_batch_one() -> None:
 
 def test_products_in_fp8_pay_for_large_networks_and_batches_alone() -> None:
     def faster(architecture: Architecture, batch: int) -> float:
-        narrow = Workload(architecture, batch, source=FP8_WEIGHTS)
-        return seconds(narrow, H100) / seconds(replace(narrow, source=FP8), H100)
+        quantized = Workload(architecture, batch, source=FP8_WEIGHTS)
+        return seconds(quantized, H100) / seconds(replace(quantized, source=FP8), H100)
 
     assert faster(QWEN_7B, 32) > 1.6
     assert faster(LLAMA_8B, 8) > 1.3

@@ -58,8 +58,8 @@ def test_keys_and_values_in_fp8_are_kept_to_a_sixteenth_whatever_their_size() ->
     sizes = torch.tensor([1e-4, 1.0, 1e4])[:, None]
     rows = torch.randn(2, 5, 3, 16, generator=torch.Generator().manual_seed(3)) * sizes
     cache.write(0, torch.arange(7, 12), *rows)
-    for kept, row in zip(cache.read(0, torch.arange(7, 12), torch.float32), rows, strict=True):
-        off = (kept - row).abs().amax(-1) / row.abs().amax(-1)
+    for stored, row in zip(cache.read(0, torch.arange(7, 12), torch.float32), rows, strict=True):
+        off = (stored - row).abs().amax(-1) / row.abs().amax(-1)
         assert (off <= 1 / 16).all()
 
 

@@ -58,35 +58,35 @@ def test_part_of_a_canvas_is_renewed_as_by_torch_and_the_rest_is_kept(
     np.testing.assert_allclose(*found, atol=2e-5)
 
 
-OFF = {KernelDtypes("bf16", "bf16"): 0.01, KernelDtypes("int8", "bf16"): 0.02}
-"""How far chances may be off, 0.04 unless given."""
+TOLERANCES = {KernelDtypes("bf16", "bf16"): 0.01, KernelDtypes("int8", "bf16"): 0.02}
+"""The largest difference of probabilities, 0.04 unless given."""
 
 
 @pytest.mark.parametrize(
-    "kept",
+    "dtypes",
     [
         pytest.param(
-            kept,
-            id=f"{kept.weights}-{kept.contexts}",
-            marks=() if kept == KernelDtypes("int8", "fp8") else pytest.mark.slow,
+            dtypes,
+            id=f"{dtypes.weights}-{dtypes.contexts}",
+            marks=() if dtypes == KernelDtypes("int8", "fp8") else pytest.mark.slow,
         )
-        for kept in KERNEL_DTYPES
+        for dtypes in KERNEL_DTYPES
     ],
 )
-def test_what_is_expected_after_a_context_is_near_fp32_however_both_are_kept(
-    interpreter: None, poisoned: None, kept: KernelDtypes
+def test_predictions_are_near_fp32_in_all_types(
+    interpreter: None, poisoned: None, dtypes: KernelDtypes
 ) -> None:
     weights = adapted(CONFIG, "qkv")
-    net = load_weights(CONFIG, weights, torch.device("cpu"), MASK, 128, DTYPES[kept.weights])
+    net = load_weights(CONFIG, weights, torch.device("cpu"), MASK, 128, DTYPES[dtypes.weights])
     engine = ModelRunner(net, triton_operations(), Eager)
-    ours = CudaRuntime(engine, CONFIG, MASK, DTYPES[kept.contexts])
+    ours = CudaRuntime(engine, CONFIG, MASK, DTYPES[dtypes.contexts])
     theirs = TorchRuntime(loaded(CONFIG, weights, MASK), dtype=torch.float32)
     mine, its = (
         runtime.denoise(context(runtime), [30, *[MASK] * 6, 31]) for runtime in (ours, theirs)
     )
-    off = OFF.get(kept, 0.04)
-    assert np.abs(mine.probs - its.probs).max() < off
-    distinct = its.probs[:, 0] > its.probs[:, 1] + off
+    tolerance = TOLERANCES.get(dtypes, 0.04)
+    assert np.abs(mine.probs - its.probs).max() < tolerance
+    distinct = its.probs[:, 0] > its.probs[:, 1] + tolerance
     assert distinct.sum() > 4
     np.testing.assert_array_equal(mine.ids[distinct, 0], its.ids[distinct, 0])
 

@@ -88,7 +88,7 @@ def test_the_network_is_the_denoiser_causal_over_the_context_and_both_ways_in_th
 
 
 def klass_state(net: Network, sequences: int = 2) -> State:
-    """Masks after a token each, under a policy that asks what moved."""
+    """A token and masks in each row, under KLASS."""
     state = masked_state(net, sequences).klass(RULES.top)
     state.inputs.ids[:sequences, 0] = torch.tensor([7, 30][:sequences])
     state.policy.bound.fill_(0.035)
@@ -100,7 +100,7 @@ def klass_state(net: Network, sequences: int = 2) -> State:
 @pytest.mark.parametrize(
     ("weights", "contexts"),
     [(torch.float32, torch.float32), (torch.int8, torch.float8_e4m3fn)],
-    ids=["fp32", "narrow"],
+    ids=["fp32", "quantized"],
 )
 def test_a_step_of_kernels_is_a_step_of_the_reference(
     interpreter: None, poisoned: None, weights: torch.dtype, contexts: torch.dtype
@@ -146,7 +146,7 @@ def test_a_step_of_fp8_products_is_one_of_the_reference_and_near_the_plain_one(
 
 
 @pytest.mark.parametrize("shift", [0, 1])
-def test_steps_of_kernels_that_ask_what_moved_are_those_of_the_reference(
+def test_klass_steps_of_the_kernels_equal_those_of_the_reference(
     interpreter: None, poisoned: None, shift: int
 ) -> None:
     net, rules = network(denoiser()), replace(RULES, shift=shift)
@@ -159,12 +159,12 @@ def test_steps_of_kernels_that_ask_what_moved_are_those_of_the_reference(
         assert torch.equal(kernels.inputs.ids, reference.inputs.ids)
         assert torch.equal(kernels.remaining, reference.remaining)
         left.append(int(kernels.remaining.sum()))
-    assert left[0] == 8, "at the first step nothing is known to have settled"
+    assert left[0] == 8, "at the first step no prediction is known to be stable"
     assert 0 < left[1] < 6
 
 
 @pytest.mark.parametrize("sequences", [1, 2], ids=["where-none-was", "where-one-was"])
-def test_a_block_that_begins_while_another_goes_on_settles_as_alone(sequences: int) -> None:
+def test_a_block_that_joins_a_batch_is_denoised_as_alone(sequences: int) -> None:
     net, do = network(denoiser()), reference_operations()
     alone = klass_state(net)
     expected = [alone.inputs.ids.clone()]
@@ -185,7 +185,7 @@ def test_a_block_that_begins_while_another_goes_on_settles_as_alone(sequences: i
     assert [int((ids == MASK).sum()) for ids in expected] == [10, 8, 3, 0]
 
 
-def test_steps_settle_every_block_within_its_length_and_leave_empty_rows_alone() -> None:
+def test_steps_commit_every_block_within_its_length_and_leave_empty_rows_alone() -> None:
     net = network(denoiser())
     state = masked_state(net, sequences=1)
     state.policy.bound.fill_(torch.inf)
@@ -218,8 +218,8 @@ def test_a_step_on_a_gpu_waits_for_nothing_and_always_launches_the_same(interpre
         def fake(tensor: torch.Tensor) -> torch.Tensor:
             kind = torch.bfloat16 if tensor.is_floating_point() else tensor.dtype
             fp32 = tensor.ndim == 1 or tensor.shape == real.rotation.cos.shape
-            kept = tensor.dtype if fp32 else kind
-            return torch.empty(tensor.shape, dtype=kept, device="cuda")
+            dtype = tensor.dtype if fp32 else kind
+            return torch.empty(tensor.shape, dtype=dtype, device="cuda")
 
         net = mapped(real, fake)
         rules = mapped(RULES, fake)
@@ -237,7 +237,7 @@ def test_a_step_on_a_gpu_waits_for_nothing_and_always_launches_the_same(interpre
     # Nine launches a layer, the split attention's second among them, then norm, head and choice:
     # adapters take none.
     assert len(rounds[0]) == 2 * 9 + 1 + 2 + 1 + 1
-    # What moved takes one.
+    # The KL divergence takes one.
     assert asking[0] == asking[1]
     assert [launch[0] for launch in asking[0]] == [
         *(launch[0] for launch in rounds[0][:-1]),
@@ -331,7 +331,7 @@ SHIPPED = [
 
 
 @pytest.mark.parametrize(("architecture", "source", "batch", "block"), SHIPPED)
-def test_what_ships_and_is_modelled_is_what_a_step_launches(
+def test_the_shipped_and_modelled_kernels_are_those_that_a_step_launches(
     interpreter: None, architecture: Architecture, source: Source, batch: int, block: int
 ) -> None:
     architecture = replace(
@@ -357,7 +357,7 @@ def test_what_ships_and_is_modelled_is_what_a_step_launches(
 
 
 @pytest.mark.parametrize(("batch", "block"), SIZES)
-def test_what_ships_for_policies_that_ask_what_moved_is_what_a_step_launches(
+def test_the_shipped_klass_kernels_are_those_that_a_step_launches(
     interpreter: None, batch: int, block: int
 ) -> None:
     shipping = {

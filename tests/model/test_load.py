@@ -98,7 +98,7 @@ def test_a_runtime_that_does_something_else_than_its_reference_is_refused() -> N
 
 
 @pytest.mark.parametrize(
-    ("kept", "megabytes", "chosen"),
+    ("dtypes", "megabytes", "chosen"),
     [
         (KERNEL_DTYPES, 4000, KernelDtypes("bf16", "bf16")),
         (KERNEL_DTYPES, 833, KernelDtypes("bf16", "fp8")),
@@ -108,9 +108,9 @@ def test_a_runtime_that_does_something_else_than_its_reference_is_refused() -> N
     ],
 )
 def test_a_gpu_keeps_a_model_as_the_plan_for_its_memory_says(
-    kept: Sequence[KernelDtypes], megabytes: int, chosen: KernelDtypes
+    dtypes: Sequence[KernelDtypes], megabytes: int, chosen: KernelDtypes
 ) -> None:
-    assert plan_dtypes(network_shape("mini"), kept, megabytes * 10**6) == chosen
+    assert plan_dtypes(network_shape("mini"), dtypes, megabytes * 10**6) == chosen
 
 
 def test_what_a_device_cannot_run_is_not_planned_for_it() -> None:

@@ -156,12 +156,12 @@ def test_verified_text_is_the_autoregressive_text(infiller: Infiller, temperatur
 
 def test_text_typed_on_is_filled_as_from_a_fresh_start(tiny: LoadedModel) -> None:
     typed = "def area(radius):\n    return math.pi * radius"
-    kept = Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
+    reused = Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
     for end in range(len(typed) - 12, len(typed) + 1, 3):
         gap = FimPrompt(typed[:end], "\n\nprint(area(2))\n")
         fresh = Infiller(tiny.card, tiny.tokenizer, tiny.runtime)
         sampling = SamplingParams(max_tokens=16)
-        assert fill(kept, gap, sampling)[-1].ids == fill(fresh, gap, sampling)[-1].ids
+        assert fill(reused, gap, sampling)[-1].ids == fill(fresh, gap, sampling)[-1].ids
 
 
 def test_each_rank_begins_with_another_token(infiller: Infiller) -> None:

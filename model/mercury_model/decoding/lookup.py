@@ -1,9 +1,9 @@
-"""A cache language model: what followed similar text elsewhere may follow it here.
+"""A cache language model: predicts the tokens that followed similar text elsewhere.
 
-Code repeats itself, and most of all what stands nearby (Kuhn & De Mori 1990; for code Tu et al.
-2014, Hellendoorn & Devanbu 2017). A network sees a window; this sees every text it is given, by
-characters, so that a cursor may stand inside a word, and asks the places most like this one
-(Khandelwal et al. 2020, arXiv:1911.00172). Knows no network and no policy.
+Code repeats itself, nearby code most of all (Kuhn & De Mori 1990; for code Tu et al. 2014,
+Hellendoorn & Devanbu 2017). The network sees a window; this model searches all texts it is given.
+It compares characters, so that the cursor may stand inside a word, and predicts from the most
+similar places (Khandelwal et al. 2020, arXiv:1911.00172). Knows no network and no policy.
 """
 
 import math
@@ -20,31 +20,32 @@ from mercury_model.runtime.protocol import Predictions
 from mercury_model.spec.card import CacheTrust
 
 MAX_MATCH_BYTES = 80
-"""How much of the text before a position is compared, in bytes of UTF-8."""
+"""The most bytes of UTF-8 before a position that are compared."""
 MIN_MATCH_BYTES = 3
-"""Less than this in common says nothing; and behind so many equal bytes a character begins."""
+"""Shorter matches are ignored. After so many equal bytes a character begins."""
 MAX_CANDIDATES = 4_096
-"""How many places are compared at all: the last of them."""
+"""The most places that are compared; the last ones are."""
 MAX_MATCHES = 12
-"""How many places have a vote: those with most in common, of these the last."""
+"""The most places that give a candidate: the longest matches; ties go to the last."""
 DECAY = 0.3
-"""A byte less in common divides the weight of a vote by e to this power."""
+"""The weight of a match is divided by e to this power for each byte it is shorter."""
 CONTINUATION_BYTES = 32
-"""How much of what follows is looked at to find its first token, in bytes."""
+"""The bytes after a match that are tokenized to find the first token."""
 TOKEN_BYTES = 8
-"""More than a token has on average in code, twice over."""
+"""Twice the average bytes of a token in code, or more."""
 ACCEPTANCE_LOG_ODDS = (-2.06, 1.1)
-"""The log odds that what followed once follows again, by the logarithm of the bytes in common:
-what mini with votes writes, on gaps of training packages (`model/tools/fit_trust.py`)."""
+"""Intercept and slope of the log odds that a looked-up token is right, over the logarithm of the
+length of the match. Fitted to mini with lookup on training packages (`model/tools/fit_trust.py`).
+"""
 
 _SPACE = re.compile(rb"\s+")
 
 
 @dataclass(frozen=True, slots=True)
 class LookupCandidates:
-    """What each token's votes weigh, where the weightiest has `length` bytes in common.
+    """The weight of each candidate token; `length` is that of the longest match, in bytes.
 
-    White space in a row counts as a byte: how far a line is indented says little.
+    A run of white space counts as one byte: indentation says little.
     """
 
     length: int = 0
@@ -64,7 +65,7 @@ class LookupCandidates:
 
 
 class CacheLM:
-    """Knows what follows in `texts`, of which the last is nearest to the gap.
+    """The cache language model over `texts`, the last of which is nearest to the gap.
 
     `encode` gives the ids of a text.
     """
@@ -76,9 +77,9 @@ class CacheLM:
         self._sought: tuple[str, list[tuple[int, int]]] = "", []
 
     def candidates(self, before: str, owed: str = "") -> LookupCandidates:
-        """The first tokens behind the places that have most in common with the end of `before`.
+        """The tokens after the longest matches of the end of `before`.
 
-        `owed` is the end of `before` that tokens have yet to spell: candidates begin with it.
+        `owed` is the end of `before` that tokens have yet to spell; candidates begin with it.
         """
         places = self._matches(before)
         tokens: defaultdict[int, float] = defaultdict(float)
@@ -88,7 +89,7 @@ class CacheLM:
         return LookupCandidates(places[0][0], tokens) if tokens else LookupCandidates()
 
     def draft(self, before: str, owed: str, most: int) -> DraftTokens:
-        """Up to `most` tokens that follow the place with most in common; ties go to the nearest.
+        """Up to `most` tokens that follow the longest match; ties go to the nearest.
 
         They begin with `owed`, as in `candidates`. Drafting repeated text is known as prompt lookup
         (Yang et al. 2023, arXiv:2304.04487).
@@ -110,10 +111,10 @@ class CacheLM:
         return list(self._encode(owed + following.decode("utf-8", "ignore")))
 
     def _matches(self, before: str) -> list[tuple[int, int]]:
-        """The ends of the texts most similar to the end of `before`, best and last first.
+        """The longest matches of the end of `before`, longest and last first, as (length, end).
 
-        Each with the number of bytes in common, as `LookupCandidates` counts them. There are none
-        with less than MIN_MATCH_BYTES in common, or with nothing behind them.
+        Lengths are as in `LookupCandidates`. Matches have at least MIN_MATCH_BYTES bytes, and text
+        after them.
         """
         if before != self._sought[0]:
             query = before[-MAX_MATCH_BYTES:].encode("utf-8", "replace")[-MAX_MATCH_BYTES:]
@@ -137,7 +138,7 @@ class CacheLM:
         ]
 
     def _candidates(self, query: bytes) -> NDArray[np.int64]:
-        """Where the last SHORTEST bytes of `query` end, if something follows."""
+        """The offsets after the last MIN_MATCH_BYTES bytes of `query`, if text follows."""
         text, places = self._bytes, len(self._bytes) - MIN_MATCH_BYTES
         if places <= 0 or len(query) < MIN_MATCH_BYTES:
             return np.empty(0, np.int64)
@@ -148,31 +149,31 @@ class CacheLM:
 
 
 def interpolate(
-    network: Predictions, votes: LookupCandidates, trust: CacheTrust, end_ids: Collection[int]
+    network: Predictions, lookup: LookupCandidates, trust: CacheTrust, end_ids: Collection[int]
 ) -> Predictions:
-    """The weighted mean of what `network` predicts at one row [1, K] and of `votes`.
+    """The weighted mean of the predictions of `network` at one row [1, K] and of `lookup`.
 
     The probabilities of `end_ids` are the network's alone.
     """
-    if not votes.tokens:
+    if not lookup.tokens:
         return network
     known = dict(zip(network.ids[0].tolist(), network.probs[0].tolist(), strict=True))
-    weight = lookup_weight(trust_terms(votes, max(known.values())), trust)
+    weight = lookup_weight(trust_terms(lookup, max(known.values())), trust)
     goes_on = 1 - sum(known.get(token, 0.0) for token in end_ids)
     chances = {token: p if token in end_ids else (1 - weight) * p for token, p in known.items()}
-    for token, share in votes.shares().items():
+    for token, share in lookup.shares().items():
         chances[token] = chances.get(token, 0.0) + weight * goes_on * share
     best = sorted(chances.items(), key=lambda item: -item[1])[: len(known)]
     ids, probs = zip(*best, strict=True)
     return Predictions(np.array([ids], np.int64), np.array([probs], np.float32), network.entropy)
 
 
-def trust_terms(votes: LookupCandidates, surest: float) -> tuple[float, float, float, float]:
-    """What each number of a CacheTrust is multiplied by, `surest` being the network's highest."""
-    return 1.0, math.log(votes.length), max(votes.shares().values()), surest
+def trust_terms(lookup: LookupCandidates, surest: float) -> tuple[float, float, float, float]:
+    """The factors of the numbers of a CacheTrust; `surest` is the network's top probability."""
+    return 1.0, math.log(lookup.length), max(lookup.shares().values()), surest
 
 
 def lookup_weight(terms: Sequence[float], trust: CacheTrust) -> float:
-    """What share of the mean is that of votes with these terms."""
+    """The weight of the lookup in the mean, a logistic function of the terms."""
     odds = sum(number * term for number, term in zip(astuple(trust), terms, strict=True))
     return 1 / (1 + math.exp(-odds))

@@ -1,6 +1,6 @@
-"""The middle while it is written: committed tokens, then open positions.
+"""The middle of a request: committed tokens, then open positions.
 
-Knows token ids, how they decode, and where a text ends. No network, no policy, no time.
+Knows token ids, their text, and where a text ends. No network, no policy, no time.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,12 +26,12 @@ class StopCriteria:
 class Middle:
     """Tokens by position. Committed tokens stay; an end mark drops all positions right of it."""
 
-    def __init__(self, rules: StopCriteria) -> None:
-        self._rules = rules
+    def __init__(self, stopping: StopCriteria) -> None:
+        self._stopping = stopping
         self._ids: list[int] = []
         self._committed: list[bool] = []
         self._confidences: list[float] = []
-        self._ends: list[int] = []  # of the committed run, whose tokens stay
+        self._ends: list[int] = []  # text ends of the committed run, which never change
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -39,7 +39,7 @@ class Middle:
     @property
     def remaining(self) -> int:
         """The number of positions that may still be added."""
-        return self._rules.limit - len(self._ids)
+        return self._stopping.limit - len(self._ids)
 
     def ids(self, start: int) -> list[int]:
         """The ids from position `start` on, masks at open positions."""
@@ -52,7 +52,7 @@ class Middle:
     def add_masks(self, count: int) -> None:
         """Open `count` positions at the right, or as many as the limit leaves."""
         for _ in range(min(count, self.remaining)):
-            self._append(self._rules.mask_id, 0.0, committed=False)
+            self._append(self._stopping.mask_id, 0.0, committed=False)
 
     def add_draft(self, token: int, confidence: float) -> None:
         """Add a token that may still change at the right."""
@@ -69,7 +69,7 @@ class Middle:
         self._ids[position] = token
         self._committed[position] = True
         self._confidences[position] = confidence
-        if token in self._rules.end_ids:
+        if token in self._stopping.end_ids:
             self.cut(position + 1)
 
     def confidences(self, start: int) -> list[float]:
@@ -78,7 +78,7 @@ class Middle:
 
     def reopen(self, position: int) -> None:
         """Put a mask in the place of a committed token."""
-        self._ids[position] = self._rules.mask_id
+        self._ids[position] = self._stopping.mask_id
         self._committed[position] = False
         self._confidences[position] = 0.0
 
@@ -87,7 +87,7 @@ class Middle:
         del self._ids[length:], self._committed[length:], self._confidences[length:]
 
     def draft(self, steps: int, prefill: int) -> PartialOutput:
-        """A snapshot; it is finished if the committed run at the left is."""
+        """A snapshot; it is finished if the committed run at the left ends the text."""
         count, text, reason = self._run()
         if reason is None:
             count = len(self._ids)
@@ -113,36 +113,40 @@ class Middle:
         """The ends, in the text, of the committed run within the first `count` tokens."""
         run = min(count, [*self._committed, False].index(False))
         for length in range(len(self._ends) + 1, run + 1):
-            self._ends.append(len(self._rules.decode(self._ids[:length])))
+            self._ends.append(len(self._stopping.decode(self._ids[:length])))
         return tuple(self._ends[:run])
 
     def _run(self) -> tuple[int, str, FinishReason | None]:
         """The committed run: how many of its tokens have text, the text, and why it ends."""
-        rules = self._rules
+        stopping = self._stopping
         run = self._ids[: ([*self._committed, False]).index(False)]
-        reason: FinishReason | None = "length" if len(run) >= rules.limit else None
-        run = run[: rules.limit]
-        ended = next((at for at, token in enumerate(run) if token in rules.end_ids), None)
+        reason: FinishReason | None = "length" if len(run) >= stopping.limit else None
+        run = run[: stopping.limit]
+        ended = next((at for at, token in enumerate(run) if token in stopping.end_ids), None)
         if ended is not None:
             run, reason = run[:ended], "end"
-        text = rules.decode(run)
-        stops = [at for at in map(text.find, rules.stop) if at >= 0]
+        text = stopping.decode(run)
+        stops = [at for at in map(text.find, stopping.stop) if at >= 0]
         if stops:
             text = text[: min(stops)]
             return self._tokens_of(text, run), text, "stop"
         if reason is None:
-            text = text[: len(text) - _held_back(text, rules.stop)]
+            text = text[: len(text) - _held_back(text, stopping.stop)]
         return len(run), text, reason
 
     def _ending(self, count: int, text: str, reason: FinishReason | None) -> float:
         """The probability of the token behind the first `count`, if that token ended the text."""
-        if reason not in ("end", "stop") or len(self._rules.decode(self._ids[:count])) > len(text):
+        if reason not in ("end", "stop") or len(self._stopping.decode(self._ids[:count])) > len(
+            text
+        ):
             return 1.0
         return self._confidences[count]
 
     def _tokens_of(self, text: str, run: Sequence[int]) -> int:
         """The fewest tokens of `run` whose text contains `text`."""
-        return next(n for n in range(len(run) + 1) if len(self._rules.decode(run[:n])) >= len(text))
+        return next(
+            n for n in range(len(run) + 1) if len(self._stopping.decode(run[:n])) >= len(text)
+        )
 
 
 def _held_back(text: str, stops: Sequence[str]) -> int:

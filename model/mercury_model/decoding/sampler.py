@@ -14,8 +14,10 @@ from mercury_model.runtime.protocol import Predictions
 
 @dataclass(frozen=True, slots=True)
 class SampledTokens:
-    """One token for each of R rows: `ids` [R], their probabilities `confidence` [R], and the
-    `entropy` [R] of the predictions that they were chosen from."""
+    """One token for each of R rows.
+
+    `ids` [R], their probabilities `confidence` [R], and the `entropy` [R] of the predictions.
+    """
 
     ids: NDArray[np.int64]
     confidence: NDArray[np.float32]
@@ -25,12 +27,13 @@ class SampledTokens:
 class Sampler:
     """Chooses tokens for the positions of one gap of at most `limit` tokens.
 
-    `forbidden` ids are never chosen; `rank` is how many candidates the first new token passes over.
+    `forbidden` ids are never chosen. The first new token is the candidate of rank `rank`, 0 being
+    the best.
 
-    With a temperature, every position has Gumbel noise of its own, drawn once from the seed, for
-    its candidates by their rank. The choice is a sample from the sharpened candidates, and a later
-    step at the same position does not draw again. Equal predictions give equal choices, so verified
-    decoding equals autoregressive sampling with the same seed.
+    With a temperature, the candidates of every position have Gumbel noise, drawn once from the seed
+    by position and rank. The choice is a sample from the tempered candidates; later steps at the
+    same position reuse the noise. Equal predictions give equal choices, so verified decoding equals
+    autoregressive sampling with the same seed.
     """
 
     def __init__(
@@ -54,8 +57,8 @@ class Sampler:
     ) -> SampledTokens:
         """Choose for each row; row j is for position `position` + j of the middle.
 
-        Position `ranked` takes the rank-th best candidate, or the last one if there are fewer. A
-        row without a candidate that may be chosen ends the middle, with confidence 0.
+        Position `ranked` takes the candidate of rank `rank`, or the last one if there are fewer. A
+        row whose candidates are all forbidden ends the middle, with confidence 0.
         """
         scores = self._scores(predictions, position)
         allowed = np.isfinite(scores).sum(axis=-1)
@@ -83,10 +86,10 @@ class Sampler:
 
 
 def kl_divergence(now: Predictions, before: Predictions) -> NDArray[np.float32]:
-    """How far each row of `now` is from that of `before`, in nats; infinite where there is none.
+    """The Kullback-Leibler divergence of each row of `now` from that of `before`, in nats.
 
-    The Kullback-Leibler divergence over the candidates of `now` and, as one, all other tokens. What
-    was no candidate before is taken to have been as likely as the least of those that were.
+    It is infinite for rows that `before` lacks. All tokens but the candidates of `now` count as
+    one. A token that was no candidate before gets the lowest probability of the candidates then.
     """
     rows = min(len(now.ids), len(before.ids))
     result = np.full(len(now.ids), np.inf, np.float32)

@@ -1,6 +1,6 @@
-"""Guesses at the tokens to come, each with its chance, for a causal pass to check.
+"""Draft tokens with their probabilities, which a causal pass verifies.
 
-They are drafted by denoising, predicted by whoever asks, or looked up in other text (`cache_lm`).
+They come from denoising, from the caller's prediction, or from the lookup in other text (`lookup`).
 Knows ids, no network and no text.
 """
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 PREDICTION_ACCEPTANCE = (0.44, 0.74, 0.90)
-"""How often the tokens of a prediction are right, each if those before it were, the last for all
-further ones: what mini drafted a key before, on 900 keys of held-out Python."""
+"""How often each token of a prediction is right if those before it are; the last number holds for
+all further tokens. Measured on mini's drafts of the key before, on 900 keys of held-out Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class DraftTokens:
     chances: NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
 
     def expected(self) -> float:
-        """How many leading guesses are right on average, up to the first wrong one."""
+        """The expected number of right tokens before the first wrong one."""
         return float(np.cumprod(self.chances, dtype=np.float64).sum())
 
     def all_right(self) -> float:
-        """The chance that none is wrong, taken as independent; 1 if there are none."""
+        """The probability that all are right, taken as independent; 1 if there are none."""
         return float(np.prod(self.chances, dtype=np.float64))
 
     def first(self, most: int) -> "DraftTokens":
@@ -35,13 +35,13 @@ class DraftTokens:
         return DraftTokens(self.ids[:most], self.chances[:most])
 
     def likely(self, chance: float) -> "DraftTokens":
-        """The leading guesses that are all right with at least this chance."""
-        together = np.cumprod(self.chances, dtype=np.float64)
-        return self.first(int(np.searchsorted(-together, -chance, side="right")))
+        """The leading tokens that are all right with at least this probability."""
+        joint = np.cumprod(self.chances, dtype=np.float64)
+        return self.first(int(np.searchsorted(-joint, -chance, side="right")))
 
 
 def remaining_prediction(predicted: Sequence[int], middle: Sequence[int], most: int) -> DraftTokens:
-    """Up to `most` tokens of a prediction of which `middle` is a beginning; else none."""
+    """Up to `most` tokens of the prediction after `middle`; none if it does not begin with it."""
     done = len(middle)
     rest = list(predicted[done : done + most]) if list(predicted[:done]) == list(middle) else []
     places = range(done, done + len(rest))

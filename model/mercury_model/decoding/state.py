@@ -23,8 +23,8 @@ from mercury_model.spec.card import CacheTrust
 from mercury_model.spec.fim_format import FimFormat
 
 MIN_DRAFT_PROBABILITY = 0.2
-"""Draft tokens are verified while all of them are right with at least this probability: each costs
-a twentieth to a tenth of a call on a CPU. The text depends neither on this nor on the next three.
+"""Draft tokens are verified while all of them are right with at least this probability. On a CPU
+each costs a twentieth to a tenth of a call. The text depends neither on this nor on the next three.
 """
 
 MASKS_PER_CALL = 2
@@ -101,7 +101,7 @@ class DecodingState:
     def expect(self, unread: Sequence[int], predicted: Sequence[int]) -> None:
         """Draft for the first call, which reads `unread`, the last ids of the context, if any.
 
-        `predicted` is a guess at the middle or at its beginning.
+        `predicted` are the expected ids of the middle, or of its beginning.
         """
         self._unread, self._predicted = unread, predicted
         if not unread:
@@ -268,10 +268,10 @@ class DecodingState:
         """The token behind the middle and its probability, given the network's `predictions`."""
         trust, before = self._nearby.trust, self._before()
         if trust and before is not None:
-            votes = self._nearby.cache.candidates(*before).among(
+            found = self._nearby.cache.candidates(*before).among(
                 self._healing.allowed(self._rest())
             )
-            predictions = interpolate(predictions, votes, trust, self._format.end_ids)
+            predictions = interpolate(predictions, found, trust, self._format.end_ids)
         ranked = self._healing.spelled_by(self.middle.ids(0))
         choices = self._chooser.choose(predictions, len(self.middle), ranked)
         return int(choices.ids[0]), float(choices.confidence[0])

@@ -1,9 +1,9 @@
 """The reverse process: which masked positions to commit next. Pure functions of confidences.
 
 Knows no tokens, no text, no time and no device; deterministic. A policy looks at one block at one
-step. Two things hold for every policy: only open positions commit, and the leftmost open position
-always does, so that text grows from the left and each step makes progress. What was committed right
-of it may be masked again: no text has shown it yet.
+step. Every policy commits open positions only, and always the leftmost of them, so that text grows
+from the left and each step makes progress. Tokens committed right of that position may be masked
+again: no text has shown them yet.
 """
 
 import math
@@ -21,27 +21,27 @@ from mercury_model.noise import Schedule
 class BlockView:
     """What a policy sees of a block of B positions.
 
-    `open` [B] marks the masked positions; `confidence` [B] is the probability of the token that
-    would be committed; `entropy` [B] that of the whole prediction, in nats; `moved` [B] how far the
-    prediction is from that of the step before, as a Kullback-Leibler divergence in nats, infinite
-    where there was none. Policies ignore what stands there at positions that are not open; of
-    these, `committed` [B] is the confidence with which they were.
+    `open` [B] marks the masked positions. At these, `confidence` [B] is the probability of the
+    token that would be committed, `entropy` [B] the entropy of the prediction in nats, and
+    `kl_divergence` [B] its Kullback-Leibler divergence from the prediction of the step before in
+    nats, infinite if there was none. At the other positions, `committed` [B] is the confidence with
+    which they were committed.
     """
 
     open: NDArray[np.bool_]
     confidence: NDArray[np.float32]
     entropy: NDArray[np.float32]
-    moved: NDArray[np.float32]
+    kl_divergence: NDArray[np.float32]
     committed: NDArray[np.float32]
 
 
 Policy: TypeAlias = Callable[[BlockView], NDArray[np.bool_]]
-"""Which positions [B] to commit now."""
+"""Returns the positions [B] to commit now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Commit what is at least this sure (Fast-dLLM, arXiv:2505.22618)."""
+    """Commit positions of at least this confidence (Fast-dLLM, arXiv:2505.22618)."""
 
     confidence: float
 
@@ -54,10 +54,10 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class EntropyBound:
-    """Commit the surest positions while what they may know of each other stays bounded.
+    """Commit the surest positions while the error of sampling them independently stays bounded.
 
-    The joint entropy that is lost by sampling a set of positions independently is at most the sum
-    of their entropies without the largest (EB-Sampler, arXiv:2505.24857).
+    The joint entropy lost by independent sampling of a set of positions is at most the sum of their
+    entropies without the largest (EB-Sampler, arXiv:2505.24857).
     """
 
     nats: float
@@ -72,9 +72,9 @@ class EntropyBound:
 
 @dataclass(frozen=True, slots=True)
 class Klass:
-    """Commit what is this sure and does not change any more (KLASS, arXiv:2511.05664).
+    """Commit confident positions whose prediction no longer changes (KLASS, arXiv:2511.05664).
 
-    A prediction that moved by less than `nats` since the step before counts as settled.
+    A prediction is stable if its KL divergence from the step before is less than `nats`.
     """
 
     confidence: float
@@ -82,14 +82,14 @@ class Klass:
 
     def __call__(self, view: BlockView) -> NDArray[np.bool_]:
         """See `Policy`."""
-        chosen = view.open & (view.confidence >= self.confidence) & (view.moved < self.nats)
+        chosen = view.open & (view.confidence >= self.confidence) & (view.kl_divergence < self.nats)
         chosen[_leftmost_first(view, -view.confidence)[:1]] = True
         return chosen
 
 
 @dataclass(frozen=True, slots=True)
 class TopK:
-    """Commit the `count` surest positions (LLaDA's low-confidence remasking with a fixed pace)."""
+    """Commit the `count` surest positions (LLaDA's low-confidence remasking at a fixed rate)."""
 
     count: int
 
@@ -100,11 +100,11 @@ class TopK:
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """Settle a block within `steps` steps, at the pace of a noise schedule run backwards.
+    """Commit a block within `steps` steps, at the rate of a noise schedule run backwards.
 
-    Linear commits equally many each step, cosine few at first and many at the end (MaskGIT,
-    arXiv:2202.04200). The time is read off the share of positions that are still open, so that
-    the policy keeps no state.
+    A linear schedule commits equally many at each step, a cosine few at first and many at the end
+    (MaskGIT, arXiv:2202.04200). The time follows from the share of positions that are still open,
+    so the policy has no state.
     """
 
     steps: int
@@ -115,23 +115,23 @@ class Scheduled:
         size, remaining = view.open.size, int(view.open.sum())
         now = float(self.schedule.time(min(remaining / size, float(self.schedule.mask_rate(1.0)))))
         target = size * float(self.schedule.mask_rate(max(0.0, now - 1.0 / self.steps)))
-        # 5.9999999 stands for 6; rounding down otherwise, so that no step more is needed.
+        # 5.9999999 counts as 6. Other targets are rounded down, or a step more would be needed.
         count = remaining - int(round(target, 9))
         return TopK(count)(view)
 
 
 @dataclass(frozen=True, slots=True)
 class Remask:
-    """Mask again what was committed with less confidence than this (ReMDM, arXiv:2503.00307).
+    """Mask positions committed with less confidence than this again (ReMDM, arXiv:2503.00307).
 
-    Only right of the leftmost open position: that one is committed now, so that every step settles
-    a position for good, and a block of B ends after B steps at most.
+    Only positions right of the leftmost open one are masked again. That one is committed now, so
+    every step commits a position for good, and a block of B ends after at most B steps.
     """
 
     confidence: float
 
     def __call__(self, view: BlockView) -> NDArray[np.bool_]:
-        """Which of the committed positions [B] to open."""
+        """Returns the committed positions [B] to mask again."""
         weak = ~view.open & (view.committed < self.confidence)
         if view.open.any():
             weak[: int(np.argmax(view.open))] = False
@@ -145,8 +145,8 @@ _EXPONENT = math.log2(10.0)
 def dial(quality_speed_tradeoff: float) -> Policy:
     """The default policy at a point between 0 (best: one token a step) and 1 (all at once).
 
-    A threshold that falls from above 1 to 0, through 0.9 at the default of 0.5. For equal
-    confidences a higher dial commits a superset. Raises ValueError outside [0, 1].
+    The policy is a threshold that falls from above 1 to 0, and is 0.9 at the default of 0.5. With
+    equal confidences a higher dial commits a superset. Raises ValueError outside [0, 1].
     """
     if not 0.0 <= quality_speed_tradeoff <= 1.0:
         raise ValueError(f"quality_speed_tradeoff must lie in [0, 1], not {quality_speed_tradeoff}")

@@ -1,4 +1,4 @@
-"""Bytes that filling gaps takes: weights, keys and values, and what one call needs besides.
+"""Counts the bytes of inference: weights, keys and values, and the workspace of one call.
 
 Counted from the code that runs: `network` and `runtime.torch` on a CPU, `runtime.onnx` for ONNX
 Runtime, the kernels' step on CUDA. What converting weights takes, once, is counted separately.
@@ -19,12 +19,12 @@ from mercury_model.runtime.onnx.files import has_graph
 Device: TypeAlias = Literal["cpu", "cuda"]
 
 PAGE = 64
-"""As in `mercury_kernels.paged`, which imports torch."""
+"""The tokens of a page, as in `mercury_kernels.paged`, which imports torch."""
 
 LIBRARIES: Mapping[str, int] = MappingProxyType(
     {"onnx": 75 * MB, "torch": 250 * MB, "kernels": 500 * MB}
 )
-"""Of the process, by runtime: measured on Linux, but for CUDA, where it is what is usual."""
+"""Bytes of the process without a model, by runtime: measured on Linux; typical values on CUDA."""
 
 
 CONVERSION = 125 * MB
@@ -34,9 +34,11 @@ glibc keeps of freed layers. Measured on Linux."""
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How numbers are kept, in bytes each: those of the matrices; of embedding and norms; of what
-    passes between operations; of keys and values. `scale`: of each row of a matrix, `kv_scale` of
-    each head of a token.
+    """The sizes of numbers, in bytes.
+
+    `matrix` is that of the matrices, `other` of embedding and norms, `activation` of activations,
+    `kv` of keys and values, `scale` of the scale of a matrix's row, and `kv_scale` of the scale of
+    a token's head.
     """
 
     name: str
@@ -55,29 +57,29 @@ CPU = (
     Precision("bf16", "bf16", "torch", 2, 2, 2, 2),
     Precision("fp32", "fp32", "torch", 4, 4, 4, 4),
 )
-"""Best first: int8 is what the server runs, four times as fast and next to lossless."""
+"""Best first: the server runs int8, which is four times as fast and nearly lossless."""
 
 
-def on_cuda(kept: KernelDtypes) -> Precision:
-    """What the kernels keep so, in bytes."""
-    matrix, scale = (2, 0) if kept.weights == "bf16" else (1, 4)
-    kv, kv_scale = (2, 0) if kept.contexts == "bf16" else (1, 4)
-    return Precision(kept.weights, kept.contexts, "kernels", matrix, 2, 2, kv, scale, kv_scale)
+def on_cuda(dtypes: KernelDtypes) -> Precision:
+    """The precision of kernels that store weights and contexts in `dtypes`."""
+    matrix, scale = (2, 0) if dtypes.weights == "bf16" else (1, 4)
+    kv, kv_scale = (2, 0) if dtypes.contexts == "bf16" else (1, 4)
+    return Precision(dtypes.weights, dtypes.contexts, "kernels", matrix, 2, 2, kv, scale, kv_scale)
 
 
 def precisions(
-    shape: NetworkShape, device: Device, rows: int, kept: Collection[KernelDtypes] = KERNEL_DTYPES
+    shape: NetworkShape, device: Device, rows: int, dtypes: Collection[KernelDtypes] = KERNEL_DTYPES
 ) -> tuple[Precision, ...]:
-    """Those in which a network can run `rows` at a time, best first; on a GPU those of `kept`.
+    """The precisions that can run a network with `rows` rows, best first; on a GPU from `dtypes`.
 
-    Weights in fp8 take what int8 does and keep less of it: they are chosen instead where they are
-    multiplied in fp8, twice as fast.
+    Weights in fp8 take as much memory as in int8 and are less exact. They replace int8 where the
+    products run in fp8, twice as fast.
     """
     if device == "cuda":
         least = quantize_activations_from(shape.config.hidden_size, shape.gated_rank)
-        fast = least is not None and rows >= least and any(k.weights == "fp8" for k in kept)
+        fast = least is not None and rows >= least and any(k.weights == "fp8" for k in dtypes)
         unwanted = "int8" if fast else "fp8"
-        return tuple(on_cuda(each) for each in kept if each.weights != unwanted)
+        return tuple(on_cuda(each) for each in dtypes if each.weights != unwanted)
     return CPU if has_graph(shape.config) else tuple(p for p in CPU if p.runtime != "onnx")
 
 
@@ -91,10 +93,11 @@ class InferenceLoad:
 
 
 def weight_bytes(shape: NetworkShape, precision: Precision) -> int:
-    """The network's parameters. A tied head is there twice if matrices are narrower than the rest,
-    or if fewer tokens are predicted than read. The rotary tables are in fp32.
+    """The bytes of the network's parameters and of the rotary tables, which are fp32.
 
-    ONNX Runtime maps the embedding from its file and reads the few rows it needs: not counted.
+    A tied head is stored a second time if matrices have a smaller type than the embedding, or if
+    fewer tokens are predicted than read. ONNX Runtime maps the embedding from its file and reads
+    the few rows it needs, so the embedding does not count.
     """
     c, p = shape.config, precision
     shapes = c.projections
@@ -138,8 +141,10 @@ def first_load_bytes(shape: NetworkShape, precision: Precision) -> int:
 
 
 def _gated_bytes(shape: NetworkShape, p: Precision) -> int:
-    """The adapters at masks, of one layer. Matrices that read the same rows share one inner half,
-    but in torch. ONNX Runtime has the outer halves in fp32, the kernels both as the rest.
+    """The bytes of the gated adapters of one layer.
+
+    Matrices that read the same rows share one inner half, except in torch. ONNX Runtime stores the
+    outer halves in fp32; the kernels store both halves like the embedding.
     """
     rank, sizes = shape.gated_rank, shape.config.projections
     outer = sum(rank * out for out, _ in sizes.values())
@@ -152,7 +157,7 @@ def _gated_bytes(shape: NetworkShape, p: Precision) -> int:
 
 
 def kv_bytes(shape: NetworkShape, precision: Precision, load: InferenceLoad) -> int:
-    """Keys and values of the whole batch, with the room to grow that contexts have."""
+    """The bytes of keys and values of the whole batch, spare capacity included."""
     c = shape.config
     cuda = precision.runtime == "kernels"
     tokens = -(-load.tokens // PAGE) * PAGE if cuda else kv_capacity(load.tokens)
@@ -161,7 +166,7 @@ def kv_bytes(shape: NetworkShape, precision: Precision, load: InferenceLoad) -> 
 
 
 def workspace_bytes(shape: NetworkShape, precision: Precision, load: InferenceLoad) -> int:
-    """The most that one call needs at a time: in a layer's MLP, in its attention, or at the head.
+    """The peak of one call, in bytes: in a layer's MLP, in its attention, or at the head.
 
     A call reads a chunk of a context and predicts one row, or denoises the whole batch of blocks.
     """
@@ -178,15 +183,17 @@ def workspace_bytes(shape: NetworkShape, precision: Precision, load: InferenceLo
 
 
 def _predicted(shape: NetworkShape, p: Precision) -> int:
-    """How many rows the head has: but in torch those alone that are ever predicted."""
+    """The number of rows of the head: the ids that can be predicted; all ids in torch."""
     if shape.vocabulary and p.runtime != "torch":
         return shape.vocabulary
     return shape.config.vocab_size
 
 
 def _head_bytes(shape: NetworkShape, precision: Precision, rows: int) -> int:
-    """Log-probabilities, probabilities and their product, all in fp32; the kernels' head keeps no
-    logits, only the likeliest of each tile of the vocabulary.
+    """The workspace of the head, in bytes.
+
+    Log-probabilities, probabilities and their product are fp32. The kernels' head stores no logits,
+    only the likeliest of each tile of the vocabulary.
     """
     c, predicted = shape.config, _predicted(shape, precision)
     if precision.runtime == "kernels":
@@ -196,7 +203,7 @@ def _head_bytes(shape: NetworkShape, precision: Precision, rows: int) -> int:
 
 
 def footprint(shape: NetworkShape, precision: Precision, load: InferenceLoad) -> Footprint:
-    """Everything that a load takes in a precision."""
+    """The bytes that a load takes in a precision."""
     return Footprint(
         LIBRARIES[precision.runtime],
         MappingProxyType(

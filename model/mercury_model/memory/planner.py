@@ -1,8 +1,8 @@
-"""The best configuration that fits: a list of candidates, best first, of which the first that fits.
+"""Plans memory: lists candidate configurations, best first, and takes the first that fits.
 
-Filling gaps gives up, in this order: the length of a block, exactness of keys and values,
-exactness of weights (see `inference.precisions`), and last the batch. The adaptation gives up time
-(checkpointing), then exactness of the base, and last the examples of a step.
+Inference gives up, in this order, block length, the precision of keys and values, the precision of
+weights (see `inference.precisions`), and batch size. Training gives up time (checkpointing), then
+the precision of the base, then the examples of a step.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -27,10 +27,11 @@ from mercury_model.runtime.cuda.dtypes import KERNEL_DTYPES, KernelDtypes
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """How to run, and what that takes. `batch` sequences, or in training examples, of `tokens`.
+    """How to run, and the memory that takes.
 
-    `block` positions are denoised together. In training `micro_batch` examples are in work at a
-    time, and `recompute` is gradient checkpointing; `block` is 0.
+    `batch` counts sequences of `tokens` tokens, or the examples of a training step. `block` is the
+    number of positions denoised at once, 0 in training. In training `micro_batch` examples run at a
+    time, and `recompute` is gradient checkpointing.
     """
 
     precision: Precision
@@ -42,7 +43,7 @@ class Configuration:
     recompute: bool = False
 
     def settings(self) -> dict[str, str | int | bool]:
-        """What was chosen, by name."""
+        """The chosen settings by name."""
         p = self.precision
         if self.micro_batch:
             return {
@@ -62,9 +63,10 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """`best` of all `considered` (best first) in `free_bytes`; `why` says what it gave up.
+    """The `best` of the `considered` configurations (best first) that fits `free_bytes`.
 
-    `first_load_bytes` are taken once, when the weights are made ready, and not counted elsewhere.
+    `why` says what it gave up. `first_load_bytes` are needed once, when weights are first loaded,
+    and are in no footprint.
     """
 
     model: str
@@ -81,10 +83,10 @@ Candidates = Callable[[int], Iterator[Configuration]]
 
 
 class MemoryEfficientDiffusion:
-    """Plans for one network on one device.
+    """Plans the memory of one network on one device.
 
-    `free_bytes` counts what the whole process may take; unless given, what is free now. `kept` is
-    what a GPU can run, the best first.
+    `free_bytes` is the limit of the whole process; by default, the memory that is free now.
+    `dtypes` are the types that the GPU supports, best first.
     """
 
     def __init__(
@@ -92,15 +94,15 @@ class MemoryEfficientDiffusion:
         shape: NetworkShape,
         free_bytes: int | None = None,
         device: Device = "cpu",
-        kept: Collection[KernelDtypes] = KERNEL_DTYPES,
+        dtypes: Collection[KernelDtypes] = KERNEL_DTYPES,
     ) -> None:
         self.shape = shape
         self.device: Device = device
         self.free_bytes = free_memory(device) if free_bytes is None else free_bytes
-        self._kept = kept
+        self._dtypes = dtypes
 
     def optimize_memory_usage(self, batch_size: int, sequence_length: int) -> MemoryPlan:
-        """For filling gaps in `batch_size` sequences at once, `sequence_length` tokens each.
+        """Plan inference with `batch_size` sequences at once, of `sequence_length` tokens each.
 
         Raises InsufficientMemory when nothing fits.
         """
@@ -111,7 +113,7 @@ class MemoryEfficientDiffusion:
         return replace(plan, first_load_bytes=once)
 
     def optimize_training_memory(self, batch_size: int, sequence_length: int) -> MemoryPlan:
-        """For the adaptation with `batch_size` examples a step of `sequence_length` clean rows.
+        """Plan the adaptation with `batch_size` examples a step, of `sequence_length` clean rows.
 
         Needs torch. Raises InsufficientMemory when nothing fits, and WeightsUnsupported for
         networks that training does not cover.
@@ -128,7 +130,7 @@ class MemoryEfficientDiffusion:
     def _inference(self, batch_size: int, tokens: int) -> Iterator[Configuration]:
         longest = min(self.shape.block, tokens)
         for batch in _halvings(batch_size):
-            for precision in precisions(self.shape, self.device, batch * longest, self._kept):
+            for precision in precisions(self.shape, self.device, batch * longest, self._dtypes):
                 for block in _halvings(longest):
                     load = InferenceLoad(batch, tokens, block)
                     needs = footprint(self.shape, precision, load)
@@ -194,7 +196,7 @@ def _halvings(count: int) -> Iterator[int]:
 
 
 def _why(best: Configuration, first: Configuration) -> str:
-    """What the best that fits is short of the first choice."""
+    """How the best that fits differs from the first choice."""
     if best == first:
         return "the first choice fits"
     wanted, had = first.settings(), best.settings()

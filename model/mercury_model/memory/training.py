@@ -1,8 +1,8 @@
-"""Bytes that the adaptation takes: the frozen base, both adapters with gradients and moments, and
-what the forward passes keep for the backward ones.
+"""Counts the bytes of the adaptation: the frozen base, both adapters with gradients and moments,
+and the activations saved for the backward pass.
 
-Counted from `network` and `training.objective`. One example is in work at a
-time, its clean rows first and then its masks; those of a step are laid out together.
+The counts follow `network` and `training.objective`. One example runs at a time, first its clean
+rows and then its masks; the attention biases of all examples of a step exist at once.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,7 @@ MASK_ROWS = (MAX_CUTS * _BLOCKS.per_branch + _BLOCKS.on_chain) * _BLOCKS.longest
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Rows that go through the network together, over `before` keys of others; `rank` of the
-    adapters that act on them.
-    """
+    """Rows of one pass, which attend to `before` earlier keys; adapters of `rank` act on them."""
 
     rows: int
     before: int
@@ -35,7 +33,7 @@ class Stream:
 
     @property
     def scores(self) -> int:
-        """How many entries one head's attention has: see `collate._ranges`."""
+        """The number of attention scores of one head; see `collate._ranges`."""
         starts = range(0, self.rows, RANGE_ROWS)
         stops = [min(start + RANGE_ROWS, self.rows) for start in starts]
         return sum(
@@ -45,27 +43,27 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class TrainingLoad:
-    """`examples` a step, each with at most `tokens` clean rows; ranks and layers as `plan` has."""
+    """`examples` a step with at most `tokens` clean rows each; `config` has ranks and layers."""
 
     examples: int
     tokens: int
-    plan: AdapterConfig
+    config: AdapterConfig
 
     @property
     def streams(self) -> tuple[Stream, Stream]:
-        """Clean rows and masks."""
-        both = self.plan.plain_rank + self.plan.gated_rank
-        return Stream(self.tokens, 0, self.plan.plain_rank), Stream(MASK_ROWS, self.tokens, both)
+        """The streams of clean rows and of masks."""
+        both = self.config.plain_rank + self.config.gated_rank
+        return Stream(self.tokens, 0, self.config.plain_rank), Stream(MASK_ROWS, self.tokens, both)
 
 
 def footprint(shape: NetworkShape, precision: Precision, training: TrainingLoad) -> Footprint:
-    """Everything that a step takes, from the second on: by then the optimiser has its moments."""
-    c, plan = shape.config, training.plan
-    ranks = plan.plain_rank + plan.gated_rank
-    adapters = 4 * ranks * max(0, c.num_layers - plan.first_layer) * _adapter_width(c)
-    laid_out = training.examples * sum(s.scores for s in training.streams) * 4
-    kept, workspace = max(
-        (_in_work(c, precision.activation, training, stream) for stream in training.streams),
+    """The bytes of a step from the second on, when the optimiser has its moments."""
+    c, config = shape.config, training.config
+    ranks = config.plain_rank + config.gated_rank
+    adapters = 4 * ranks * max(0, c.num_layers - config.first_layer) * _adapter_width(c)
+    biases = training.examples * sum(s.scores for s in training.streams) * 4
+    saved, workspace = max(
+        (_stream_bytes(c, precision.activation, training, stream) for stream in training.streams),
         key=sum,
     )
     return Footprint(
@@ -76,7 +74,7 @@ def footprint(shape: NetworkShape, precision: Precision, training: TrainingLoad)
                 "adapters": adapters,
                 "gradients": adapters,
                 "optimiser": 2 * adapters,
-                "activations": kept + laid_out,
+                "activations": saved + biases,
                 "workspace": workspace,
             }
         ),
@@ -84,35 +82,39 @@ def footprint(shape: NetworkShape, precision: Precision, training: TrainingLoad)
 
 
 def _adapter_width(c: ModelConfig) -> int:
-    """Numbers that one rank costs in one layer: a group shares its inner half."""
+    """The number of adapter weights per rank in one layer: a group shares its inner half."""
     sizes = c.projections
     return sum(sizes[g[0]][1] + sum(sizes[part][0] for part in g) for g in GROUPS)
 
 
-def _in_work(c: ModelConfig, e: int, training: TrainingLoad, stream: Stream) -> tuple[int, int]:
-    """What is kept while `stream` is in work, and the most that an operation needs besides.
+def _stream_bytes(
+    c: ModelConfig, e: int, training: TrainingLoad, stream: Stream
+) -> tuple[int, int]:
+    """The bytes saved while `stream` runs, and the peak of one operation in addition.
 
-    Keys and values of the clean rows stay until the masks are done. Checkpointing keeps each
-    layer's input instead of the rest, and has the rest of one layer at a time.
+    Keys and values of the clean rows stay until the masks are done. With checkpointing only each
+    layer's input is saved, and one layer at a time is recomputed.
     """
-    plan = training.plan
-    trained = max(0, c.num_layers - plan.first_layer)
+    config = training.config
+    trained = max(0, c.num_layers - config.first_layer)
     heads = 2 * c.num_kv_heads
-    remembered = c.num_layers * training.tokens * heads * c.head_dim * e
-    saved = _saved(c, e, stream)
-    if plan.recompute:
-        kept, again = trained * stream.rows * c.hidden_size * e, saved if trained else 0
+    clean_kv = c.num_layers * training.tokens * heads * c.head_dim * e
+    layer = _saved(c, e, stream)
+    if config.recompute:
+        saved, again = trained * stream.rows * c.hidden_size * e, layer if trained else 0
     else:
         own = 0 if stream.before else trained * stream.rows * heads * c.head_dim * e
-        kept, again = trained * saved - own, 0
+        saved, again = trained * layer - own, 0
     head = 2 * min(HEAD_ROWS, stream.rows) * c.vocab_size * 4 + 3 * stream.rows * c.hidden_size * e
     backward = again + stream.rows * (4 * c.intermediate_size + 3 * c.hidden_size) * e
-    return remembered + kept, max(head, backward)
+    return clean_kv + saved, max(head, backward)
 
 
 def _saved(c: ModelConfig, e: int, stream: Stream) -> int:
-    """Of one trained layer: normed rows before and after scaling, values, rotated queries and keys,
-    what attention mixed and its probabilities, three rows of the MLP, adapters' inner rows, casts.
+    """The bytes that one trained layer saves for its backward pass.
+
+    These are normed rows before and after scaling, values, rotated queries and keys, the output and
+    the probabilities of attention, three rows of the MLP, the adapters' inner rows, and casts.
     """
     queries, keys = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
     row = 4 * c.hidden_size + keys + (queries + keys) + queries

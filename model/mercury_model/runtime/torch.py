@@ -1,6 +1,6 @@
-"""The denoiser in torch: the reference on a CPU, and the way to run on CUDA.
+"""The denoiser in torch: the reference on a CPU, and the way to run on CUDA without the kernels.
 
-The folder's other modules never import this one; a server on a CPU runs without torch.
+No other module of the package imports this one: a server on a CPU runs without torch.
 """
 
 import time
@@ -29,11 +29,14 @@ from mercury_model.runtime.protocol import (
 from mercury_model.spec.model_config import ModelConfig
 
 MAX_BATCH_SIZE = 16
-"""How many calls share a pass at most: their scores are one matrix, mostly of what none sees."""
+"""The most calls that share a pass: their attention scores are one matrix, mostly masked."""
 
 
 class TorchRuntime:
-    """See `mercury_model.runtime.Runtime`. `threads` 0 leaves torch's own choice."""
+    """The denoiser in torch; implements `CanvasRuntime` and `ReloadableRuntime`.
+
+    `threads` 0 leaves the choice to torch. `dtype` defaults to `fastest_dtype`.
+    """
 
     def __init__(
         self,
@@ -50,28 +53,28 @@ class TorchRuntime:
 
     @property
     def config(self) -> ModelConfig:
-        """The architecture that runs."""
+        """See `Runtime`."""
         return self._model.config
 
     @property
     def vocabulary(self) -> NDArray[np.int64] | None:
-        """The ids that can be predicted, ascending; None if all can."""
+        """See `Runtime`."""
         ids = self._model.vocabulary
         return None if ids is None else ids.cpu().numpy().astype(np.int64)
 
     @property
     def name(self) -> str:
-        """Device, precision and threads, for logs and `doctor`."""
+        """See `Runtime`."""
         kind = str(self._dtype).removeprefix("torch.")
         return f"torch {self._device} {kind}, {torch.get_num_threads()} threads"
 
     @property
     def max_batch_size(self) -> int:
-        """How many calls may share a pass."""
+        """See `Runtime`."""
         return MAX_BATCH_SIZE
 
     def load_weights(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-        """See `mercury_model.runtime.ReloadableRuntime`."""
+        """See `ReloadableRuntime`."""
         try:
             model = load_denoiser(self.config, tensors, self._model.mask_id)
         except RuntimeError as error:
@@ -79,35 +82,29 @@ class TorchRuntime:
         self._model = model.to(self._device, self._dtype).eval().requires_grad_(False)
 
     def new_kv_cache(self) -> KVCache:
-        """An empty context."""
+        """See `Runtime`."""
         return TorchKVCache(self.config, self._dtype, self._device)
 
     def kv_bytes(self, tokens: int) -> int:
-        """What a context takes that holds so many tokens, in bytes."""
+        """See `Runtime`."""
         return kv_capacity(tokens) * self.config.kv_bytes_per_token * self._dtype.itemsize // 4
 
     def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
+        """See `Runtime`."""
         return self.forward_batch([ForwardCall("extend", kv, ids)])[0]
 
     def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
-        """`extend`, predicting what follows each token from row `first` on (R = len(ids) - first).
-
-        Masks at the end are predicted as a block's, and do not become part of `kv`.
-        """
+        """See `Runtime`."""
         return self.forward_batch([ForwardCall("verify", kv, ids, first)])[0]
 
     def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """Run a block that sees the context and, in both directions, itself.
-
-        With gated adapters, tokens in the block see no masks: they are the autoregressive rows.
-        """
+        """See `Runtime`."""
         return self.forward_batch([ForwardCall("denoise", kv, ids)])[0]
 
     def renew(self, kv: KVCache, ids: Sequence[int], at: int = 0) -> Predictions:
-        """See `mercury_model.runtime.CanvasRuntime`.
+        """See `CanvasRuntime`.
 
-        With gated adapters, tokens among these rows see nothing that stands behind them.
+        With gated adapters, tokens among these rows see no row after their own.
         """
         mine = self._own(kv)
         more = check_canvas_rows(mine, ids, at, MAX_POSITIONS)
@@ -125,7 +122,7 @@ class TorchRuntime:
         return self._predict(hidden[0])
 
     def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
-        """See `mercury_model.runtime.Runtime`; to within what sums in another order differ by."""
+        """See `Runtime`. Results differ by the rounding of sums in another order."""
         parts = [
             hidden[call.predicted :]
             for call, hidden in zip(calls, self._hidden(calls), strict=True)
@@ -143,7 +140,7 @@ class TorchRuntime:
             )
 
     def _hidden(self, calls: Sequence[ForwardCall]) -> tuple[Tensor, ...]:
-        """[T, D] for each call, all rows run as one sequence, each blind for those of others."""
+        """The hidden rows [T, D] of each call, run as one sequence that attention separates."""
         check_batch(calls, self.max_batch_size, self.config.vocab_size, MAX_POSITIONS)
         kvs, rows = [self._own(call.kv) for call in calls], [len(call.ids) for call in calls]
         for kv, count in zip(kvs, rows, strict=True):
@@ -182,8 +179,9 @@ class TorchRuntime:
         return attend[None, None].to(self._device)
 
     def _sight(self, ids: Sequence[int], at: int, length: int) -> Tensor:
-        """[T, S]: of rows at positions from `at` on, with `length` in all, masks see everything,
-        tokens what is before them, less the masks among these rows.
+        """Which of `length` positions each row from position `at` on sees: bool [T, S].
+
+        Masks see everything. Tokens see the tokens up to themselves, and no mask among these rows.
         """
         masked = torch.tensor([token == self._model.mask_id for token in ids])
         sight = torch.ones(len(ids), length, dtype=torch.bool).tril(diagonal=at)
@@ -214,7 +212,7 @@ class TorchRuntime:
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """bf16 on CUDA; on a CPU whichever of bf16 and fp32 multiplies a layer's matrix faster."""
+    """bf16 on CUDA; on a CPU the one of bf16 and fp32 that multiplies a layer's matrix faster."""
     if device.type == "cuda":
         return torch.bfloat16
     if not has_bf16_arithmetic():
@@ -224,7 +222,7 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
 
 
 def has_bf16_arithmetic() -> bool:
-    """Whether this CPU multiplies in bf16; where it does not, torch does so very slowly."""
+    """Whether this CPU has bf16 instructions. Without them bf16 is very slow in torch."""
     checks: list[Callable[[], bool]] = []
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         check = getattr(torch.cpu, name, None) or getattr(torch._C._cpu, name, None)
@@ -234,7 +232,7 @@ def has_bf16_arithmetic() -> bool:
 
 
 def _layer_seconds(dtype: torch.dtype) -> float:
-    """Median time of one MLP-sized product at a block's row count."""
+    """The median time of one product of the size of an MLP's, with the rows of a block."""
     x, weight = torch.zeros(12, 576, dtype=dtype), torch.zeros(1536, 576, dtype=dtype)
 
     def once() -> float:

@@ -16,7 +16,7 @@ class CacheTrust:
     """How much a cache language model counts beside these weights: the terms of its log odds.
 
     `always`, `length` times the logarithm of the bytes in common, `agreed` times the share of the
-    token that has most votes, `sure` times the highest probability of the network.
+    token of the greatest weight, `sure` times the highest probability of the network.
     """
 
     always: float

@@ -24,7 +24,7 @@ from mercury_model.training.feed import ExampleFeed
 from mercury_model.training.metrics import Tally, tally
 from mercury_model.training.objective import cross_entropy, distillation_loss
 from mercury_model.training.optimizer import Optimizer
-from mercury_model.training.place import placed
+from mercury_model.training.place import on_device
 from mercury_model.training.trainer import Report, Trainer
 
 
@@ -128,7 +128,7 @@ class Adaptation:
     ) -> Tally:
         """Both streams of one example; each loss goes to its consumer as soon as it is known."""
         head = network.head_weight
-        packed = placed(packed, head.device, head.dtype)
+        packed = on_device(packed, head.device, head.dtype)
         hidden, attention = self.clean(network, packed.clean)
         loss, clean = cross_entropy(
             hidden[packed.clean_rows], head, packed.clean_targets, packed.clean_weights

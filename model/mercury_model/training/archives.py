@@ -50,7 +50,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
 
 
 def licence(path: Path) -> str:
-    """What the package says of itself, shortened to a line; empty when it says nothing."""
+    """The licence that the package's metadata states, in one line; empty if it states none."""
     for name, data in files(path):
         text = data.decode("utf-8", "replace")
         if name.endswith(".dist-info/METADATA") or re.fullmatch(r"[^/]+/PKG-INFO", name):
@@ -84,7 +84,7 @@ def _npm_licence(text: str) -> str:
 
 
 def _debian_licence(text: str) -> str:
-    """Every licence of a machine-readable copyright file but that of the packaging itself."""
+    """The licences of a machine-readable copyright file, except that of the packaging."""
     stated = []
     for paragraph in re.split(r"\n\s*\n", text):
         where = re.search(r"^Files:\s*(.+)", paragraph, re.M)

@@ -1,8 +1,8 @@
-"""What gives away the text of HumanEval, MBPP and MultiPL-E, so that none of it is learnt from.
+"""Recognises text of HumanEval, MBPP and MultiPL-E, so that none of it is trained on.
 
-A benchmark's problem is recognised by the name of its function, as Python or as one of the
-translations writes it, or by a run of words of its description. Names that any program may use
-(`add`, `fib`, `is_prime`) are left out: they would throw away honest code and protect nothing.
+A problem is recognised by the name of its function, as Python or one of the translations spells it,
+or by a phrase of its description. Names that any program may use (`add`, `fib`, `is_prime`) are not
+in the list: they would exclude ordinary code.
 """
 
 import re
@@ -80,7 +80,7 @@ _DEFINED = re.compile(
 
 
 def is_benchmark(text: str) -> bool:
-    """Whether any function defined here, or any run of words, is one of a benchmark's."""
+    """Whether the text defines a function of a benchmark or contains one of its phrases."""
     if any(NAMES.intersection(filter(None, match)) for match in _DEFINED.findall(text)):
         return True
     tokens = " ".join(re.findall(r"[a-z]+", text.lower()))

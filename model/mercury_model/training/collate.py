@@ -1,9 +1,9 @@
-"""From a hole to the rows of two streams: which tokens, which positions, who sees whom, what for.
+"""Lays out a span as the rows of two streams: tokens, positions, attention and targets.
 
-Clean rows: a chain `[suffix_id] suffix [prefix_id] prefix` up to the last cursor, and a branch for
-each cursor, `tail [middle_id] middle [eos_id]`, that sees only the chain before it; `tail` is where
-cutting the text at the cursor changes its tokens. Mask rows: blocks that stand in for the tokens
-after some clean row (their anchor), see what the anchor sees, and each other.
+Clean rows are a chain `[suffix_id] suffix [prefix_id] prefix` up to the last cut, and a branch for
+each cut, `tail [middle_id] middle [eos_id]`, that sees only the chain before it. The `tail` are the
+tokens before the cut that differ because the text ends there. Mask rows are blocks in place of the
+tokens after a clean row: a block sees the keys that this row sees, and itself.
 """
 
 import random
@@ -26,7 +26,7 @@ PADDING_WEIGHT = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Rows to run: `ids` and `positions` [N], and what each may see (`ranges` cover all rows)."""
+    """Rows to run: `ids` and `positions` [N]; `ranges` cover all rows and say what each sees."""
 
     ids: Tensor
     positions: Tensor
@@ -46,7 +46,7 @@ class Window:
 class Branch:
     """`ids` follow the first `after` tokens of the chain; the middle begins at `ids[middle]`.
 
-    `ended`: the middle is whole, and its end is the last of the ids.
+    If `ended`, the middle is whole and its end token is the last id.
     """
 
     after: int
@@ -57,7 +57,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Tokens of one hole. Code for learning starts at `chain[code]`; before it is the suffix."""
+    """Tokens of one span. The prefix starts at `chain[code]`; the suffix stands before it."""
 
     chain: tuple[int, ...]
     code: int
@@ -65,7 +65,7 @@ class Example:
 
 
 MOST_MASKS = 7
-"""In a block, at most: metrics count masks up to this distance from the context."""
+"""The most masks of a block; metrics count masks up to this distance from the context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Both streams, and what their rows are to predict.
+    """Both streams, and the targets of their rows.
 
     `clean_rows`, `clean_targets`, `clean_weights` [R]; `is_middle` [R] marks those of middles.
     For the masks, all [M]: `mask_targets`, `mask_weights`, `distance` (1 for the first mask of a
@@ -107,23 +107,23 @@ class Packed:
 Encode = Callable[[str], Sequence[int]]
 
 
-def tokens(text: str, hole: Span, window: Window, encode: Encode, fmt: FimFormat) -> Example | None:
-    """The example of a hole, or None when its cursors lie too far apart for the window."""
-    low = max(0, hole.cursors[0].start - window.prefix * fmt.characters_per_token)
+def tokens(text: str, span: Span, window: Window, encode: Encode, fmt: FimFormat) -> Example | None:
+    """The example of a span, or None if its cuts lie too far apart for the window."""
+    low = max(0, span.cuts[0].start - window.prefix * fmt.characters_per_token)
     low = text.find("\n", low) + 1 if low else 0
-    longest = list(encode(text[low : hole.cursors[-1].start]))
+    longest = list(encode(text[low : span.cuts[-1].start]))
     cut = max(0, len(longest) - window.prefix)
     prefix = longest[cut:]
-    suffix = list(encode(text[hole.end : hole.end + window.suffix * fmt.characters_per_token]))
+    suffix = list(encode(text[span.end : span.end + window.suffix * fmt.characters_per_token]))
     suffix = suffix[: window.suffix]
     head, tail = fmt.before_prefix(suffix), fmt.after_prefix(suffix)
     branches = []
-    for cursor in hole.cursors:
-        mine = list(encode(text[low : cursor.start]))[cut:]
+    for place in span.cuts:
+        mine = list(encode(text[low : place.start]))[cut:]
         if cut and len(mine) < window.prefix // 4:
             continue
         shared = _common(mine, prefix)
-        middle = list(encode(text[cursor.start : cursor.end]))
+        middle = list(encode(text[place.start : place.end]))
         end = [fmt.eos_id] if len(middle) <= window.middle else []
         ids = [*mine[shared:], *tail, *middle[: window.middle], *end]
         start = len(mine) - shared + len(tail)
@@ -140,9 +140,11 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Anchor:
-    """A block of `masks` masks after clean row `row`; `follow` are the clean rows and the tokens
-    they predict, from that row on. Masks past the last of them learn the end, weighted `padding`.
+class _MaskBlock:
+    """A block of `masks` masks after clean row `row`.
+
+    `follow` are the clean rows from that row on, with the tokens that they predict. Masks after the
+    last of them learn the end token, with weight `padding`.
     """
 
     row: int
@@ -155,14 +157,14 @@ class _Anchor:
 def pack(example: Example, blocks: Blocks, fmt: FimFormat, draw: random.Random) -> Packed:
     """Lay out both streams of an example, its blocks drawn by `draw`."""
     ids, positions, sight, starts = _clean_rows(example)
-    anchors = [
-        *_branch_anchors(example, starts, blocks, draw),
-        *_chain_anchors(example, blocks, draw),
+    mask_blocks = [
+        *_branch_blocks(example, starts, blocks, draw),
+        *_chain_blocks(example, blocks, draw),
     ]
     predicted: dict[int, tuple[int, float]] = {}
-    for anchor in anchors:
-        if anchor.weight < 1:
-            predicted.update((row, (token, CHAIN_WEIGHT)) for row, token in anchor.follow)
+    for mask_block in mask_blocks:
+        if mask_block.weight < 1:
+            predicted.update((row, (token, CHAIN_WEIGHT)) for row, token in mask_block.follow)
     for branch, start in zip(example.branches, starts, strict=True):
         for j in range(branch.middle - 1, len(branch.ids) - 1):
             predicted[start + j] = (branch.ids[j + 1], 1.0)
@@ -170,7 +172,7 @@ def pack(example: Example, blocks: Blocks, fmt: FimFormat, draw: random.Random) 
     weights = torch.tensor([predicted[r][1] for r in rows])
     clean = Stream(torch.tensor(ids), torch.from_numpy(positions), _ranges(sight))
     index = {row: i for i, row in enumerate(rows)}
-    masks = _mask_rows(anchors, index, positions, sight, blocks, fmt)
+    masks = _mask_rows(mask_blocks, index, positions, sight, blocks, fmt)
     return Packed(
         clean,
         torch.tensor(rows),
@@ -184,7 +186,7 @@ def pack(example: Example, blocks: Blocks, fmt: FimFormat, draw: random.Random) 
 def _clean_rows(
     example: Example,
 ) -> tuple[list[int], NDArray[np.int64], NDArray[np.bool_], list[int]]:
-    """Ids, positions, who sees whom, and the row where each branch starts."""
+    """Ids, positions, the attention mask, and the row where each branch starts."""
     chain = len(example.chain)
     total = chain + sum(len(b.ids) for b in example.branches)
     ids = list(example.chain)
@@ -200,10 +202,10 @@ def _clean_rows(
     return ids, positions, sight, starts
 
 
-def _branch_anchors(
+def _branch_blocks(
     example: Example, starts: Sequence[int], blocks: Blocks, draw: random.Random
-) -> list[_Anchor]:
-    """Blocks after the first token of each middle, and after a few others of it or its mark."""
+) -> list[_MaskBlock]:
+    """Blocks after the first token of each middle, and after a few of its other tokens."""
     found = []
     for branch, start in zip(example.branches, starts, strict=True):
         length = len(branch.ids) - branch.middle
@@ -213,47 +215,47 @@ def _branch_anchors(
             j = branch.middle - 1 + offset
             follow = [(start + i, branch.ids[i + 1]) for i in range(j, len(branch.ids) - 1)]
             masks = draw.randint(blocks.shortest, blocks.longest)
-            found.append(_Anchor(start + j, masks, tuple(follow), 1.0, padding))
+            found.append(_MaskBlock(start + j, masks, tuple(follow), 1.0, padding))
     return found
 
 
-def _chain_anchors(example: Example, blocks: Blocks, draw: random.Random) -> list[_Anchor]:
-    """Blocks inside the prefix: more of the same task, at the price of their masks alone."""
+def _chain_blocks(example: Example, blocks: Blocks, draw: random.Random) -> list[_MaskBlock]:
+    """Blocks inside the prefix: more examples of the task, which cost only their masks."""
     low, high = example.code + 1, len(example.chain) - 1 - blocks.longest
     found = []
     for _ in range(blocks.on_chain if high > low else 0):
         row = draw.randrange(low, high)
         masks = draw.randint(blocks.shortest, blocks.longest)
         follow = [(i, example.chain[i + 1]) for i in range(row, row + masks + 1)]
-        found.append(_Anchor(row, masks, tuple(follow), 0.5, 0.0))
+        found.append(_MaskBlock(row, masks, tuple(follow), 0.5, 0.0))
     return found
 
 
 def _mask_rows(
-    anchors: Sequence[_Anchor],
+    mask_blocks: Sequence[_MaskBlock],
     index: dict[int, int],
     positions: NDArray[np.int64],
     sight: NDArray[np.bool_],
     blocks: Blocks,
     fmt: FimFormat,
 ) -> tuple[Stream, Tensor, Tensor, Tensor, Tensor]:
-    count, clean = sum(a.masks for a in anchors), len(positions)
+    count, clean = sum(a.masks for a in mask_blocks), len(positions)
     seen = np.zeros((count, clean + count), dtype=bool)
     where = np.empty(count, dtype=np.int64)
     targets, weights, distances, teachers = [], [], [], []
     at = 0
-    for anchor in anchors:
-        block = slice(at, at + anchor.masks)
-        seen[block, :clean] = sight[anchor.row]
-        seen[block, clean + at : clean + at + anchor.masks] = True
-        where[block] = positions[anchor.row] + 1 + np.arange(anchor.masks)
-        at += anchor.masks
-        for d in range(1, anchor.masks + 1):
-            real = d < len(anchor.follow)
-            row, token = anchor.follow[d] if real else (-1, fmt.eos_id)
+    for mask_block in mask_blocks:
+        block = slice(at, at + mask_block.masks)
+        seen[block, :clean] = sight[mask_block.row]
+        seen[block, clean + at : clean + at + mask_block.masks] = True
+        where[block] = positions[mask_block.row] + 1 + np.arange(mask_block.masks)
+        at += mask_block.masks
+        for d in range(1, mask_block.masks + 1):
+            real = d < len(mask_block.follow)
+            row, token = mask_block.follow[d] if real else (-1, fmt.eos_id)
             targets.append(token)
             weights.append(
-                anchor.weight * blocks.decay ** (d - 1) * (1 if real else anchor.padding)
+                mask_block.weight * blocks.decay ** (d - 1) * (1 if real else mask_block.padding)
             )
             distances.append(d if real else 0)
             teachers.append(index.get(row, -1))
@@ -268,7 +270,7 @@ def _mask_rows(
 
 
 def _ranges(sight: NDArray[np.bool_]) -> list[QueryRange]:
-    """Runs of query rows with just the keys up to the last that any of them sees."""
+    """Ranges of query rows, each with the keys up to the last that one of its rows sees."""
     ranges = []
     for start in range(0, len(sight), RANGE_ROWS):
         stop = min(start + RANGE_ROWS, len(sight))

@@ -1,4 +1,4 @@
-"""An endless, repeatable feed of examples: which file, which hole, which window.
+"""An endless, repeatable feed of examples: which file, which span, which window.
 
 Every example is a pure function of the seed and its number, so a run that was killed goes on as
 if it had not been.
@@ -65,8 +65,8 @@ class ExampleFeed:
             window = draw.choices([w for _, w in WINDOWS], [share for share, _ in WINDOWS])[0]
             if draw.random() < NO_SUFFIX:
                 window = Window(window.prefix, 0, window.middle)
-            hole = draw_span(source.text, MAX_CUTS, draw)
-            found = hole and tokens(source.text, hole, window, self.encode, self.format)
+            span = draw_span(source.text, MAX_CUTS, draw)
+            found = span and tokens(source.text, span, window, self.encode, self.format)
             if found:
                 return found
 

@@ -1,4 +1,4 @@
-"""Which files and which text may be learnt from: pure predicates over names and text."""
+"""Which files and which text to train on: pure predicates over names and text."""
 
 import hashlib
 import re
@@ -60,12 +60,12 @@ def is_vendored(name: str) -> bool:
 
 
 def is_test(name: str) -> bool:
-    """Whether the path is a test: allowed, but thinned out, since tests repeat themselves."""
+    """Whether the path is a test. Tests repeat themselves, so the corpus has fewer of them."""
     return bool(TEST.search(name))
 
 
 def unfit(text: str) -> str | None:
-    """Why a file is not fit to learn from, or None."""
+    """The reason not to train on a text, or None."""
     return next((reason for reason, found in _REASONS if found(text)), None)
 
 
@@ -75,7 +75,7 @@ def _long_lines(text: str) -> bool:
 
 
 def _mostly_data(text: str) -> bool:
-    """Tables of numbers and strings: digits and quotes outweigh words."""
+    """Whether digits and quotes outweigh words, as in tables of numbers and strings."""
     return sum(c.isdigit() or c in "\"'" for c in text) > 0.22 * len(text)
 
 
@@ -94,7 +94,7 @@ SKETCH = 32
 
 
 def words(text: str) -> list[str]:
-    """Identifiers and numbers, in order: what near duplicates share whatever their layout."""
+    """Identifiers and numbers, in order; near duplicates share them in any layout."""
     return re.findall(r"\w+", text)
 
 
@@ -113,7 +113,7 @@ def sketch(text: str) -> tuple[int, ...]:
 
 
 class Seen:
-    """Remembers texts by their sketches; near duplicates of what it has seen are recognised."""
+    """Remembers texts by their sketches, and recognises near duplicates of them."""
 
     def __init__(self, shared: float = 0.5) -> None:
         self._need = max(1, int(shared * SKETCH))
@@ -121,7 +121,7 @@ class Seen:
         self._count = 0
 
     def is_new(self, text: str) -> bool:
-        """Whether no text seen before shares enough of the sketch; if so it is remembered."""
+        """Whether no earlier text shares enough of the sketch; remembers a new text."""
         mine = sketch(text)
         shared: dict[int, int] = {}
         for value in mine:

@@ -1,8 +1,8 @@
-"""Where a person would stand and what they would write there: gaps drawn from source text.
+"""Draws gaps from source text, at places where a person would complete code.
 
-A hole is a stretch of lines not yet written; the suffix is what follows it. Cursors stand inside
-the hole, each with an end of its own: the end of its line, of its brackets, of its block. Pure text
-and offsets in code points; blocks are found by indentation, which all our languages share.
+A span is a stretch of text that is not written yet; the suffix follows it. Cuts lie inside the
+span, and each has an end of its own: the end of its line, its brackets or its block. Works on text
+alone, with offsets in code points; blocks are found by indentation, in every language.
 """
 
 import random
@@ -18,7 +18,7 @@ COMMENTS = ("#", "//", "/*", "*", '"""', "'''")
 
 
 class SpanKind(StrEnum):
-    """What is missing at a cursor."""
+    """The kind of code that is missing at a cut."""
 
     REST_OF_LINE = "rest of line"
     WHOLE_LINE = "whole line"
@@ -47,17 +47,17 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Cursors in text order; `end` is where the suffix begins, at or after every gap's end."""
+    """Cuts in text order; the suffix begins at `end`, at or after the end of every cut."""
 
-    cursors: tuple[Cut, ...]
+    cuts: tuple[Cut, ...]
     end: int
 
 
-def draw_span(text: str, cursors: int, draw: random.Random) -> Span | None:
-    """A hole with up to `cursors` cursors, or None when a few tries find no place for one.
+def draw_span(text: str, count: int, draw: random.Random) -> Span | None:
+    """A span with up to `count` cuts, or None if a few tries find no place for one.
 
-    Half of the holes are a single gap, entered at several places; the others reach over the lines
-    around it, as when a function is being written from the top.
+    Half of the spans are a single gap with cuts at several places in it. The others reach over the
+    lines around the gap, as if a function were written from the top.
     """
     first = _some_gap(text, draw)
     if first is None:
@@ -65,7 +65,7 @@ def draw_span(text: str, cursors: int, draw: random.Random) -> Span | None:
     found = {first}
     if draw.random() < 0.5:
         end = first.end
-        for _ in range(cursors - 1):
+        for _ in range(count - 1):
             start = draw.randint(first.start, max(first.start, first.end - 2))
             if _worth(text[start:end]):
                 kind = _later_kind(text, start, first)
@@ -73,11 +73,11 @@ def draw_span(text: str, cursors: int, draw: random.Random) -> Span | None:
     else:
         end = _region_end(text, first, draw)
         low = text.rfind("\n", 0, first.start) + 1
-        for _ in range(3 * cursors):
+        for _ in range(3 * count):
             gap = _gap_at(text, draw.randint(low, end - 1), _pick(draw), draw)
             if gap and low <= gap.start and gap.end <= end and _wanted(text, gap, draw):
                 found.add(gap)
-            if len(found) == cursors:
+            if len(found) == count:
                 break
     return Span(tuple(sorted(found, key=lambda c: (c.start, c.end))), end)
 
@@ -101,7 +101,7 @@ def _some_gap(text: str, draw: random.Random) -> Cut | None:
 
 
 def _wanted(text: str, gap: Cut, draw: random.Random) -> bool:
-    """Prose is rare, and nobody can tell where a span ends that the suffix does not follow."""
+    """Whether to use a gap: few in prose, and no span whose end the suffix does not show."""
     if gap.kind is SpanKind.SPAN:
         return False
     return not _is_prose(text, gap.start) or draw.random() < PROSE_SHARE
@@ -154,7 +154,7 @@ def _code_start(text: str, offset: int) -> int:
 
 
 def _arguments(text: str, offset: int) -> tuple[int, int]:
-    """Inside the first bracket opened from `offset` on in its line, up to its partner."""
+    """The range inside the first bracket pair that opens from `offset` on in its line."""
     stop = line_end(text, offset)
     start = next((i for i in range(offset, stop) if text[i] in CLOSERS), -1)
     if start < 0:
@@ -173,10 +173,10 @@ def indent_of(line: str) -> int:
 
 
 def block(text: str, offset: int) -> tuple[int, int]:
-    """From the end of the line at `offset` to the end of the block that hangs on it.
+    """The range from the end of the line at `offset` to the end of the block below it.
 
-    Empty when the next line is not deeper or the block has more than MAX_BLOCK_LINES lines. A
-    closing line of brackets at the header's depth belongs to what follows, not to the block.
+    It is empty if the next line is not deeper or the block has more than MAX_BLOCK_LINES lines. A
+    line of closing brackets at the depth of the header does not belong to the block.
     """
     start = line_end(text, _line_start(text, offset))
     depth = indent_of(text[_line_start(text, offset) : start])
@@ -196,7 +196,7 @@ def block(text: str, offset: int) -> tuple[int, int]:
 
 
 def _region_end(text: str, gap: Cut, draw: random.Random) -> int:
-    """A few lines below the gap, where what is already written goes on."""
+    """The end of a line a few lines below the gap."""
     end = gap.end
     for _ in range(draw.randint(1, 10)):
         at = text.find("\n", end)

@@ -1,7 +1,7 @@
 """The corpus as data: which packages, which versions, which bytes, under which licence.
 
-The manifest is committed; the archives are not. `fetch` brings them with each ecosystem's ordinary
-client, and nothing is used whose hash differs.
+The manifest is committed; the archives are not. `fetch` downloads them with each ecosystem's
+ordinary client. An archive with another hash is not used.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ def digest(path: Path) -> str:
 
 
 def command(package: Package) -> list[str]:
-    """What to run in a folder to download one package at its version into it."""
+    """The command that downloads one package at its version into the current folder."""
     pinned = {"pip": "==", "npm": "@", "apt": "="}[package.client]
     name = f"{package.name}{pinned}{package.version}"
     if package.client == "pip":
@@ -63,10 +63,10 @@ def fetch(
     folder: Path,
     run: Callable[..., object] = subprocess.run,
 ) -> list[Package]:
-    """Download what `folder` lacks; returns the packages that are not there as the manifest says.
+    """Download the archives that `folder` lacks; returns the packages that are still missing.
 
-    A client that fails, or an archive with another hash, leaves its package out; what clients have
-    to say of errors goes to standard error.
+    A package is missing if its client fails or its archive has another hash. Clients report errors
+    on standard error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = []

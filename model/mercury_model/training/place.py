@@ -1,4 +1,4 @@
-"""Moves an example's rows to the device and precision of the network."""
+"""Copies the rows of an example to the device and precision of the network."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ import torch
 from mercury_model.training.collate import Packed, Stream
 
 
-def placed(packed: Packed, device: torch.device, dtype: torch.dtype) -> Packed:
-    """The same rows on `device`; what is added to attention scores takes `dtype`."""
+def on_device(packed: Packed, device: torch.device, dtype: torch.dtype) -> Packed:
+    """The same rows on `device`, with attention biases in `dtype`."""
     tensors = {
         name: value.to(device)
         for name in Packed.__dataclass_fields__

@@ -31,5 +31,5 @@ def written(
         count.update(encode(text))
         for _ in range(0, len(text), CUT_CHARACTERS):
             count.update(encode(text[draw.randrange(len(text)) :].partition("\n")[0]))
-    kept = {token for token, times in count.items() if times >= LEAST}
-    return np.array(sorted(kept.union(always)), np.int32)
+    frequent = {token for token, times in count.items() if times >= LEAST}
+    return np.array(sorted(frequent.union(always)), np.int32)

@@ -78,7 +78,7 @@ def test_a_draft_takes_nothing_back(script: Script, sampling: SamplingParams) ->
 
 
 @given(scripts, samplings)
-def test_a_draft_shows_what_is_settled_and_masks_for_the_rest(
+def test_a_draft_shows_committed_tokens_and_masks_for_the_rest(
     script: Script, sampling: SamplingParams
 ) -> None:
     for draft in drafts(script, sampling):
@@ -146,7 +146,7 @@ def test_each_rank_begins_with_another_token_likeliest_first(infill: FimFormat) 
     assert chances == sorted(chances, reverse=True)
 
 
-def test_the_dial_at_zero_settles_one_token_a_step() -> None:
+def test_the_dial_at_zero_commits_one_token_a_step() -> None:
     runtime = ScriptedRuntime(spell("abcdefgh", confidence=1.0))
     seen = list(infiller(runtime).drafts(GAP, SamplingParams(quality_speed_tradeoff=0)))
     committed = [sum(draft.committed) for draft in seen[:-1]]
@@ -165,7 +165,7 @@ def test_a_policy_says_what_a_step_commits_whatever_the_dial() -> None:
 
 
 @given(scripts, st.floats(0, 1), st.floats(0, 1))
-def test_what_is_masked_again_was_no_text_yet(
+def test_only_tokens_that_no_text_has_shown_are_masked_again(
     script: Script, confidence: float, least: float
 ) -> None:
     policy = Threshold(confidence)
@@ -194,7 +194,7 @@ def test_weak_tokens_are_chosen_anew_when_more_is_known() -> None:
     assert opened(SamplingParams(policy=TopK(2), remask=Remask(0.9))) > 0
 
 
-def test_the_dial_at_one_settles_a_block_a_step() -> None:
+def test_the_dial_at_one_commits_a_block_a_step() -> None:
     runtime = ScriptedRuntime(babble())
     list(infiller(runtime).drafts(GAP, SamplingParams(quality_speed_tradeoff=1, max_tokens=18)))
     kinds = [name for name, _ in runtime.calls]
@@ -208,7 +208,7 @@ def test_the_last_block_is_shortened_to_the_tokens_that_are_left() -> None:
     assert [len(ids) for ids in calls(runtime, "denoise")] == [6, 3]
 
 
-def test_nothing_right_of_a_settled_end_is_computed() -> None:
+def test_nothing_right_of_a_committed_end_is_computed() -> None:
     wanted = LetterTokenizer().encode("abc")
 
     def hesitant(ids: tuple[int, ...]) -> dict[int, float]:

@@ -27,7 +27,7 @@ TRUST = CacheTrust(always=-4.0, length=1.0, agreed=1.0, sure=-2.0)
 texts = st.text("ab(\N{EURO SIGN}\N{GRINNING FACE}\n", max_size=50)
 
 
-def votes(before: str, *texts: str) -> LookupCandidates:
+def candidates(before: str, *texts: str) -> LookupCandidates:
     """With a character as a token."""
     return CacheLM(texts, lambda text: [ord(letter) for letter in text]).candidates(before)
 
@@ -37,7 +37,7 @@ def spelt(found: LookupCandidates) -> dict[str, float]:
 
 
 def lessened(less: int) -> float:
-    """Of a vote that has so many bytes less in common than the weightiest."""
+    """The weight of a match that is so many bytes shorter than the longest."""
     return math.exp(-DECAY * less)
 
 
@@ -53,50 +53,50 @@ def chance(found: Predictions, letter: str) -> float:
     return dict(zip(found.ids[0].tolist(), found.probs[0].tolist(), strict=True))[ord(letter)]
 
 
-def test_the_more_is_repeated_the_more_does_what_followed_weigh() -> None:
-    found = votes("x = self.na", "self.name", "y = self.nb", "x = self.nap")
+def test_a_longer_match_weighs_more() -> None:
+    found = candidates("x = self.na", "self.name", "y = self.nb", "x = self.nap")
     assert found.length == len("x = self.na")
     assert spelt(found) == pytest.approx({"p": 1, "m": lessened(len("x = "))})
 
 
 def test_how_far_a_line_is_indented_says_little() -> None:
-    found = votes("\n    a", "\n    ab", ";\n  ac")
+    found = candidates("\n    a", "\n    ab", ";\n  ac")
     assert (found.length, spelt(found)) == (len(" a"), {"b": 1, "c": 1})
 
 
-def test_each_place_that_has_as_much_in_common_has_a_vote() -> None:
-    assert spelt(votes("call(", "call(a);call(b)", "call(a)")) == {"a": 2, "b": 1}
+def test_each_of_the_longest_matches_gives_a_candidate() -> None:
+    assert spelt(candidates("call(", "call(a);call(b)", "call(a)")) == {"a": 2, "b": 1}
 
 
 def test_texts_do_not_run_into_each_other() -> None:
-    assert votes("call(", "call(", "b").tokens == {}
-    assert votes("ab", "a", "bc").tokens == {}
+    assert candidates("call(", "call(", "b").tokens == {}
+    assert candidates("ab", "a", "bc").tokens == {}
 
 
 def test_the_nearest_places_are_the_last_ones() -> None:
     far, near = "call(a) " * MAX_MATCHES, "call(b) " * MAX_MATCHES
-    assert spelt(votes("call(", far, near)) == {"b": MAX_MATCHES}
+    assert spelt(candidates("call(", far, near)) == {"b": MAX_MATCHES}
 
 
 @pytest.mark.parametrize("before", ["", "a", "ab", "zzz", "(zz"])
 def test_little_in_common_says_nothing(before: str) -> None:
-    assert votes(before, "abcab").tokens == {}
+    assert candidates(before, "abcab").tokens == {}
 
 
 @pytest.mark.parametrize("written", [(), ("",), ("a",), ("abc",)])
 def test_there_may_be_hardly_any_text(written: tuple[str, ...]) -> None:
-    assert votes("abc", *written).tokens == {}
+    assert candidates("abc", *written).tokens == {}
 
 
 def test_half_a_surrogate_pair_is_text_like_any_other() -> None:
-    assert votes("abc\ud800", "abc\ud800d").tokens
+    assert candidates("abc\ud800", "abc\ud800d").tokens
 
 
 @given(texts, st.lists(texts, max_size=3))
-def test_the_places_most_like_this_one_have_votes_and_they_go_to_what_follows(
+def test_the_longest_matches_give_the_tokens_after_them_as_candidates(
     before: str, written: list[str]
 ) -> None:
-    found = votes(before, *written)
+    found = candidates(before, *written)
     places = [
         (common(text.encode()[:at], before.encode()), text.encode()[at:].decode()[:1])
         for text in written
@@ -124,26 +124,26 @@ def squeezed(before: str, length: int) -> int:
     return len(re.sub(rb"\s+", b" ", before.encode()[-length:]))
 
 
-def guessed(before: str, *texts: str, most: int = 5) -> DraftTokens:
+def drafted(before: str, *texts: str, most: int = 5) -> DraftTokens:
     return CacheLM(texts, lambda text: [ord(letter) for letter in text]).draft(before, "", most)
 
 
-def test_what_followed_the_latest_of_the_longest_repeats_is_guessed() -> None:
-    found = guessed("x = self.na", "self.nothing", "x = self.name", "x = self.nap")
+def test_the_draft_follows_the_last_of_the_longest_matches() -> None:
+    found = drafted("x = self.na", "self.nothing", "x = self.name", "x = self.nap")
     assert "".join(map(chr, found.ids)) == "p"
-    assert "".join(map(chr, guessed("x = ", "x = 1 + 23456").ids)) == "1 + 2"
+    assert "".join(map(chr, drafted("x = ", "x = 1 + 23456").ids)) == "1 + 2"
 
 
-def test_a_guess_is_likelier_the_more_is_repeated() -> None:
-    chances = guessed("value = ", "value = 12345").chances
+def test_a_draft_token_is_likelier_after_a_longer_match() -> None:
+    chances = drafted("value = ", "value = 12345").chances
     assert list(chances) == sorted(chances)
-    assert guessed("a_longer_value = ", "a_longer_value = 1").chances[0] > chances[0]
+    assert drafted("a_longer_value = ", "a_longer_value = 1").chances[0] > chances[0]
     assert 0 < chances[0] < chances[-1] < 1
 
 
 @pytest.mark.parametrize("most", [0, 3])
-def test_nothing_is_guessed_when_nothing_comes_again(most: int) -> None:
-    found = guessed("abc", "abc", "xyz", most=most)
+def test_there_is_no_draft_without_a_match(most: int) -> None:
+    found = drafted("abc", "abc", "xyz", most=most)
     assert (found.ids, len(found.chances)) == ([], 0)
 
 
@@ -160,7 +160,7 @@ def test_the_mean_is_a_distribution_that_leaves_the_end_to_the_network() -> None
     assert ends[0][END] == ends[1][END]
 
 
-def test_votes_that_agree_and_a_network_that_does_not_know_give_more_weight() -> None:
+def test_agreeing_candidates_and_an_unsure_network_give_the_lookup_more_weight() -> None:
     def weight(found: LookupCandidates, surest: float) -> float:
         network = predictions(a=surest, b=0.001, end=0.0)
         return 1 - chance(interpolate(network, found, TRUST, {END}), "a") / surest
@@ -171,6 +171,6 @@ def test_votes_that_agree_and_a_network_that_does_not_know_give_more_weight() ->
     assert weight(LookupCandidates(9, {1: 4}), 0.8) < alone
 
 
-def test_without_votes_the_network_has_its_say() -> None:
+def test_without_candidates_the_network_decides_alone() -> None:
     network = predictions(a=0.5, end=0.2)
     assert interpolate(network, LookupCandidates(), TRUST, {END}) is network

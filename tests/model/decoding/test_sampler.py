@@ -62,10 +62,10 @@ def test_choices_are_samples_from_the_sharpened_candidates(temperature: float) -
 
 @given(st.integers(0, 2**32), st.integers(0, 100))
 def test_a_choice_depends_on_the_position_and_not_on_when_it_is_asked(seed: int, at: int) -> None:
-    together = chooser(temperature=1.0, seed=seed).choose(predictions(*[ROW] * 8), at).ids
+    at_once = chooser(temperature=1.0, seed=seed).choose(predictions(*[ROW] * 8), at).ids
     one = chooser(temperature=1.0, seed=seed)
     backwards = [one.choose(predictions(ROW), at + j).ids[0] for j in reversed(range(8))]
-    assert together.tolist() == backwards[::-1]
+    assert at_once.tolist() == backwards[::-1]
 
 
 def dense(*weights: float) -> Predictions:
@@ -79,7 +79,7 @@ weights = st.lists(st.floats(0.01, 1), min_size=3, max_size=3)
 
 
 @given(weights, weights)
-def test_how_far_a_prediction_moved_is_the_divergence_from_the_one_before(
+def test_kl_divergence_is_that_from_the_prediction_before(
     now: list[float], before: list[float]
 ) -> None:
     p, q = np.array(now) / sum(now), np.array(before) / sum(before)
@@ -87,12 +87,12 @@ def test_how_far_a_prediction_moved_is_the_divergence_from_the_one_before(
     assert kl_divergence(dense(*now), dense(*before))[0] == pytest.approx(expected, abs=1e-4)
 
 
-def test_what_is_predicted_again_did_not_move_and_what_is_new_moved_infinitely() -> None:
+def test_equal_predictions_have_no_divergence_and_new_rows_an_infinite_one() -> None:
     now = predictions({5: 0.6, 6: 0.3}, {6: 0.9, 5: 0.05}, {7: 0.5, 6: 0.5})
     before = predictions({5: 0.6, 6: 0.3}, {5: 0.9, 6: 0.05})
-    stayed, turned, new = kl_divergence(now, before)
+    stayed, changed, new = kl_divergence(now, before)
     assert stayed == pytest.approx(0, abs=1e-6)
-    assert turned > 2
+    assert changed > 2
     assert np.isinf(new)
 
 

@@ -64,7 +64,7 @@ def uniform(size: int, **given: NDArray[Any]) -> BlockView:
         "open": np.ones(size, np.bool_),
         "confidence": ones,
         "entropy": zeros,
-        "moved": np.full(size, np.inf, np.float32),
+        "kl_divergence": np.full(size, np.inf, np.float32),
         "committed": zeros,
     }
     return BlockView(**(usual | given))
@@ -98,7 +98,7 @@ def test_every_masked_position_commits_exactly_once(policy: Policy, view: BlockV
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-def test_a_settled_block_commits_nothing(policy: Policy) -> None:
+def test_a_committed_block_commits_nothing(policy: Policy) -> None:
     committed = uniform(5, open=np.zeros(5, np.bool_))
     assert positions(policy, committed) == []
 
@@ -143,7 +143,7 @@ def test_the_default_dial_asks_for_nine_tenths() -> None:
     assert positions(dial(0.5), view(0.1, 0.91, 0.89)) == [0, 1]
 
 
-def test_a_threshold_commits_what_is_sure_enough() -> None:
+def test_a_threshold_commits_confident_positions() -> None:
     assert positions(Threshold(0.8), view(0.2, 0.9, 0.7, 0.8)) == [0, 1, 3]
 
 
@@ -171,7 +171,9 @@ def test_the_leftmost_position_counts_among_the_top() -> None:
     ],
     ids=repr,
 )
-def test_a_paced_block_settles_within_its_steps(policy: Scheduled, sizes: list[int]) -> None:
+def test_a_scheduled_block_is_committed_within_its_steps(
+    policy: Scheduled, sizes: list[int]
+) -> None:
     still_open = np.ones(12, np.bool_)
     seen = []
     while still_open.any():
@@ -181,10 +183,10 @@ def test_a_paced_block_settles_within_its_steps(policy: Scheduled, sizes: list[i
     assert seen == sizes
 
 
-def test_klass_commits_what_is_sure_and_does_not_change_any_more() -> None:
+def test_klass_commits_confident_positions_that_no_longer_change() -> None:
     confidence = np.array([0.2, 0.9, 0.9, 0.4], np.float32)
-    moved = np.array([0.0, 0.001, 0.5, 0.0], np.float32)
-    seen = uniform(4, confidence=confidence, moved=moved)
+    divergence = np.array([0.0, 0.001, 0.5, 0.0], np.float32)
+    seen = uniform(4, confidence=confidence, kl_divergence=divergence)
     assert positions(Klass(0.5, nats=0.01), seen) == [0, 1]
     assert positions(Klass(0.5, nats=np.inf), seen) == [0, 1, 2]
 

@@ -1,4 +1,4 @@
-"""Guesses, and the causal passes that check them: the text is the autoregressive one."""
+"""Draft tokens and the causal passes that verify them: the text is the autoregressive one."""
 
 from dataclasses import replace
 
@@ -59,13 +59,13 @@ def test_a_prediction_helps_up_to_where_it_is_wrong() -> None:
     assert len(runtimes[1].calls) < len(runtimes[0].calls)
 
 
-def test_drafted_guesses_make_verified_decoding_take_fewer_calls() -> None:
+def test_draft_tokens_save_calls_of_verified_decoding() -> None:
     text = "bcdefgh\n.,"  # nothing in it comes twice, so that nothing can be looked up
     by_mode = {mode: ScriptedRuntime(spell(text)) for mode in MODES}
     for mode, runtime in by_mode.items():
         *_, last = infiller(runtime).drafts(FimPrompt("", ""), SamplingParams(mode=mode))
         assert last.text == text
-    # One by one; or by turns one, and two guesses with one more.
+    # One by one; or by turns one, and two draft tokens with one more.
     assert len(by_mode["autoregressive"].calls) == 11
     assert len(by_mode["verified"].calls) <= 6
 
@@ -111,12 +111,12 @@ def test_what_the_context_says_already_is_looked_up() -> None:
     assert last.steps <= 6
 
 
-def test_unlikely_guesses_are_not_verified() -> None:
+def test_unlikely_draft_tokens_are_not_verified() -> None:
     runtime = ScriptedRuntime(spell("bcdefg", confidence=0.1))
     list(infiller(runtime).drafts(FimPrompt("", ""), SamplingParams(mode="verified")))
     _reading, *checking = calls(runtime, "verify")
-    guesses = [[i for i in ids[1:] if i != FORMAT.mask_id] for ids in checking]
-    assert {len(ids) for ids in guesses} == {0}
+    drafted = [[i for i in ids[1:] if i != FORMAT.mask_id] for ids in checking]
+    assert {len(ids) for ids in drafted} == {0}
 
 
 def test_no_masks_stand_behind_what_may_be_wrong() -> None:
@@ -126,10 +126,10 @@ def test_no_masks_stand_behind_what_may_be_wrong() -> None:
     assert FORMAT.mask_id not in reading  # of the first token nothing is known
     committed = 1
     for ids in checking:
-        guesses = [token for token in ids[1:] if token != FORMAT.mask_id]
-        likely = 0.8 ** (committed + len(guesses)) >= MIN_MASK_PROBABILITY
+        drafted = [token for token in ids[1:] if token != FORMAT.mask_id]
+        likely = 0.8 ** (committed + len(drafted)) >= MIN_MASK_PROBABILITY
         assert likely == (FORMAT.mask_id in ids)
-        committed += len(guesses) + 1
+        committed += len(drafted) + 1
     assert committed > 10
 
 

@@ -103,9 +103,9 @@ def test_training_takes_more_for_more_rows_and_less_with_checkpointing(
 
     small, large = all_of(batch, tokens), all_of(batch + more_batch, tokens + more_tokens)
     assert small[0].footprint.peak < large[0].footprint.peak
-    for kept, recomputed in zip(small[::2], small[1::2], strict=True):
-        assert (kept.recompute, recomputed.recompute) == (False, True)
-        assert recomputed.footprint.parts["activations"] <= kept.footprint.parts["activations"]
+    for saved, recomputed in zip(small[::2], small[1::2], strict=True):
+        assert (saved.recompute, recomputed.recompute) == (False, True)
+        assert recomputed.footprint.parts["activations"] <= saved.footprint.parts["activations"]
 
 
 @given(st.integers(0, 3 * GB), st.integers(0, GB), st.integers(1, 8), TOKENS)
@@ -124,7 +124,7 @@ def test_training_plans_fit_too_and_more_memory_is_never_worse(
     assert rank(much) <= rank(little)
 
 
-def test_what_is_given_up_comes_in_the_order_that_is_promised() -> None:
+def test_a_plan_gives_up_block_then_precision_then_batch() -> None:
     shape = PRESETS["qwen2.5-7b"]
     whole = plan(shape, 400 * GB, 64, 4096, "cuda")
     assert whole is not None
@@ -142,16 +142,18 @@ def test_what_is_given_up_comes_in_the_order_that_is_promised() -> None:
     assert given_up[-1][:3] == (-1, 1, 1)
 
 
-def test_weights_in_fp8_are_proposed_where_they_are_multiplied_in_fp8_and_can_be() -> None:
-    def narrow(model: str, batch: int, kept: Collection[KernelDtypes] = KERNEL_DTYPES) -> set[str]:
-        planner = MemoryEfficientDiffusion(network_shape(model), 400 * GB, "cuda", kept)
+def test_fp8_weights_replace_int8_where_the_gpu_multiplies_in_fp8() -> None:
+    def quantized(
+        model: str, batch: int, dtypes: Collection[KernelDtypes] = KERNEL_DTYPES
+    ) -> set[str]:
+        planner = MemoryEfficientDiffusion(network_shape(model), 400 * GB, "cuda", dtypes)
         considered = planner.optimize_memory_usage(batch, 2048).considered
         return {one.precision.name for one in considered if one.batch == batch} - {"bf16"}
 
-    assert narrow("qwen2.5-7b", 8) == {"fp8"}
-    assert narrow("qwen2.5-7b", 7) == {"int8"}
-    assert narrow("qwen2.5-0.5b", 8) == {"int8"}
-    assert narrow("qwen2.5-7b", 8, [KernelDtypes("bf16"), KernelDtypes("int8")]) == {"int8"}
+    assert quantized("qwen2.5-7b", 8) == {"fp8"}
+    assert quantized("qwen2.5-7b", 7) == {"int8"}
+    assert quantized("qwen2.5-0.5b", 8) == {"int8"}
+    assert quantized("qwen2.5-7b", 8, [KernelDtypes("bf16"), KernelDtypes("int8")]) == {"int8"}
 
 
 def test_a_plan_says_what_it_gave_up() -> None:

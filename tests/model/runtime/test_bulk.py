@@ -1,4 +1,4 @@
-"""Blocks settled on the device, over the kernels' specification: as the host settles them."""
+"""Blocks denoised on the device, with the reference operations, equal those of the host."""
 
 import math
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from mercury_model.runtime.protocol import Predictions
 from mercury_model.spec.fim_format import FimFormat
 
 
-def settled_by_the_host(
-    look: Callable[[list[int]], Predictions], block: list[int], rules: BulkParams, shift: int
+def committed_by_the_host(
+    look: Callable[[list[int]], Predictions], block: list[int], params: BulkParams, shift: int
 ) -> list[list[int]]:
-    """Step after step, as `infill` does it: the likeliest allowed token where the policy says."""
+    """The blocks after each step, as `decoding.state` commits them."""
     block, steps, before = list(block), [], NO_PREDICTIONS
     committed = np.full(len(block), np.inf, np.float32)
     while MASK in block:
@@ -36,9 +36,9 @@ def settled_by_the_host(
         now = found.at(rows)
         change, before = kl_divergence(now, before), now
         view = BlockView(opened, chances, now.entropy, change, committed[shift:].copy())
-        for row in np.flatnonzero(Remask(rules.remask)(view)):
+        for row in np.flatnonzero(Remask(params.remask)(view)):
             block[row + shift] = MASK
-        for row in np.flatnonzero(rules.policy(view)):
+        for row in np.flatnonzero(params.policy(view)):
             block[row + shift] = int(found.ids[rows][at][row])
             committed[row + shift] = chances[row]
         steps.append(list(block))
@@ -52,7 +52,7 @@ def infill_format(shift: bool) -> FimFormat:
     return FimFormat(1, 2, 3, 0, MASK, 8, 90, 90, 60, shift, ("python",))
 
 
-RULES = {
+PARAMS = {
     "threshold": BulkParams(Threshold(0.3)),
     "threshold, remasking": BulkParams(Threshold(0.15), remask=0.4),
     "klass": BulkParams(Klass(0.15, nats=0.1)),
@@ -60,22 +60,22 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("rules", RULES.values(), ids=[name.replace(" ", "-") for name in RULES])
+@pytest.mark.parametrize("params", PARAMS.values(), ids=[name.replace(" ", "-") for name in PARAMS])
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("shift", [True, False], ids=["shifted", "in-place"])
 @pytest.mark.parametrize("name", ["llama", "gated"])
-def test_blocks_settled_on_the_device_are_those_settled_by_the_host(
-    name: str, shift: bool, steps: int, rules: BulkParams
+def test_blocks_denoised_on_the_device_equal_those_of_the_host(
+    name: str, shift: bool, steps: int, params: BulkParams
 ) -> None:
     ours, theirs = PAIRS[name]
     lengths = (5, 70, 130)
     mine, its = ([context(r, real_ids(n)) for n in lengths] for r in (ours, theirs))
     blocks = [[20 + n, *[MASK] * 6] for n in range(3)]
     expected = [
-        settled_by_the_host(partial(theirs.denoise, kv), block, rules, int(shift))
+        committed_by_the_host(partial(theirs.denoise, kv), block, params, int(shift))
         for kv, block in zip(its, blocks, strict=True)
     ]
-    found = list(BulkDenoiser(ours, infill_format(shift), steps).commit(mine, blocks, rules))
+    found = list(BulkDenoiser(ours, infill_format(shift), steps).commit(mine, blocks, params))
     most = max(map(len, expected))
     assert len(found) == -(-most // steps)
     assert most > 1
@@ -84,28 +84,28 @@ def test_blocks_settled_on_the_device_are_those_settled_by_the_host(
     assert [kv.length for kv in mine] == list(lengths)
 
 
-def test_what_moved_is_told_from_a_blocks_own_step_before_whatever_ran_since() -> None:
-    """Blocks in turns through one pass, which is captured anew when the pages move."""
+def test_klass_compares_a_block_with_its_own_last_step_after_other_blocks_have_run() -> None:
+    """Blocks alternate in one pass, which is captured again when the pool reallocates."""
     ours, theirs = pair(LLAMA, tensors(LLAMA))
-    rules, lengths = RULES["klass"], (5, 70, 130)
+    params, lengths = PARAMS["klass"], (5, 70, 130)
     mine, its = ([context(r, real_ids(n)) for n in lengths] for r in (ours, theirs))
     block = [20, *[MASK] * 6]
     bulk = BulkDenoiser(ours, infill_format(shift=True), 1)
     found: list[list[list[int]]] = [[] for _ in lengths]
-    under_way = [bulk.commit([kv], [block], rules) for kv in mine]
+    under_way = [bulk.commit([kv], [block], params) for kv in mine]
     for steps in zip_longest(*under_way):
         for seen, now in zip(found, steps, strict=True):
             seen += now or []
-        if ours.pool.moved == 0:
+        if ours.pool.reallocations == 0:
             others = [context(ours, [6]) for _ in range(FIRST_PAGES)]
-    assert (ours.pool.moved, len(others)) == (1, FIRST_PAGES)
+    assert (ours.pool.reallocations, len(others)) == (1, FIRST_PAGES)
     looks = [partial(theirs.denoise, kv) for kv in its]
-    assert found == [settled_by_the_host(look, block, rules, 1) for look in looks]
-    threshold = BulkParams(Threshold(rules.policy.confidence))
-    assert found != [settled_by_the_host(look, block, threshold, 1) for look in looks]
+    assert found == [committed_by_the_host(look, block, params, 1) for look in looks]
+    threshold = BulkParams(Threshold(params.policy.confidence))
+    assert found != [committed_by_the_host(look, block, threshold, 1) for look in looks]
     for kv, seen in zip(mine, found, strict=True):
-        next(bulk.commit([kv], [block], rules))  # not gone on with
-        assert list(bulk.commit([kv], [block], rules)) == [[now] for now in seen]
+        next(bulk.commit([kv], [block], params))  # not gone on with
+        assert list(bulk.commit([kv], [block], params)) == [[now] for now in seen]
 
 
 def test_what_is_sampled_depends_on_the_seed_and_on_nothing_else() -> None:
@@ -114,9 +114,9 @@ def test_what_is_sampled_depends_on_the_seed_and_on_nothing_else() -> None:
 
     def sampled(steps: int, seed: int, count: int = 2) -> list[list[int]]:
         kvs = [context(ours, real_ids(70)) for _ in range(count)]
-        rules = BulkParams(Threshold(math.inf), temperature=1.5, seed=seed)
+        params = BulkParams(Threshold(math.inf), temperature=1.5, seed=seed)
         (*_, last) = BulkDenoiser(ours, infill_format(shift=False), steps).commit(
-            kvs, blocks[:count], rules
+            kvs, blocks[:count], params
         )
         return last
 
@@ -127,22 +127,22 @@ def test_what_is_sampled_depends_on_the_seed_and_on_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("name", ["llama", "gated"])
-def test_a_canvas_settled_on_the_device_is_that_settled_by_the_host(name: str) -> None:
+def test_a_canvas_denoised_on_the_device_equals_that_of_the_host(name: str) -> None:
     ours, theirs = PAIRS[name]
-    rules = BulkParams(Threshold(0.3))
+    params = BulkParams(Threshold(0.3))
     look = partial(theirs.denoise, theirs.new_kv_cache())
-    expected = settled_by_the_host(look, canvas(127), rules, 0)
+    expected = committed_by_the_host(look, canvas(127), params, 0)
     (*_, found) = BulkDenoiser(ours, infill_format(shift=False), 4).commit(
-        [ours.new_kv_cache()], [canvas(127)], rules
+        [ours.new_kv_cache()], [canvas(127)], params
     )
     assert len(expected) > 1
     assert found == [expected[-1]]
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("rules", [RULES["threshold, remasking"], RULES["klass"]])
-def test_blocks_within_canvases_settled_on_the_device_are_those_settled_by_the_host(
-    rules: BulkParams, steps: int
+@pytest.mark.parametrize("params", [PARAMS["threshold, remasking"], PARAMS["klass"]])
+def test_blocks_in_canvases_denoised_on_the_device_equal_those_of_the_host(
+    params: BulkParams, steps: int
 ) -> None:
     ours, theirs = PAIRS["llama"]
     whole, at = canvas(150), 55
@@ -150,9 +150,9 @@ def test_blocks_within_canvases_settled_on_the_device_are_those_settled_by_the_h
     mine, its = [ours.new_kv_cache() for _ in range(2)], theirs.new_kv_cache()
     for runtime, kv in [(ours, mine[0]), (ours, mine[1]), (theirs, its)]:
         runtime.renew(kv, whole)
-    expected = settled_by_the_host(partial(theirs.renew, its, at=at), block, rules, 0)
+    expected = committed_by_the_host(partial(theirs.renew, its, at=at), block, params, 0)
     bulk = BulkDenoiser(ours, infill_format(shift=False), steps)
-    found = list(bulk.commit(mine, [block, block], rules, at))
+    found = list(bulk.commit(mine, [block, block], params, at))
     looks = -(-len(expected) // steps)
     assert looks > 1 or steps > 1
     for look, now in enumerate(found, 1):
@@ -164,10 +164,10 @@ def test_blocks_within_canvases_settled_on_the_device_are_those_settled_by_the_h
     agree(ours.renew(mine[1], whole[:30]), theirs.renew(its, whole[:30]))
 
 
-def test_a_block_that_reaches_beyond_its_canvas_is_not_settled() -> None:
+def test_a_block_that_reaches_beyond_its_canvas_is_refused() -> None:
     ours, _ = PAIRS["llama"]
     kv = ours.new_kv_cache()
     ours.renew(kv, canvas(30))
     bulk = BulkDenoiser(ours, infill_format(shift=False), 1)
     with pytest.raises(ValueError, match="5 tokens from 26 on reach beyond the canvas"):
-        next(bulk.commit([kv], [[MASK] * 5], RULES["threshold"], at=26))
+        next(bulk.commit([kv], [[MASK] * 5], PARAMS["threshold"], at=26))

@@ -42,8 +42,8 @@ def test_extending_verifying_and_denoising_are_the_torch_runtime(
     for block in BLOCKS:
         agree(ours.denoise(mine, block), theirs.denoise(its, block))
     agree(ours.extend(mine, range(20, 25)), theirs.extend(its, range(20, 25)))
-    guessed = [7, 8, 9, MASK, MASK]
-    agree(ours.verify(mine, guessed), theirs.verify(its, guessed))
+    drafted = [7, 8, 9, MASK, MASK]
+    agree(ours.verify(mine, drafted), theirs.verify(its, drafted))
     assert mine.length == its.length == before + 8
     agree(ours.verify(mine, ids[:1]), theirs.verify(its, ids[:1]))
 
@@ -96,14 +96,14 @@ def test_contexts_that_are_forgotten_or_cut_give_their_pages_back() -> None:
     assert ours.pool.free == free
 
 
-def test_when_pages_run_out_there_are_more_and_contexts_keep_what_they_held() -> None:
+def test_a_full_pool_grows_and_contexts_keep_their_tokens() -> None:
     ours, theirs = pair(LLAMA, tensors(LLAMA))
     ids = real_ids(100)
     first = context(ours, ids)
     before = ours.denoise(first, [MASK] * 3)
     held = ours.pool.pages.kv.data_ptr()
     many = [context(ours, ids[:20]) for _ in range(FIRST_PAGES)]
-    assert ours.pool.moved == 1
+    assert ours.pool.reallocations == 1
     assert ours.pool.pages.kv.data_ptr() != held
     for kv in (first, many[-1]):
         length = kv.length
@@ -117,9 +117,9 @@ def test_what_was_found_stays_as_it_is_when_the_pass_runs_again() -> None:
     ours, _ = PAIRS["llama"]
     kv = context(ours, real_ids(70))
     first = ours.denoise(kv, [MASK] * 4)
-    kept = [values.copy() for values in (first.ids, first.probs, first.entropy)]
+    copies = [values.copy() for values in (first.ids, first.probs, first.entropy)]
     ours.denoise(kv, [7, 8, 9, 10])
-    for now, then in zip((first.ids, first.probs, first.entropy), kept, strict=True):
+    for now, then in zip((first.ids, first.probs, first.entropy), copies, strict=True):
         np.testing.assert_array_equal(now, then)
 
 

@@ -29,15 +29,17 @@ PLAIN = ModelConfig(61, 32, 2, 4, 2, 16, 48, 10_000.0)
 CPU = torch.device("cpu")
 
 every_way = pytest.mark.parametrize(
-    "kept", KERNEL_DTYPES, ids=lambda kept: f"{kept.weights}-{kept.contexts}"
+    "dtypes", KERNEL_DTYPES, ids=lambda dtypes: f"{dtypes.weights}-{dtypes.contexts}"
 )
 
 
-def runtime(config: ModelConfig, weights: Tensors, mask_id: int, kept: KernelDtypes) -> CudaRuntime:
+def runtime(
+    config: ModelConfig, weights: Tensors, mask_id: int, dtypes: KernelDtypes
+) -> CudaRuntime:
     """As a GPU would have it, over the reference."""
-    network = load_weights(config, weights, CPU, mask_id, MAX_POSITIONS, DTYPES[kept.weights])
+    network = load_weights(config, weights, CPU, mask_id, MAX_POSITIONS, DTYPES[dtypes.weights])
     engine = ModelRunner(network, reference_operations(), Eager)
-    return CudaRuntime(engine, config, mask_id, DTYPES[kept.contexts])
+    return CudaRuntime(engine, config, mask_id, DTYPES[dtypes.contexts])
 
 
 def acting(config: ModelConfig) -> Tensors:
@@ -67,22 +69,22 @@ def acting(config: ModelConfig) -> Tensors:
     ids=["plain", "adapted", "some-are-predicted", "own-head", "biases", "normed-heads"],
 )
 def test_weights_are_counted_as_the_kernels_have_them(
-    config: ModelConfig, weights: Tensors, rank: int, vocabulary: int, kept: KernelDtypes
+    config: ModelConfig, weights: Tensors, rank: int, vocabulary: int, dtypes: KernelDtypes
 ) -> None:
-    network = load_weights(config, weights, CPU, MASK, MAX_POSITIONS, DTYPES[kept.weights])
+    network = load_weights(config, weights, CPU, MASK, MAX_POSITIONS, DTYPES[dtypes.weights])
     held = {tensor.data_ptr(): tensor.nbytes for tensor in tensors_of(network)}
     shape = NetworkShape("", config, rank, vocabulary=vocabulary)
     names = 4 * vocabulary
-    assert weight_bytes(shape, on_cuda(kept)) == sum(held.values()) - names
+    assert weight_bytes(shape, on_cuda(dtypes)) == sum(held.values()) - names
 
 
 @every_way
 @pytest.mark.parametrize("tokens", [1, 64, 65, 300])
-def test_contexts_are_counted_as_the_kernels_have_them(kept: KernelDtypes, tokens: int) -> None:
-    made = runtime(PLAIN, tensors(PLAIN), MASK, kept)
+def test_kv_bytes_equal_the_memory_of_the_kernels(dtypes: KernelDtypes, tokens: int) -> None:
+    made = runtime(PLAIN, tensors(PLAIN), MASK, dtypes)
     kv = made.new_kv_cache()
     kv.reserve(tokens)
-    counted = kv_bytes(NetworkShape("", PLAIN), on_cuda(kept), InferenceLoad(1, tokens, 1))
+    counted = kv_bytes(NetworkShape("", PLAIN), on_cuda(dtypes), InferenceLoad(1, tokens, 1))
     assert counted == made.kv_bytes(tokens) == kv.nbytes
 
 
@@ -102,17 +104,17 @@ class Stack:
 """
 
 
-OFF = {KernelDtypes("bf16", "bf16"): 0.02, KernelDtypes("int8", "bf16"): 0.05}
-"""How far chances may be off, 0.1 unless given."""
+TOLERANCES = {KernelDtypes("bf16", "bf16"): 0.02, KernelDtypes("int8", "bf16"): 0.05}
+"""The largest difference of probabilities, 0.1 unless given."""
 
 
 @every_way
-def test_tiny_expects_much_the_same_however_it_is_kept(kept: KernelDtypes) -> None:
+def test_tiny_predicts_nearly_the_same_in_all_types(dtypes: KernelDtypes) -> None:
     """Nine of ten likeliest tokens, of rows that read code and of masks, are those of fp32."""
     card, entry = registry.card("tiny"), registry.find("tiny")
     weights, mask = registry.merged(entry, Path()), card.infill.mask_id
     exact = TorchRuntime(load_denoiser(card.architecture, weights, mask), dtype=torch.float32)
-    ours = runtime(card.architecture, weights, mask, kept)
+    ours = runtime(card.architecture, weights, mask, dtypes)
     tokenizer = Tokenizer(registry.BUNDLED / entry.tokenizer, card.infill)
     ids = tokenizer.fim_context(CODE * 3, "\n").ids[:192]
     found = []
@@ -124,4 +126,4 @@ def test_tiny_expects_much_the_same_however_it_is_kept(kept: KernelDtypes) -> No
         found.append([np.concatenate(parts) for parts in zip(*map(astuple, both), strict=True)])
     (likely, chances, _), (exactly, exact_chances, _) = found
     assert (likely[:, 0] == exactly[:, 0]).mean() >= 0.9
-    assert np.abs(chances - exact_chances).max() < OFF.get(kept, 0.1)
+    assert np.abs(chances - exact_chances).max() < TOLERANCES.get(dtypes, 0.1)

@@ -166,7 +166,7 @@ def test_what_shares_a_pass_is_not_seen(
         same(onnx.extend(one.kv, [7, 8]), onnx.extend(other.kv, [7, 8]))
 
 
-def test_a_pass_takes_as_many_calls_as_there_are_lanes_each_of_another_context(
+def test_a_pass_takes_max_batch_size_calls_each_of_another_context(
     onnx: Runtime,
 ) -> None:
     kv = onnx.new_kv_cache()
@@ -238,7 +238,7 @@ def test_gated_adapters_act_at_masks_alone(
     np.testing.assert_array_equal(found.probs[:10], plain.probs[:10])
     acting = reference.verify(context(reference, ids[:90]), block).probs[10:] - expected.probs[10:]
     assert np.abs(acting).max() > 0.02
-    # What is settled in a block sees none of the masks in it.
+    # Committed tokens of a block see none of its masks.
     half = [*ids[90:93], MASK, ids[93], MASK, MASK, ids[94]]
     found, expected = (r.denoise(context(r, ids[:90]), half) for r in (ours, theirs))
     np.testing.assert_allclose(found.probs[:, 0], expected.probs[:, 0], atol=TOLERANCE[precision])

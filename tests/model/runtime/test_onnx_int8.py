@@ -29,22 +29,22 @@ def test_a_turned_network_gives_the_logits_it_gave() -> None:
     config = CARD.architecture
     norm, head = int8.rotated_head(config, WEIGHTS["embedding"].copy(), WEIGHTS["norm"])
     stream = int8.rotation(config.hidden_size)
-    turned = {"embedding": WEIGHTS["embedding"] @ stream.T, "norm": norm, "head": head}
+    rotated = {"embedding": WEIGHTS["embedding"] @ stream.T, "norm": norm, "head": head}
     half = int8.rotated_embedding(config, WEIGHTS["embedding"])
-    np.testing.assert_array_equal(half, turned["embedding"].astype(np.float16))
+    np.testing.assert_array_equal(half, rotated["embedding"].astype(np.float16))
     block = int8.rotation(int8.rotation_block(config))
     for layer in range(config.num_layers):
         start = f"layers.{layer}."
         mine = {n.removeprefix(start): t for n, t in WEIGHTS.items() if n.startswith(start)}
         mine = int8.rotated_layer(config, mine)
-        # The graph turns what `d` reads; torch does not, so here it is turned back.
+        # The graph rotates what `d` reads; torch does not, so here it is rotated back.
         mine["d"] = (mine["d"].reshape(config.hidden_size, -1, len(block)) @ block).reshape(
             mine["d"].shape
         )
-        turned.update({start + name: tensor for name, tensor in mine.items()})
+        rotated.update({start + name: tensor for name, tensor in mine.items()})
     before = TorchRuntime(load_denoiser(config, WEIGHTS), dtype=torch.float32)
     after = TorchRuntime(
-        load_denoiser(replace(config, tie_word_embeddings=False), turned), dtype=torch.float32
+        load_denoiser(replace(config, tie_word_embeddings=False), rotated), dtype=torch.float32
     )
     ids = list(np.random.default_rng(0).integers(5, config.vocab_size, 60))
     expected = before.logits(before.new_kv_cache(), ids)
@@ -68,5 +68,5 @@ def test_one_large_entry_of_the_hidden_vector_fits_on_its_grid() -> None:
     block = int8.rotation_block(config)
     hidden = np.zeros((config.intermediate_size // block, block))
     hidden[3, 5] = np.sqrt(config.intermediate_size)  # with a root mean square of one
-    turned = hidden @ int8.rotation(block).T
-    assert np.abs(turned).max() <= int8.activation_range(config).hidden + 1e-6
+    rotated = hidden @ int8.rotation(block).T
+    assert np.abs(rotated).max() <= int8.activation_range(config).hidden + 1e-6

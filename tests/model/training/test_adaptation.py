@@ -43,8 +43,8 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> 
 
 
 def test_recomputing_changes_no_gradient() -> None:
-    kept, again = trainer(PLAN), trainer(replace(PLAN, recompute=True))
-    assert_equal(advanced(kept, 3), advanced(again, 3))
+    plain, again = trainer(PLAN), trainer(replace(PLAN, recompute=True))
+    assert_equal(advanced(plain, 3), advanced(again, 3))
 
 
 def test_a_resumed_run_may_have_another_horizon(tmp_path: Path) -> None:

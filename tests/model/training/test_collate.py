@@ -75,10 +75,10 @@ def test_masks_of_a_block_see_each_other_and_no_other_block(number: int) -> None
 
 def test_a_middle_that_is_cut_off_has_no_end() -> None:
     text = code(1)
-    hole = next(h for s in range(99) if (h := draw_span(text, 1, random.Random(s))))
-    cursor = hole.cursors[0]
+    span = next(h for s in range(99) if (h := draw_span(text, 1, random.Random(s))))
+    cursor = span.cuts[0]
     for limit in (2, 400):
-        found = tokens(text, hole, Window(60, 20, limit), encode, FORMAT)
+        found = tokens(text, span, Window(60, 20, limit), encode, FORMAT)
         assert found is not None
         branch = found.branches[0]
         assert branch.ended == (cursor.end - cursor.start <= limit)
@@ -89,11 +89,11 @@ def test_a_middle_that_is_cut_off_has_no_end() -> None:
 def test_a_branch_continues_the_chain_as_its_cursor_was_reached(number: int) -> None:
     draw = random.Random(number)
     text = code(2)
-    hole = draw_span(text, 4, draw)
-    assert hole is not None
-    found = tokens(text, hole, Window(2000, 30, 50), encode, FORMAT)
+    span = draw_span(text, 4, draw)
+    assert span is not None
+    found = tokens(text, span, Window(2000, 30, 50), encode, FORMAT)
     assert found is not None
-    for branch, cursor in zip(found.branches, hole.cursors, strict=True):
+    for branch, cursor in zip(found.branches, span.cuts, strict=True):
         whole = [*found.chain[: branch.after], *branch.ids]
         before = [FORMAT.prefix_id, *encode(text[: cursor.start]), FORMAT.middle_id]
         start = found.code - 1
@@ -109,9 +109,9 @@ def test_the_same_number_packs_the_same_rows() -> None:
 
 def test_blocks_follow_their_settings() -> None:
     text = code(1)
-    hole = draw_span(text, 3, random.Random(0))
-    assert hole is not None
-    found = tokens(text, hole, Window(200, 30, 50), encode, FORMAT)
+    span = draw_span(text, 3, random.Random(0))
+    assert span is not None
+    found = tokens(text, span, Window(200, 30, 50), encode, FORMAT)
     assert found is not None
     only = Blocks(per_branch=1, on_chain=0, shortest=4, longest=4)
     packed = pack(found, only, FORMAT, random.Random(0))

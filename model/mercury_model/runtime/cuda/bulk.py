@@ -1,8 +1,8 @@
-"""Many blocks at once, settled on the device: several steps between two looks of the host.
+"""Denoises many blocks on the device, with several steps between two transfers to the host.
 
-What is settled, and what opened again, is decided as `unmask.Threshold`, `unmask.Klass`,
-`unmask.Remask` and `choose.Chooser` decide it; with a temperature the noise is another generator's.
-Not asking for the next blocks is cancelling.
+Positions are committed and remasked by the same rules as in `unmasking.Threshold`, `Klass` and
+`Remask` and in `sampler.Sampler`; with a temperature the noise comes from another generator. To
+cancel is not to ask for the next blocks.
 """
 
 import math
@@ -23,11 +23,12 @@ from mercury_model.spec.fim_format import FimFormat
 
 @dataclass(frozen=True, slots=True)
 class BulkParams:
-    """What a step settles: what the `policy` chooses, which the leftmost mask always is part of.
+    """How a step commits tokens.
 
-    Right of that, what was settled with less confidence than `remask` is opened again. With a
+    The `policy` chooses the positions, the leftmost mask always among them. Positions right of that
+    mask are masked again if they were committed with less confidence than `remask`. With a
     `temperature` tokens are sampled: block i draws from `seed` + i, for positions of the middle
-    from `start` on, alike at every step.
+    from `start` on, with the same noise at every step.
     """
 
     policy: Threshold | Klass
@@ -38,7 +39,7 @@ class BulkParams:
 
 
 class BulkDenoiser:
-    """`steps` denoising steps of a runtime between two looks, for weights of a `format`."""
+    """Runs `steps` denoising steps of a runtime per transfer to the host, for a `format`."""
 
     def __init__(self, runtime: CudaRuntime, format: FimFormat, steps: int) -> None:
         network = runtime.engine.network
@@ -46,28 +47,29 @@ class BulkDenoiser:
         forbidden = torch.tensor([*marks, format.file_id], dtype=torch.int32)
         self._runtime = runtime
         self._steps = steps
-        self._rules = TokenConstraints(
+        self._constraints = TokenConstraints(
             mask_id=format.mask_id,
             eos_id=format.eos_id,
             shift=int(format.shift),
             forbidden=forbidden.to(network.embedding.device),
             top=min(TOP_K, len(network.head.values)),
         )
-        self._moved = 0
+        self._reallocations = 0
         self._passes: dict[tuple[Bucket, CapturedPolicy], DenoisingPass] = {}
 
     def commit(
         self,
         kvs: Sequence[KVCache],
         blocks: Sequence[Sequence[int]],
-        rules: BulkParams,
+        params: BulkParams,
         at: int | None = None,
     ) -> Iterator[list[list[int]]]:
-        """The blocks behind the contexts after each `steps` steps, the last without masks.
+        """Yield the blocks after each `steps` steps; the last have no masks.
 
-        Blocks have as many ids each; those that are no masks stay. The contexts stay as they are,
-        unless the blocks stand from position `at` on in canvases that these are (see
-        `CanvasRuntime.renew`): there they keep what the last step ran.
+        All blocks have the same number of ids; ids other than masks stay. Blocks follow their
+        contexts, which stay as they are. With `at`, the contexts are canvases, the blocks replace
+        their rows from position `at` on (see `CanvasRuntime.renew`), and the canvases keep the keys
+        and values of the last step. Raises ValueError for blocks that reach beyond a canvas.
         """
         own_kvs = [as_paged(kv) for kv in kvs]
         for kv, block in zip(own_kvs, blocks, strict=True):
@@ -78,10 +80,10 @@ class BulkDenoiser:
         bucket = self._runtime.make_room(now)
         committed = torch.full((count, rows), math.inf)
         before: PreviousPredictions | None = None
-        while any(self._rules.mask_id in block.ids for block in now):
-            work = self._pass(bucket, rules.policy)
-            _tell(work, rules)
-            _remind(work, before)
+        while any(self._constraints.mask_id in block.ids for block in now):
+            work = self._pass(bucket, params.policy)
+            _write_params(work, params)
+            _restore_previous(work, before)
             write_inputs(work.inputs, now)
             work.inputs.committed[:count, :rows] = committed
             work.run()
@@ -94,29 +96,29 @@ class BulkDenoiser:
     def _pass(self, bucket: Bucket, policy: Threshold | Klass) -> DenoisingPass:
         kind: CapturedPolicy = "klass" if isinstance(policy, Klass) else "threshold"
         runtime = self._runtime
-        if self._moved != runtime.pool.moved:
+        if self._reallocations != runtime.pool.reallocations:
             self._passes.clear()
-            self._moved = runtime.pool.moved
+            self._reallocations = runtime.pool.reallocations
         if (bucket, kind) not in self._passes:
             self._passes[bucket, kind] = DenoisingPass(
-                runtime.engine, bucket, runtime.pool.pages, self._rules, self._steps, kind
+                runtime.engine, bucket, runtime.pool.pages, self._constraints, self._steps, kind
             )
         return self._passes[bucket, kind]
 
 
-def _tell(work: DenoisingPass, rules: BulkParams) -> None:
+def _write_params(work: DenoisingPass, params: BulkParams) -> None:
     policy, noise = work.policy, work.sampling
-    policy.bound.fill_(rules.policy.confidence)
-    policy.floor.fill_(rules.remask)
-    if isinstance(rules.policy, Klass) and policy.max_kl is not None:
-        policy.max_kl.fill_(rules.policy.nats)
-    noise.temperature.fill_(rules.temperature)
-    noise.start.fill_(rules.start)
-    torch.arange(rules.seed, rules.seed + len(noise.seeds), out=noise.seeds)
+    policy.bound.fill_(params.policy.confidence)
+    policy.floor.fill_(params.remask)
+    if isinstance(params.policy, Klass) and policy.max_kl is not None:
+        policy.max_kl.fill_(params.policy.nats)
+    noise.temperature.fill_(params.temperature)
+    noise.start.fill_(params.start)
+    torch.arange(params.seed, params.seed + len(noise.seeds), out=noise.seeds)
 
 
-def _remind(work: DenoisingPass, before: PreviousPredictions | None) -> None:
-    """Of what the last step predicted for these blocks, which others may have run after."""
+def _restore_previous(work: DenoisingPass, before: PreviousPredictions | None) -> None:
+    """Restore the predictions of these blocks' last step: other blocks may have run since."""
     if work.previous is None:
         return
     if before is None:

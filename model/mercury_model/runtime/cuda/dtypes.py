@@ -1,6 +1,6 @@
-"""How the kernels can keep weights and contexts: what plans choose from is what runs.
+"""The types in which the kernels can store weights and contexts, for the planner and the runtime.
 
-Knows no tensors: a plan is made without torch.
+Imports no torch, so that the planner works without it.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ CacheDtype: TypeAlias = Literal["bf16", "fp8"]
 
 @dataclass(frozen=True, slots=True)
 class KernelDtypes:
-    """The types of the matrices, and of keys and values; all else is bf16, and sums fp32.
+    """The types of the matrices, and of keys and values. All else is bf16; sums are fp32.
 
-    Narrow matrices have a scale for each row, narrow keys and values one for each head of a token.
+    8-bit matrices have a scale for each row, 8-bit keys and values one for each head of a token.
     """
 
     weights: WeightDtype = "bf16"
@@ -27,4 +27,4 @@ _CACHE_DTYPES: tuple[CacheDtype, ...] = ("bf16", "fp8")
 KERNEL_DTYPES = tuple(
     KernelDtypes(weights, contexts) for weights in _WEIGHT_DTYPES for contexts in _CACHE_DTYPES
 )
-"""All there are: the most exact weights first, then the most exact contexts."""
+"""All combinations: the most exact weights first, then the most exact contexts."""

@@ -1,6 +1,6 @@
-"""Contexts as lists of pages in one pool on a device, so that they can grow, share, and move.
+"""Contexts as lists of pages in one pool on a device, so that they can grow and share memory.
 
-Forks share the pages that they agree on; a page with two owners is copied before one writes to it.
+Forks share their common pages; a page with several owners is copied before one writes to it.
 """
 
 import weakref
@@ -13,30 +13,30 @@ from mercury_kernels.step import Network
 
 
 class PagePool:
-    """The pages of all contexts; page 0 is nobody's.
+    """The pages of all contexts; page 0 is never given out.
 
-    When they do not suffice there are twice as many: `pages` are then others, and `moved` counts
-    how often that has been, for those who have captured where they are.
+    A full pool doubles, which replaces `pages` by other tensors. `reallocations` counts how often:
+    passes captured with earlier tensors must be captured again.
     """
 
-    def __init__(self, network: Network, pages: int, kept: torch.dtype | None = None) -> None:
-        self.pages = network.empty_pages(1 + pages, kept or network.embedding.dtype)
-        self.moved = 0
+    def __init__(self, network: Network, pages: int, dtype: torch.dtype | None = None) -> None:
+        self.pages = network.empty_pages(1 + pages, dtype or network.embedding.dtype)
+        self.reallocations = 0
         self._free = list(range(pages, 0, -1))
         self._owners = [0] * (1 + pages)
 
     @property
     def page_bytes(self) -> int:
-        """What one page takes in all layers."""
+        """The size of one page over all layers, in bytes."""
         return self.pages.page_bytes
 
     @property
     def free(self) -> int:
-        """How many pages nobody owns."""
+        """The number of pages without an owner."""
         return len(self._free)
 
     def take(self) -> int:
-        """A page with one owner. What it holds is undefined."""
+        """A page with one owner; its contents are undefined."""
         if not self._free:
             self._grow()
         page = self._free.pop()
@@ -44,11 +44,11 @@ class PagePool:
         return page
 
     def share(self, page: int) -> None:
-        """One owner more."""
+        """Add an owner to a page."""
         self._owners[page] += 1
 
     def own(self, page: int) -> int:
-        """This page, if it has one owner; else a copy of it, with one owner less for the page."""
+        """The page itself if it has one owner; else a copy, and the page loses an owner."""
         if self._owners[page] == 1:
             return page
         copy = self.take()
@@ -57,7 +57,7 @@ class PagePool:
         return copy
 
     def release(self, pages: Iterable[int]) -> None:
-        """One owner less for each."""
+        """Remove one owner of each page; pages without one become free."""
         for page in pages:
             self._owners[page] -= 1
             if not self._owners[page]:
@@ -68,11 +68,11 @@ class PagePool:
         self.pages = self.pages.doubled()
         self._free.extend(range(2 * count - 1, count - 1, -1))
         self._owners.extend([0] * count)
-        self.moved += 1
+        self.reallocations += 1
 
 
 class PagedKVCache:
-    """See `mercury_model.runtime.KV`. Gives its pages back when it is forgotten."""
+    """Implements `KVCache`. Its pages become free when it is garbage collected."""
 
     def __init__(self, pool: PagePool) -> None:
         self.pages: list[int] = []
@@ -82,17 +82,18 @@ class PagedKVCache:
 
     @property
     def length(self) -> int:
-        """How many tokens are held."""
+        """See `KVCache`."""
         return self._length
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes; a page that is shared counts for each of its owners."""
+        """See `KVCache`; a shared page counts for each of its owners."""
         return len(self.pages) * self._pool.page_bytes
 
     def reserve(self, rows: int, at: int | None = None) -> None:
-        """Make room for `rows` more tokens, or for others from position `at` on, in pages that are
-        nobody else's.
+        """See `KVCache`; with `at`, makes room for `rows` tokens from that position on.
+
+        The pages of these rows then have no other owner.
         """
         if rows <= 0:
             return
@@ -104,19 +105,19 @@ class PagedKVCache:
             self.pages.append(self._pool.take())
 
     def advance(self, rows: int) -> None:
-        """Make the `rows` tokens behind the context part of it."""
+        """Add the `rows` tokens that the last pass wrote after the context to it."""
         self._length += rows
 
     def truncate(self, length: int) -> None:
-        """Forget every token from position `length` on."""
+        """See `KVCache`."""
         self._length = min(self._length, length)
-        kept = -(-self._length // PAGE)
-        beyond = self.pages[kept:]
-        del self.pages[kept:]
-        self._pool.release(beyond)
+        count = -(-self._length // PAGE)
+        dropped = self.pages[count:]
+        del self.pages[count:]
+        self._pool.release(dropped)
 
     def fork(self, length: int) -> "PagedKVCache":
-        """An independent copy of the first `length` tokens; copies nothing until it is needed."""
+        """See `KVCache`; pages are copied on write."""
         copy = PagedKVCache(self._pool)
         copy._length = min(self._length, length)
         for page in self.pages[: -(-copy._length // PAGE)]:

@@ -1,7 +1,7 @@
 """The denoiser on the kernels of `mercury_kernels`: how a server runs on a CUDA GPU.
 
-Every call is one pass of a bucket, the smallest that holds its rows and its context; what a pass
-launches is captured once. Over the reference operations the same runs, and is tested, on a CPU.
+A call is one pass of the smallest bucket that holds its rows and its context. The launches of each
+pass are captured once. With the reference operations the same code runs, and is tested, on a CPU.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,22 +32,24 @@ from mercury_model.runtime.protocol import (
 from mercury_model.spec.model_config import ModelConfig
 
 FIRST_PAGES = 64
-"""How many pages there are at first."""
+"""The number of pages of a new pool."""
 
 MAX_BATCH_SIZE, MAX_SHARED_ROWS = 8, 32
 """The batch and block of the bucket for calls that share a pass."""
 
-SHARED, OFF = 0.75, 0.1
-"""What `require_agreement` asks: the share of candidates in common, and how far chances may be off.
-"""
+MIN_SHARED_CANDIDATES = 0.75
+"""The least share of candidates in common that `require_agreement` asks for."""
+
+MAX_PROBABILITY_ERROR = 0.1
+"""The largest difference of probabilities that `require_agreement` accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows behind a context, or from position `at` on within it, in place of the rows there.
+    """Rows after a context, or from position `at` on, where they replace the rows of the context.
 
-    The first `causal` rows see the rows up to themselves, the others all rows, and the context
-    behind them. The last R rows are restricted to `allowed` [R, V'], if it is given.
+    The first `causal` rows see the rows up to their own. The others see all rows, and the context
+    after them. The last R rows are restricted to `allowed` [R, V'], if it is given.
     """
 
     kv: PagedKVCache
@@ -63,12 +65,15 @@ class Block:
 
     @property
     def seen(self) -> int:
-        """How many keys there are."""
+        """The number of keys, those of the context included."""
         return max(self.kv.length, self.start + len(self.ids))
 
 
 class CudaRuntime:
-    """See `mercury_model.runtime.Runtime`. Contexts are kept in `cache`, or as activations are."""
+    """The denoiser on a CUDA GPU; implements `CanvasRuntime` and `ReloadableRuntime`.
+
+    Keys and values are stored in `cache`, by default in the type of the activations.
+    """
 
     def __init__(
         self,
@@ -81,23 +86,23 @@ class CudaRuntime:
         self.pool = PagePool(engine.network, FIRST_PAGES, cache)
         self._config = config
         self.mask_id = mask_id
-        self._moved = 0
+        self._reallocations = 0
         self._passes: dict[tuple[Bucket, RowKind], PredictionPass] = {}
 
     @property
     def config(self) -> ModelConfig:
-        """The architecture that runs."""
+        """See `Runtime`."""
         return self._config
 
     @property
     def vocabulary(self) -> NDArray[np.int64] | None:
-        """The ids that can be predicted, ascending; None if all can."""
+        """See `Runtime`."""
         ids = self.engine.network.vocabulary
         return None if ids is None else ids.cpu().numpy().astype(np.int64)
 
     @property
     def name(self) -> str:
-        """Device and types, for logs and `doctor`."""
+        """See `Runtime`: the device, and the types of the weights and contexts."""
         network = self.engine.network
         kinds = (network.layers[0].qkv.values.dtype, self.pool.pages.kv.dtype)
         weights, cache = (str(kind).removeprefix("torch.") for kind in kinds)
@@ -106,11 +111,11 @@ class CudaRuntime:
 
     @property
     def max_batch_size(self) -> int:
-        """How many calls may share a pass."""
+        """See `Runtime`."""
         return MAX_BATCH_SIZE
 
     def load_weights(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-        """See `mercury_model.runtime.ReloadableRuntime`. They are converted on the CPU."""
+        """See `ReloadableRuntime`. The tensors are converted on the CPU."""
         network, cpu = self.engine.network, torch.device("cpu")
         dtype = network.layers[0].qkv.values.dtype
         try:
@@ -120,11 +125,11 @@ class CudaRuntime:
         replace_weights(network, other)
 
     def new_kv_cache(self) -> KVCache:
-        """An empty context."""
+        """See `Runtime`."""
         return PagedKVCache(self.pool)
 
     def kv_bytes(self, tokens: int) -> int:
-        """What a context takes that holds so many tokens, in bytes."""
+        """See `Runtime`."""
         return -(-tokens // PAGE) * self.pool.page_bytes
 
     def warm(self, tokens: int, kinds: Sequence[RowKind] = ("free",)) -> None:
@@ -139,27 +144,21 @@ class CudaRuntime:
                 self._pass(bucket, kind)
 
     def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
+        """See `Runtime`."""
         return self.forward_batch([ForwardCall("extend", kv, ids)])[0]
 
     def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
-        """`extend`, predicting what follows each token from row `first` on (R = len(ids) - first).
-
-        Masks at the end are predicted as a block's, and do not become part of `kv`.
-        """
+        """See `Runtime`."""
         return self.forward_batch([ForwardCall("verify", kv, ids, first)])[0]
 
     def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """Run a block that sees the context and, in both directions, itself.
-
-        With gated adapters, tokens in the block see no masks: they are the autoregressive rows.
-        """
+        """See `Runtime`."""
         return self.forward_batch([ForwardCall("denoise", kv, ids)])[0]
 
     def renew(self, kv: KVCache, ids: Sequence[int], at: int = 0) -> Predictions:
-        """See `mercury_model.runtime.CanvasRuntime`.
+        """See `CanvasRuntime`.
 
-        With gated adapters, tokens among these rows see nothing that stands behind them.
+        With gated adapters, tokens among these rows see no row after their own.
         """
         mine = as_paged(kv)
         more = check_canvas_rows(mine, ids, at, CANVASES[-1])
@@ -168,9 +167,9 @@ class CudaRuntime:
         return found[0]
 
     def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
-        """See `mercury_model.runtime.Runtime`; to within what sums in another order differ by.
+        """See `Runtime`. Results differ by the rounding of sums in another order.
 
-        A call of more than SHARED_ROWS ids has a pass of its own: it fills the device alone.
+        A call of more than MAX_SHARED_ROWS ids has a pass of its own: it fills the device alone.
         """
         check_batch(calls, self.max_batch_size, self._config.vocab_size, CANVASES[-1])
         blocks = [self._block(call) for call in calls]
@@ -188,7 +187,7 @@ class CudaRuntime:
         ]
 
     def verify_all(self, kvs: Sequence[KVCache], ids: Sequence[Sequence[int]]) -> list[Predictions]:
-        """`verify` in one pass for as many contexts as a bucket has."""
+        """`verify` for several contexts in one pass; at most as many as a bucket holds."""
         blocks = [
             self._block(ForwardCall("verify", kv, each)) for kv, each in zip(kvs, ids, strict=True)
         ]
@@ -203,7 +202,10 @@ class CudaRuntime:
         return Block(as_paged(call.kv), call.ids, causal, allowed=allowed)
 
     def bucket(self, batch: int, rows: int, context: int) -> Bucket:
-        """The smallest that holds so many sequences. Raises ValueError if there is none."""
+        """The smallest bucket for `batch` sequences of `context` tokens and `rows` new rows each.
+
+        Raises ValueError if there is none.
+        """
         if not 1 <= rows <= CANVASES[-1]:
             raise ValueError(f"a block has 1 to {CANVASES[-1]} tokens, not {rows}")
         positions = len(self.engine.network.rotation.cos)
@@ -212,12 +214,12 @@ class CudaRuntime:
         found = smallest_bucket(BUCKETS, batch, rows, context)
         if found is None:
             raise ValueError(
-                f"no pass is for {batch} contexts of {context} tokens and {rows} more each"
+                f"no bucket holds {batch} contexts of {context} tokens and {rows} more each"
             )
         return found
 
     def make_room(self, blocks: Sequence[Block]) -> Bucket:
-        """Room for the rows of these blocks, and the bucket for them. Raises ValueError."""
+        """Reserve room for the rows of these blocks; returns their bucket. Raises ValueError."""
         rows = max(len(block.ids) for block in blocks)
         bucket = self.bucket(len(blocks), rows, max(b.seen - len(b.ids) for b in blocks))
         for block in blocks:
@@ -239,10 +241,10 @@ class CudaRuntime:
         ]
 
     def _pass(self, bucket: Bucket, kind: RowKind = "free") -> PredictionPass:
-        """The pass of a bucket, captured again after the pages have moved."""
-        if self._moved != self.pool.moved:
+        """The pass of a bucket, captured again after the pool has reallocated its pages."""
+        if self._reallocations != self.pool.reallocations:
             self._passes.clear()
-            self._moved = self.pool.moved
+            self._reallocations = self.pool.reallocations
         if (bucket, kind) not in self._passes:
             top = min(TOP_K, len(self.engine.network.head.values))
             made = PredictionPass(self.engine, bucket, self.pool.pages, top, kind)
@@ -251,7 +253,7 @@ class CudaRuntime:
 
 
 def write_inputs(given: Inputs, blocks: Sequence[Block]) -> None:
-    """Say which blocks a pass is for; their contexts have room for them."""
+    """Write the inputs of a pass for `blocks`, whose contexts have reserved their rows."""
     given.buffer.zero_()
     for index, block in enumerate(blocks):
         rows, start, pages = len(block.ids), block.start, block.kv.pages
@@ -263,7 +265,7 @@ def write_inputs(given: Inputs, blocks: Sequence[Block]) -> None:
 
 
 def _write_restrictions(given: Tensor, bucket: Bucket, blocks: Sequence[Block]) -> None:
-    """Restrict the rows of a pass [B · T, V'] as `blocks` say; the others may give every id."""
+    """Restrict the rows of a pass [B · T, V'] as `blocks` say; other rows may predict every id."""
     given.fill_(True)
     for index, block in enumerate(blocks):
         if block.allowed is not None:
@@ -272,10 +274,10 @@ def _write_restrictions(given: Tensor, bucket: Bucket, blocks: Sequence[Block]) 
 
 
 def require_agreement(runtime: CudaRuntime, reference: CudaRuntime) -> None:
-    """Raise RuntimeUnavailable unless both expect much the same: a first look, at load.
+    """Raise RuntimeUnavailable unless both predict nearly the same; a check at load.
 
-    A few tokens and masks go through both, over the same weights. Rounding changes little of what
-    is likeliest; a device or a compiler on which the kernels go wrong changes all of it.
+    A few tokens and masks go through both, with the same weights. Rounding changes the likeliest
+    candidates a little; kernels that are wrong on a device or with a compiler change all of them.
     """
     vocabulary = runtime.config.vocab_size
     ids = [(n * n + 7) % vocabulary for n in range(CHUNK_TOKENS)]
@@ -287,18 +289,20 @@ def require_agreement(runtime: CudaRuntime, reference: CudaRuntime) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         pairs = zip(ours.ids, theirs.ids, strict=True)
         shared = np.mean([len(np.intersect1d(mine, its)) for mine, its in pairs])
-        off = np.abs(ours.probs - theirs.probs).max()
-        if not (shared >= SHARED * ours.ids.shape[1] and off <= OFF):
+        error = np.abs(ours.probs - theirs.probs).max()
+        if not (
+            shared >= MIN_SHARED_CANDIDATES * ours.ids.shape[1] and error <= MAX_PROBABILITY_ERROR
+        ):
             raise RuntimeUnavailable(
                 f"The kernels are wrong on this device: they share {shared:.1f} of "
-                f"{ours.ids.shape[1]} candidates with their reference, and chances are off by "
-                f"{off:.2f}.",
+                f"{ours.ids.shape[1]} candidates with their reference, and probabilities differ "
+                f"by {error:.2f}.",
                 "Use another runtime, and report it.",
             )
 
 
 def as_paged(kv: KVCache) -> PagedKVCache:
-    """A context of this runtime. Raises TypeError for another's."""
+    """`kv`, which belongs to this runtime. Raises TypeError for another runtime's."""
     if not isinstance(kv, PagedKVCache):
         raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
     return kv

@@ -1,4 +1,4 @@
-"""From the tensors of a checkpoint to the network that the kernels run."""
+"""Converts the tensors of a checkpoint to the network that the kernels run."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -25,7 +25,7 @@ DTYPES: Mapping[WeightDtype | CacheDtype, torch.dtype] = {
     "int8": torch.int8,
     "fp8": torch.float8_e4m3fn,
 }
-"""What `KernelDtypes` names."""
+"""The torch types of the names in `KernelDtypes`."""
 
 
 def load_weights(
@@ -36,9 +36,10 @@ def load_weights(
     positions: int,
     weights: torch.dtype = torch.bfloat16,
 ) -> Network:
-    """The weights of a checkpoint, named as `checkpoint` does, on a device, up to `positions`.
+    """The weights of a checkpoint, named as in `checkpoint`, on a device.
 
-    Activations are fp32 where the `weights` are, and else bf16; weights may be fp8 or int8.
+    The rotary tables have `positions` rows. Matrices are stored in `weights`: fp32, bf16, int8 or
+    fp8. Activations are fp32 if the weights are, and bf16 otherwise.
     """
     dtype = torch.float32 if weights == torch.float32 else torch.bfloat16
 
@@ -82,10 +83,10 @@ def load_weights(
 
 
 def replace_weights(network: Network, other: Network) -> None:
-    """Copy the weights of `other` into those of `network`, whose captured passes then run them.
+    """Copy the weights of `other` into the tensors of `network`; captured passes stay valid.
 
-    The rotation tables stay. Raises ValueError, and changes nothing, where the two differ in more
-    than their values.
+    The rotary tables stay. Raises ValueError, and changes nothing, if names, shapes or types
+    differ.
     """
     old, new = dict(_named_weights(network)), dict(_named_weights(other))
     kinds, others = (
@@ -111,7 +112,7 @@ def _named_weights(value: Any, name: str = "network") -> Iterator[tuple[str, Ten
 
 
 def supported_dtypes(do: Operations) -> tuple[KernelDtypes, ...]:
-    """How a network may be kept for these operations, the best first."""
+    """The types that these operations support, best first."""
     types = (torch.bfloat16, *do.quantized_dtypes)
     return tuple(
         each
@@ -137,7 +138,7 @@ def _layer(
     if config.qkv_bias:
         bias = plain(np.concatenate([layer[f"{part}.bias"] for part in "qkv"]))
     norms = [plain(layer[f"{part}_norm"]) if config.qk_norm else None for part in "qk"]
-    groups = ("qkv", "o", "gu", "d") if _acts(layer) else ()
+    groups = ("qkv", "o", "gu", "d") if _has_adapters(layer) else ()
     adapters = [_adapter(layer, parts, plain) for parts in groups]
     return LayerWeights(
         attention_norm=plain(layer["attention_norm"]),
@@ -152,13 +153,13 @@ def _layer(
     )
 
 
-def _acts(layer: Tensors) -> bool:
-    """Whether a layer has gated adapters, and not only room for them."""
+def _has_adapters(layer: Tensors) -> bool:
+    """Whether a layer has gated adapters that are not all zero."""
     return any(name.endswith(".mask_b") and values.any() for name, values in layer.items())
 
 
 def _adapter(layer: Tensors, parts: str, plain: Callable[[NDArray[np.float32]], Tensor]) -> Adapter:
-    """One for the matrices of a group; inner halves that differ lie one below another."""
+    """One adapter for the matrices of a group; inner halves that differ are stacked."""
     downs, ups = ([layer[f"{part}.mask_{half}"] for part in parts] for half in "ab")
     if all(np.array_equal(down, downs[0]) for down in downs):
         return Adapter(plain(downs[0]), plain(np.concatenate(ups)))
@@ -171,7 +172,7 @@ def _adapter(layer: Tensors, parts: str, plain: Callable[[NDArray[np.float32]], 
 
 
 def _rotation(config: ModelConfig, positions: int, device: torch.device) -> Rotation:
-    """As `transformer.rotary` has it, in fp32."""
+    """The rotary tables of `network.operations`, in fp32."""
     half = torch.arange(0, config.head_dim, 2, dtype=torch.float32)
     frequencies = config.rope_theta ** -(half / config.head_dim)
     angles = torch.arange(positions)[:, None].float() * frequencies

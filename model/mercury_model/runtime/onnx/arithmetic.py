@@ -216,8 +216,8 @@ class Int8:
         nodes, block = self._nodes, int8.rotation_block(self._config)
         blocks = nodes.constant("blocks", np.array([1, -1, size // block, block]))
         whole = nodes.constant("whole", np.array([1, -1, size]))
-        turn = nodes.constant("turn", int8.rotation(block).T)
-        y = nodes.add("MatMul", [nodes.add("Reshape", [x, blocks]), turn])
+        rotation = nodes.constant("rotation", int8.rotation(block).T)
+        y = nodes.add("MatMul", [nodes.add("Reshape", [x, blocks]), rotation])
         rows = self._rounded(y, "hidden", self._reach.hidden)
         return Rows(nodes.add("Reshape", [rows.name, whole]), rows.grid)
 

@@ -1,4 +1,4 @@
-"""The files of an ONNX graph, what it says of itself, and which networks can have one.
+"""The files of an ONNX graph, its metadata, and which networks can have one.
 
 Imports no ONNX.
 """
@@ -14,22 +14,22 @@ from mercury_model.spec.model_config import ModelConfig
 MAX_BATCH_SIZE = 4
 """The number of contexts of the graph that takes several calls at once."""
 
-
 GATED = "gated"
 """The metadata key of a graph whose adapters act on masks alone: its tokens see no masks."""
-
 
 VOCABULARY = "vocabulary"
 """The metadata key of the ids that a graph can predict, absent if it can predict all."""
 
 
 def has_graph(config: ModelConfig) -> bool:
-    """Whether ONNX Runtime has an attention for a network: no norms, heads of 16, 32, 48 …"""
+    """Whether ONNX Runtime has an attention operator for a network: without norms of queries and
+    keys, and with heads whose width is a multiple of 16.
+    """
     return not config.qk_norm and config.head_dim % 16 == 0
 
 
 def graph_files(path: Path) -> tuple[Path, Path, Path]:
-    """The graph of one context, that of MAX_BATCH_SIZE, and the large constants of both."""
+    """The graph of one context, the graph of MAX_BATCH_SIZE, and the large constants of both."""
     return path, path.with_suffix(".lanes.onnx"), path.with_suffix(".weights")
 
 

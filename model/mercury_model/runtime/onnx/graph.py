@@ -1,20 +1,20 @@
-"""The denoiser as an ONNX file, written from a checkpoint's tensors. No torch, and nothing runs.
+"""Writes the denoiser as an ONNX file from a checkpoint's tensors. Imports no torch; runs nothing.
 
 One graph serves extending, verifying and denoising: what each row sees is an input. It reads keys
-and values from buffers [1, G, capacity, W], writes those of its rows in place behind the context,
-and answers with the likeliest tokens instead of logits. R rows, S rows and context together,
-P rows that are predicted, V ids that can be predicted, K candidates, G key-value heads of width W.
+and values from buffers [1, G, capacity, W], writes those of its rows in place after the context,
+and outputs the likeliest tokens instead of logits. There are R rows, S keys (context and rows),
+P predicted rows, V ids that can be predicted, K candidates, and G key-value heads of width W.
 
-inputs    ids [1, R] · predicted [P] (which rows) · allowed [1 or P, 1 or V] (which ids each of them
-          may give; all, if it is [[True]]) · attend.0 [1, 1, R, S] (0, or very negative) ·
+inputs    ids [1, R] · predicted [P] (which rows) · allowed [1 or P, 1 or V] (the ids that each row
+          may predict; [[True]] for all) · attend.0 [1, 1, R, S] (0, or very negative) ·
           last.0 [1] = S - 1 · total.0 [1] = S · past.0.{layer}.{k|v}
 outputs   top [1, P, K] · probs [1, P, K] · entropy [1, P] · present.0.{layer}.{k|v}
 
-A second graph, over the same weights, has several contexts, each in a lane of its own: rows of all
-of them are multiplied together, and each lane's attend to its context. It reads and writes what
-ends in .0 above once for each lane, and has the inputs
+A second graph, over the same weights, has MAX_BATCH_SIZE slots, each with a context of its own. The
+rows of all slots share the matrix products; the rows of a slot attend to its context. The inputs
+and outputs that end in .0 above exist once for each slot, and there are two more inputs:
 
-          rows.{lane} [T] (which of the R) · back [R] (where each is among those of all lanes)
+          rows.{slot} [T] (which of the R) · back [R] (where each is among the rows of all slots)
 """
 
 import os
@@ -53,17 +53,17 @@ OPSET = 21
 IR_VERSION = 10
 
 _ATTENTION = "GroupQueryAttention"
-_OF_A_LANE = ("attend", "last", "total", "past", "present")
-"""How the inputs and outputs begin of which each lane has its own."""
+_PER_SLOT = ("attend", "last", "total", "past", "present")
+"""The first parts of the names of inputs and outputs that every slot has."""
 
 
 def write_graph(
     path: Path, config: ModelConfig, tensors: Tensors, precision: Precision, mask_id: int
 ) -> None:
-    """Write `graph_files(path)`, each as a whole or not at all.
+    """Write `graph_files(path)`, each atomically.
 
     `tensors` are named as in `checkpoint`. Gated adapters act on rows with `mask_id`. Raises
-    RuntimeUnavailable for networks that ONNX Runtime has no attention for.
+    RuntimeUnavailable if ONNX Runtime has no attention operator for the network.
     """
     if not has_graph(config):
         raise RuntimeUnavailable(
@@ -71,19 +71,19 @@ def write_graph(
             "its heads are normed, or their width is not a multiple of 16.",
             "Load it with the torch runtime.",
         )
-    graph, max_batch_size, weights = graph_files(path)
-    halves = {f: f.with_name(f".{f.name}.{os.getpid()}") for f in (graph, max_batch_size, weights)}
+    graph, batched, weights = graph_files(path)
+    partial = {f: f.with_name(f".{f.name}.{os.getpid()}") for f in (graph, batched, weights)}
     try:
-        with halves[weights].open("wb") as file:
+        with partial[weights].open("wb") as file:
             nodes = Nodes(file, weights.name)
             model = _Builder(nodes, config, tensors, precision).build(mask_id)
-        halves[graph].write_bytes(model.SerializeToString())
-        halves[max_batch_size].write_bytes(_with_lanes(model).SerializeToString())
-        for whole, half in halves.items():
-            half.replace(whole)
+        partial[graph].write_bytes(model.SerializeToString())
+        partial[batched].write_bytes(_batched(model).SerializeToString())
+        for target, written in partial.items():
+            written.replace(target)
     finally:
-        for half in halves.values():
-            half.unlink(missing_ok=True)
+        for written in partial.values():
+            written.unlink(missing_ok=True)
 
 
 class _Builder:
@@ -125,7 +125,7 @@ class _Builder:
         return model
 
     def _masks(self, mask_id: int) -> list[str]:
-        """Where masks stand, [masks, 2], among all rows and among those that are predicted."""
+        """The indices of the masks, [masks, 2], among all rows and among the predicted rows."""
         if not any(name.endswith(".mask_a") for name in self._tensors):
             return ["", ""]
         nodes = self._nodes
@@ -135,7 +135,7 @@ class _Builder:
         return [nodes.add("Transpose", [nodes.add("NonZero", [one])]) for one in found]
 
     def _layer(self, index: int, x: str, masks: str, masks_left: str) -> str:
-        """`masks_left` are those behind the attention, where the last layer has fewer rows."""
+        """`masks_left` are the masks after the attention, where the last layer has fewer rows."""
         nodes, start = self._nodes, f"layers.{index}."
         layer = self._arithmetic.layer(
             {
@@ -154,7 +154,7 @@ class _Builder:
         rows = self._arithmetic.normed(x, norms[0])
         y = self._product(start, layer, rows, ["q", "k", "v"], masks)
         y = self._attention(index, y)
-        if index == self._config.num_layers - 1:  # what is not predicted goes no further
+        if index == self._config.num_layers - 1:  # drop the rows that are not predicted
             x, y = (nodes.add("Gather", [rows, "predicted"], axis=1) for rows in (x, y))
         x = self._arithmetic.added(x, y, "o", lambda rows: left(rows, "o"))
         rows = self._arithmetic.normed(x, norms[1])
@@ -176,7 +176,7 @@ class _Builder:
         y = self._arithmetic.product(rows, name, matrix, bias)
         if not any(f"{part}.mask_b" in layer and layer[f"{part}.mask_b"].any() for part in parts):
             return y
-        # Only the rows that are masks are taken out, so that without any this costs nothing.
+        # Only the mask rows are gathered, so that a call without masks costs nothing.
         masked = f"{rows.name}.masked"
         if masked not in self._taken:
             self._taken.add(nodes.add("GatherND", [rows.name, masks], [masked]))
@@ -185,9 +185,9 @@ class _Builder:
             down, up = downs[0], np.concatenate(ups)
         else:
             down, up = np.concatenate(downs), _diagonal(ups)
-        narrow = self._arithmetic.product(Rows(masked, rows.grid), f"{name}.mask_a", down, "")
-        wide = nodes.add("MatMul", [narrow, nodes.constant(f"{name}.mask_b", up.T)])
-        return nodes.add("ScatterND", [y, masks, wide], reduction="add")
+        inner = self._arithmetic.product(Rows(masked, rows.grid), f"{name}.mask_a", down, "")
+        outer = nodes.add("MatMul", [inner, nodes.constant(f"{name}.mask_b", up.T)])
+        return nodes.add("ScatterND", [y, masks, outer], reduction="add")
 
     def _attention(self, index: int, qkv: str) -> str:
         nodes, config = self._nodes, self._config
@@ -211,16 +211,16 @@ class _Builder:
         )
 
     def _predict(self, logits: str, vocabulary: NDArray[Any] | None) -> None:
-        """The K likeliest tokens, their probabilities, and the entropy Σ -p log p of all.
+        """The K likeliest tokens, their probabilities, and the entropy −Σ p log p.
 
-        `vocabulary` says which token each logit stands for, if not its own place.
+        Logit i stands for token `vocabulary[i]`, or for token i if `vocabulary` is None.
         """
         nodes = self._nodes
         free, blocked = (
             nodes.constant(name, np.array(logit, np.float32))
             for name, logit in (("free", 0.0), ("blocked", BLOCKED_LOGIT))
         )
-        # Adding one zero to all logits changes none, and takes no time that can be measured.
+        # If nothing is restricted, this adds zero to all logits, in no measurable time.
         logits = nodes.add("Add", [logits, nodes.add("Where", ["allowed", free, blocked])])
         count = nodes.constant("count", np.array([min(TOP_K, self._config.vocab_size)]))
         axis = nodes.constant("last_axis", np.array([-1]))
@@ -275,60 +275,58 @@ def _interface(
     return inputs, outputs
 
 
-def _with_lanes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with LANES contexts: where the one at hand attends once, it does so in each."""
+def _batched(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with MAX_BATCH_SIZE contexts: each attention becomes one attention per slot."""
     result, graph = onnx.ModelProto(), model.graph
     result.CopyFrom(model)
-    for kept in (result.graph.node, result.graph.input, result.graph.output):
-        del kept[:]
+    for values in (result.graph.node, result.graph.input, result.graph.output):
+        del values[:]
     for node in graph.node:
-        result.graph.node.extend(
-            _attention_in_lanes(node) if node.op_type == _ATTENTION else [node]
-        )
+        result.graph.node.extend(_batched_attention(node) if node.op_type == _ATTENTION else [node])
     for old, new in ((graph.input, result.graph.input), (graph.output, result.graph.output)):
         for value in old:
-            own = value.name.partition(".")[0] in _OF_A_LANE
+            own = value.name.partition(".")[0] in _PER_SLOT
             new.extend(
-                [_in_lane(value, lane) for lane in range(MAX_BATCH_SIZE)] if own else [value]
+                [_for_slot(value, slot) for slot in range(MAX_BATCH_SIZE)] if own else [value]
             )
     rows = helper.make_tensor_value_info
     result.graph.input.append(rows("back", TensorProto.INT64, ["R"]))
     result.graph.input.extend(
-        rows(f"rows.{lane}", TensorProto.INT64, [f"R{lane}"]) for lane in range(MAX_BATCH_SIZE)
+        rows(f"rows.{slot}", TensorProto.INT64, [f"R{slot}"]) for slot in range(MAX_BATCH_SIZE)
     )
     return result
 
 
-def _in_lane(value: onnx.ValueInfoProto, lane: int) -> onnx.ValueInfoProto:
-    """An input or output of lane 0 as that of another; sizes are the lane's own."""
+def _for_slot(value: onnx.ValueInfoProto, slot: int) -> onnx.ValueInfoProto:
+    """An input or output of slot 0, copied for another slot, with sizes of its own."""
     mine = onnx.ValueInfoProto()
     mine.CopyFrom(value)
-    mine.name = _renamed(value.name, lane)
+    mine.name = _renamed(value.name, slot)
     for size in mine.type.tensor_type.shape.dim:
         if size.dim_param:
-            size.dim_param += str(lane)
+            size.dim_param += str(slot)
     return mine
 
 
-def _attention_in_lanes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """Rows are taken to their lanes, attend there, and are brought back."""
+def _batched_attention(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """One attention per slot: gathers the rows of each, and puts the results back in order."""
     qkv, mixed = node.input[0], node.output[0]
     nodes = []
-    for lane in range(MAX_BATCH_SIZE):
+    for slot in range(MAX_BATCH_SIZE):
         attention = onnx.NodeProto()
         attention.CopyFrom(node)
-        attention.name = f"{node.name}.{lane}"
-        attention.input[:] = [f"{qkv}.{lane}", *(_renamed(x, lane) for x in node.input[1:])]
-        attention.output[:] = [f"{mixed}.{lane}", *(_renamed(x, lane) for x in node.output[1:])]
-        rows = [qkv, f"rows.{lane}"]
-        nodes += [helper.make_node("Gather", rows, [f"{qkv}.{lane}"], axis=1), attention]
-    parts, whole = [f"{mixed}.{lane}" for lane in range(MAX_BATCH_SIZE)], f"{mixed}.lanes"
+        attention.name = f"{node.name}.{slot}"
+        attention.input[:] = [f"{qkv}.{slot}", *(_renamed(x, slot) for x in node.input[1:])]
+        attention.output[:] = [f"{mixed}.{slot}", *(_renamed(x, slot) for x in node.output[1:])]
+        rows = [qkv, f"rows.{slot}"]
+        nodes += [helper.make_node("Gather", rows, [f"{qkv}.{slot}"], axis=1), attention]
+    parts, whole = [f"{mixed}.{slot}" for slot in range(MAX_BATCH_SIZE)], f"{mixed}.slots"
     nodes.append(helper.make_node("Concat", parts, [whole], axis=1))
     nodes.append(helper.make_node("Gather", [whole, "back"], [mixed], axis=1))
     return nodes
 
 
-def _renamed(name: str, lane: int) -> str:
-    """`past.0.7.k` as that of another lane; other names stay."""
+def _renamed(name: str, slot: int) -> str:
+    """`past.0.7.k` for another slot; names that all slots share stay."""
     head, *tail = name.split(".")
-    return ".".join([head, str(lane), *tail[1:]]) if head in _OF_A_LANE else name
+    return ".".join([head, str(slot), *tail[1:]]) if head in _PER_SLOT else name

@@ -1,12 +1,12 @@
-"""Weights made ready for 8-bit arithmetic: turned so that nothing sticks out, then rounded.
+"""Prepares weights for 8-bit arithmetic: rotates away the outliers, then rounds.
 
-Networks like these have a few coordinates a hundred times larger than the others, and rounding to
-256 levels loses whatever stands beside them. A change of basis leaves the network's answers as
-they are and spreads every vector evenly over its coordinates (QuaRot, Ashkboos et al. 2024,
-arXiv:2404.00456): the weights of the norms move into the matrices behind them; then the stream
-between the layers is turned, the values of each head, and, by one small product at run time, what
-the MLP passes to its last matrix. The activations of any row then lie within a few times their
-root mean square, so that one fixed grid serves all rows, whatever shares a batch with them.
+A few coordinates of such networks are a hundred times larger than the others, and rounding to 256
+levels loses the small ones. A change of basis keeps the network's output and spreads every vector
+evenly over its coordinates (QuaRot, Ashkboos et al. 2024, arXiv:2404.00456). The weights of the
+norms are merged into the matrices after them. Then the residual stream and the values of each head
+are rotated, and, by one small product at run time, the input of the MLP's last matrix. All
+activations then lie within a few times the root mean square of their row, so that one fixed grid
+serves all rows, independent of the batch.
 
 What is lost, mini against fp32 on code of the standard library: 0.005 nats of divergence on
 average, 0.02 of the likeliest token's probability; the likeliest token is the same in 96 % of all
@@ -27,7 +27,7 @@ from mercury_model.weights.checkpoint import Tensors
 Matrix = NDArray[np.float32]
 
 MAX_ROTATION = 64
-"""The widest block that is turned at run time: wider spreads better and costs more."""
+"""The widest block that is rotated at run time: wider spreads better and costs more."""
 
 ROWS_AT_A_TIME = 4096
 """Of a large matrix, when it is rotated: a second copy of the whole would double the memory."""
@@ -68,7 +68,7 @@ def activation_range(config: ModelConfig) -> ActivationRange:
 
 
 def rotation_block(config: ModelConfig) -> int:
-    """How many neighbours of the MLP's hidden vector are turned together."""
+    """The size of the blocks in which the MLP's hidden vector is rotated."""
     return min(config.intermediate_size & -config.intermediate_size, MAX_ROTATION)
 
 
@@ -115,10 +115,10 @@ def rotated_head(config: ModelConfig, head: Matrix, norm: Matrix) -> tuple[Matri
 
 
 def rotated_layer(config: ModelConfig, layer: Mapping[str, Matrix]) -> Tensors:
-    """A layer for a turned stream, with its tensors named as in `layers.{i}.…`; norms are ones.
+    """A layer for a rotated stream, with its tensors named as in `layers.{i}.…`; norms are ones.
 
-    `d` expects the hidden vector turned in blocks by `rotation(rotation_block(config))`. An adapter
-    reads (`mask_a`) and writes (`mask_b`) what its matrix does.
+    `d` expects the hidden vector rotated in blocks by `rotation(rotation_block(config))`. Adapters
+    are rotated like their matrices: `mask_a` reads and `mask_b` writes rotated vectors.
     """
     stream, value = rotation(config.hidden_size), rotation(config.head_dim)
     hidden = rotation(rotation_block(config))

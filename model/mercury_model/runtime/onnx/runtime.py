@@ -34,18 +34,18 @@ from mercury_model.runtime.protocol import (
 from mercury_model.spec.model_config import ModelConfig
 
 SPIN_US = 100
-"""How long a thread without work looks for more before it sleeps, in microseconds. Sleeping at once
-makes a call a quarter slower, and waking takes longest after a rest, which is when most calls come:
-there 20 cost another quarter. More gains nothing, and costs most where others use the machine."""
+"""How long an idle thread spins before it sleeps, in microseconds. Without spinning a call is a
+quarter slower. With 20 it is another quarter slower after a pause, when threads take longest to
+wake, and most calls come after a pause. More gains nothing, and slows other programs down."""
 
 MASKED_SCORE = np.float32(-1e9)
-"""Added to the score of what a row must not see."""
+"""Added to the attention score of a key that a row must not see."""
 
 UNRESTRICTED = np.array([[True]])
-"""What a graph takes as `allowed` if no row is restricted."""
+"""The graph's input `allowed` if no row is restricted."""
 
 DUPLICATED_ROW = (False, True)
-"""How a row sees that is run beside itself: the context and itself, whatever it is."""
+"""`whole` for a single row that runs twice: the second copy sees the context and both copies."""
 
 
 class OnnxKVCache:
@@ -59,28 +59,28 @@ class OnnxKVCache:
 
     @property
     def length(self) -> int:
-        """How many tokens are held."""
+        """See `KVCache`."""
         return self._length
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes, room to grow included."""
+        """See `KVCache`; spare capacity counts."""
         return int(self._rows.nbytes)
 
     def truncate(self, length: int) -> None:
-        """Forget every token from position `length` on."""
+        """See `KVCache`."""
         self._length = min(self._length, length)
 
     def fork(self, length: int) -> "OnnxKVCache":
-        """An independent copy of the first `length` tokens."""
-        kept = min(self._length, length)
-        copy = OnnxKVCache(self._config, kept)
-        copy._length = kept
+        """See `KVCache`."""
+        length = min(self._length, length)
+        copy = OnnxKVCache(self._config, length)
+        copy._length = length
         copy._rows[:, :, :, : copy._length] = self._rows[:, :, :, : copy._length]
         return copy
 
     def reserve(self, rows: int) -> None:
-        """Make room for `rows` more tokens."""
+        """See `KVCache`."""
         old = self._rows
         needed = self._length + rows
         if needed > old.shape[3]:
@@ -89,12 +89,12 @@ class OnnxKVCache:
             self._rows[:, :, :, : self._length] = old[:, :, :, : self._length]
 
     def advance(self, rows: int) -> None:
-        """Make the `rows` tokens behind the context part of it."""
+        """Add the `rows` tokens that the last pass wrote after the context to it."""
         self._length += rows
 
     @property
     def values(self) -> Mapping[str, ort.OrtValue]:
-        """The buffers, by layer and part as a graph names them; the same until they grow."""
+        """The buffers by the names of the graph, `{layer}.{k|v}`; the same until they grow."""
         if self._values is None:
             self._values = {
                 f"{index // 2}.{'kv'[index % 2]}": ort.OrtValue.ortvalue_from_numpy(buffer)
@@ -110,7 +110,7 @@ class OnnxKVCache:
 
 
 class _Graph:
-    """A loaded graph of `mercury_model.runtime.onnx.graph`, and which contexts are in its lanes."""
+    """A loaded graph of `mercury_model.runtime.onnx.graph`, and the buffers bound to its slots."""
 
     def __init__(self, path: Path, options: ort.SessionOptions, max_batch_size: int) -> None:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -120,28 +120,28 @@ class _Graph:
 
     @property
     def gated(self) -> bool:
-        """Whether tokens see no masks, as `graph.GATED` says."""
-        return GATED in self._about
+        """Whether adapters act on masks alone, so that tokens see no masks (see `GATED`)."""
+        return GATED in self._metadata
 
     @property
     def vocabulary(self) -> NDArray[np.int64] | None:
         """The ids that it can predict, ascending; None if it can predict all."""
-        return read_ids(self._about[VOCABULARY]) if VOCABULARY in self._about else None
+        return read_ids(self._metadata[VOCABULARY]) if VOCABULARY in self._metadata else None
 
     @property
-    def _about(self) -> Mapping[str, str]:
+    def _metadata(self) -> Mapping[str, str]:
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def seat(self, lane: int, values: Mapping[str, ort.OrtValue]) -> None:
-        """Let a lane read and write these buffers, in place."""
-        if self._bound[lane] is not values:
+    def bind(self, slot: int, values: Mapping[str, ort.OrtValue]) -> None:
+        """Bind the buffers of a context to a slot, which reads and writes them in place."""
+        if self._bound[slot] is not values:
             for name, value in values.items():
-                self._binding.bind_ortvalue_input(f"past.{lane}.{name}", value)
-                self._binding.bind_ortvalue_output(f"present.{lane}.{name}", value)
-            self._bound[lane] = values
+                self._binding.bind_ortvalue_input(f"past.{slot}.{name}", value)
+                self._binding.bind_ortvalue_output(f"present.{slot}.{name}", value)
+            self._bound[slot] = values
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Fill `outputs`."""
+        """Run the graph on `inputs` and the bound contexts; fills `outputs`."""
         for name, values in inputs.items():
             self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(values))
         for name, values in outputs.items():
@@ -151,10 +151,11 @@ class _Graph:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """A call as rows of a pass.
+    """The rows of one call in a pass.
 
-    Those with True in `whole` see everything, the others what is not whole up to themselves. Those
-    from `first` on are predicted; the first `stay` become part of the context.
+    A row that is True in `whole` sees every row. The others see the context and the rows up to
+    their own that are not `whole`. The rows from `first` on are predicted; the first `stay` rows
+    become part of the context.
     """
 
     kv: OnnxKVCache
@@ -164,16 +165,16 @@ class _Rows:
     stay: int
 
     def advance(self) -> None:
-        """The pass is over."""
+        """Extend the context after the pass."""
         self.kv.advance(self.stay)
 
 
 class OnnxRuntime:
-    """See `mercury_model.runtime.Runtime`.
+    """The denoiser in ONNX Runtime on a CPU; implements `Runtime`.
 
-    `path` is a graph of `mercury_model.runtime.onnx.graph` for `config`; `about` is for the name.
-    Rows with `mask_id` at the end of what is verified are masks. `options` as of `session_options`.
-    The graph that takes several calls at once is loaded when there first are several.
+    `path` is a graph of `mercury_model.runtime.onnx.graph` for `config`, whose masks are `mask_id`;
+    `about` becomes part of the name; `options` are made by `session_options`. The graph for several
+    calls is loaded at the first pass with more than one.
     """
 
     def __init__(
@@ -190,52 +191,46 @@ class OnnxRuntime:
 
     @property
     def config(self) -> ModelConfig:
-        """The architecture of the network."""
+        """See `Runtime`."""
         return self._config
 
     @property
     def vocabulary(self) -> NDArray[np.int64] | None:
-        """The ids that can be predicted, ascending; None if all can."""
+        """See `Runtime`."""
         return self._vocabulary
 
     @property
     def name(self) -> str:
-        """For logs and `doctor`."""
+        """See `Runtime`."""
         return self._name
 
     @property
     def max_batch_size(self) -> int:
-        """How many calls may share a pass."""
+        """See `Runtime`."""
         return MAX_BATCH_SIZE
 
     def new_kv_cache(self) -> KVCache:
-        """An empty context."""
+        """See `Runtime`."""
         return OnnxKVCache(self._config)
 
     def kv_bytes(self, tokens: int) -> int:
-        """What a context takes that holds so many tokens, in bytes."""
+        """See `Runtime`."""
         return kv_capacity(tokens) * self._config.kv_bytes_per_token
 
     def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
+        """See `Runtime`."""
         return self.forward_batch([ForwardCall("extend", kv, ids)])[0]
 
     def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
-        """`extend`, predicting what follows each token from row `first` on (R = len(ids) - first).
-
-        Masks at the end are predicted as a block's, and do not become part of `kv`.
-        """
+        """See `Runtime`."""
         return self.forward_batch([ForwardCall("verify", kv, ids, first)])[0]
 
     def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """Run a block that sees the context and, in both directions, itself.
-
-        With gated adapters, tokens in the block see no masks: they are the autoregressive rows.
-        """
+        """See `Runtime`."""
         return self.forward_batch([ForwardCall("denoise", kv, ids)])[0]
 
     def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
-        """See `mercury_model.runtime.Runtime`; to the last bit."""
+        """See `Runtime`. Results equal those of the calls alone to the last bit."""
         check_batch(calls, MAX_BATCH_SIZE, self._config.vocab_size)
         allowed = restriction(calls, self._vocabulary)
         if allowed is None:
@@ -244,7 +239,7 @@ class OnnxRuntime:
         return self._shared(rows, allowed) if len(rows) > 1 else [self._alone(rows[0], allowed)]
 
     def _rows(self, call: ForwardCall) -> _Rows:
-        """ValueError for a context that is too long, TypeError for one of another runtime."""
+        """Raise ValueError for a context that is too long, TypeError for another runtime's."""
         kv, count = call.kv, len(call.ids)
         if not isinstance(kv, OnnxKVCache):
             raise TypeError(f"kv belongs to another runtime: {type(kv).__name__}")
@@ -260,8 +255,8 @@ class OnnxRuntime:
         return _Rows(kv, call.ids, masks if self._gated else [True] * count, call.predicted, 0)
 
     def _alone(self, rows: _Rows, allowed: NDArray[np.bool_]) -> Predictions:
-        # One row alone takes another path through matrix products, with sums in another order;
-        # beside a second row it comes out the same as in any chunk, to the last bit.
+        # A single row takes another path through the matrix products, with sums in another order.
+        # With a second row it equals the same row of any chunk to the last bit.
         ids, whole = (
             (rows.ids, rows.whole) if len(rows.ids) > 1 else (list(rows.ids) * 2, DUPLICATED_ROW)
         )
@@ -271,7 +266,7 @@ class OnnxRuntime:
             "predicted": predicted,
             "allowed": allowed,
         }
-        inputs |= self._seated(self._one, 0, rows.kv, whole)
+        inputs |= self._bound_inputs(self._one, 0, rows.kv, whole)
         outputs = self._outputs(len(predicted))
         self._one.run(inputs, outputs)
         rows.advance()
@@ -283,21 +278,23 @@ class OnnxRuntime:
         predicted, back = [], []
         inputs: dict[str, NDArray[Any]] = {"allowed": allowed}
         attending = 0
-        for lane, (part, end) in enumerate(zip(parts, ends, strict=True)):
+        for slot, (part, end) in enumerate(zip(parts, ends, strict=True)):
             begin, count = int(end) - len(part.ids), len(part.ids)
             ids += part.ids
             predicted.append(np.arange(begin + part.first, end))
             back.append(np.arange(attending, attending + count))
-            # As above, one row attends beside a second.
+            # A single row attends twice, for the same reason as in `_alone`.
             mine = np.arange(begin, end) if count > 1 else np.array([begin, begin])
-            inputs[f"rows.{lane}"] = mine
-            inputs |= self._seated(
-                self._many, lane, part.kv, part.whole if count > 1 else DUPLICATED_ROW
+            inputs[f"rows.{slot}"] = mine
+            inputs |= self._bound_inputs(
+                self._many, slot, part.kv, part.whole if count > 1 else DUPLICATED_ROW
             )
             attending += len(mine)
-        for lane in range(len(parts), MAX_BATCH_SIZE):  # nothing is asked of it, but it is there
-            inputs[f"rows.{lane}"] = np.array([0, 0])
-            inputs |= self._seated(self._many, lane, self._nobody, DUPLICATED_ROW)
+        for slot in range(
+            len(parts), MAX_BATCH_SIZE
+        ):  # the graph needs inputs for unused slots too
+            inputs[f"rows.{slot}"] = np.array([0, 0])
+            inputs |= self._bound_inputs(self._many, slot, self._unused, DUPLICATED_ROW)
         inputs["ids"] = np.array([ids], np.int64)
         inputs["predicted"] = np.concatenate(predicted)
         inputs["back"] = np.concatenate(back)
@@ -308,17 +305,17 @@ class OnnxRuntime:
         rows = [len(part.ids) - part.first for part in parts]
         return split_predictions(_predictions(outputs), rows)
 
-    def _seated(
-        self, graph: _Graph, lane: int, kv: OnnxKVCache, whole: Sequence[bool]
+    def _bound_inputs(
+        self, graph: _Graph, slot: int, kv: OnnxKVCache, whole: Sequence[bool]
     ) -> dict[str, NDArray[Any]]:
-        """The inputs of a lane in which `kv` has a seat."""
+        """Bind `kv` to a slot; returns the other inputs of the slot."""
         kv.reserve(len(whole))
-        graph.seat(lane, kv.values)
+        graph.bind(slot, kv.values)
         total = kv.length + len(whole)
         return {
-            f"attend.{lane}": attention_bias(kv.length, whole),
-            f"last.{lane}": np.array([total - 1], np.int32),
-            f"total.{lane}": np.array([total], np.int32),
+            f"attend.{slot}": attention_bias(kv.length, whole),
+            f"last.{slot}": np.array([total - 1], np.int32),
+            f"total.{slot}": np.array([total], np.int32),
         }
 
     def _outputs(self, predicted: int) -> dict[str, NDArray[Any]]:
@@ -334,8 +331,8 @@ class OnnxRuntime:
         return _Graph(graph_files(self._path)[1], self._options, MAX_BATCH_SIZE)
 
     @cached_property
-    def _nobody(self) -> OnnxKVCache:
-        """What empty lanes read and write."""
+    def _unused(self) -> OnnxKVCache:
+        """An empty context for unused slots."""
         return OnnxKVCache(self._config)
 
 
@@ -344,9 +341,9 @@ def _predictions(outputs: Mapping[str, NDArray[Any]]) -> Predictions:
 
 
 def attention_bias(before: int, whole: Sequence[bool]) -> NDArray[np.float32]:
-    """[1, 1, R, before + R]: 0 where a row sees a key, HIDDEN elsewhere.
+    """[1, 1, R, before + R]: 0 where a row sees a key, MASKED_SCORE elsewhere.
 
-    Rows that are `whole` see everything, the others what is not whole up to themselves.
+    Rows that are `whole` see everything, the others the rows up to their own that are not `whole`.
     """
     everything = np.array(whole, np.bool_)
     causal = np.tri(len(whole), dtype=np.bool_) & ~everything
@@ -356,14 +353,14 @@ def attention_bias(before: int, whole: Sequence[bool]) -> NDArray[np.float32]:
 
 
 def session_options(threads: int, spin_us: int = SPIN_US) -> ort.SessionOptions:
-    """One operation at a time, on `threads` threads, which sleep between calls.
+    """Options for one operation at a time on `threads` threads, which sleep between calls.
 
-    Within a call a thread without work looks for more during `spin_us` microseconds.
+    Within a call an idle thread spins for `spin_us` microseconds.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # The graph is written as it should run, and its shapes change with every token.
+    # The graph needs no optimization, and its shapes change with every token.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin_us))

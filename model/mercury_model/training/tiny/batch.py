@@ -66,10 +66,10 @@ def examples(
     lengths = [len(text) for text in texts]
     while True:
         (text,) = draw.choices(texts, lengths)
-        hole = draw_span(text, 1, draw)
-        if hole is None:
+        span = draw_span(text, 1, draw)
+        if span is None:
             continue
-        cursor = hole.cursors[0]
+        cursor = span.cuts[0]
         low = max(0, cursor.start - format.prefix_tokens * format.characters_per_token)
         before, after = text[low : cursor.start], text[cursor.end :]
         suffix: Sequence[int] = ()

@@ -60,8 +60,8 @@ def losses(network: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
     each = functional.cross_entropy(logits, batch.targets[clean], reduction="none")
     ahead = _mean(each, batch.weights[clean])
     noisy = (batch.weights > 0) & batch.noisy
-    guesses = functional.log_softmax(network.logits(hidden[noisy]).float(), -1)
-    truth = functional.nll_loss(guesses, batch.targets[noisy], reduction="none")
+    log_probs = functional.log_softmax(network.logits(hidden[noisy]).float(), -1)
+    truth = functional.nll_loss(log_probs, batch.targets[noisy], reduction="none")
     # Where in `logits` the clean row stands that predicts the same token from the true ones.
     place = torch.full(clean.shape, -1)
     place[clean] = torch.arange(len(logits))
@@ -71,7 +71,7 @@ def losses(network: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
     expected = logits.detach()[teacher[taught]].softmax(-1)
     mixed = truth.clone()
     mixed[taught] = TRUTH_SHARE * truth[taught] - (1 - TRUTH_SHARE) * (
-        expected * guesses[taught]
+        expected * log_probs[taught]
     ).sum(-1)
     return ahead, _mean(mixed, batch.weights[noisy])
 

@@ -40,8 +40,8 @@ class Level:
         kinds = _find(self.histories, self.kinds, histories)
         seen = total > 0
         total = np.maximum(total, 1)
-        kept = np.maximum(count - self.discount, 0) / total
-        return np.where(seen, kept + self.discount * kinds / total * lower, lower)
+        discounted = np.maximum(count - self.discount, 0) / total
+        return np.where(seen, discounted + self.discount * kinds / total * lower, lower)
 
 
 class Trigram:
