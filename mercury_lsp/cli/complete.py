@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -70,11 +70,12 @@ def complete(
         str | None, typer.Option(help="The language, if the file's name does not say it.")
     ] = None,
     mode: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="diffusion, to watch masks; verified, as editors get it; autoregressive."
+            help="diffusion, to watch masks; verified, as editors get it; autoregressive. "
+            "Without it diffusion, if the weights were trained on masks, else verified."
         ),
-    ] = "diffusion",
+    ] = None,
     tradeoff: Annotated[
         float, typer.Option(min=0, max=1, help="0 is one token a step, 1 all tokens at once.")
     ] = 0.5,
@@ -84,10 +85,11 @@ def complete(
 ) -> None:
     """Complete one place in a file, and watch masks turn into code."""
     place = find(where, language, sys.stdin.read if stdin else None)
-    config, problems = parse({"model": model, "mode": mode, "qualitySpeedTradeoff": tradeoff})
+    settings = {"model": model, "qualitySpeedTradeoff": tradeoff} | ({"mode": mode} if mode else {})
+    config, problems = parse(settings)
     if problems:
         raise SettingsError(" ".join(problems), "See mercury-lsp complete --help.")
-    completion = show(place, config)
+    completion = show(place, config, mode)
     if completion is None:
         typer.echo("Nothing to suggest here.", err=True)
         raise typer.Exit(1)
@@ -130,8 +132,11 @@ def _offset(text: str, line: int, column: int | None) -> int:
     return sum(len(before) + 1 for before in lines[: line - 1]) + column - 1
 
 
-def show(place: Place, config: Config) -> "Completion | None":
-    """Complete `place`: live on a terminal; elsewhere only the text to insert is printed."""
+def show(place: Place, config: Config, mode: str | None) -> "Completion | None":
+    """Complete `place`: live on a terminal; elsewhere only the text to insert is printed.
+
+    Without a `mode` the denoising is shown, if the weights were trained on masks.
+    """
     from rich.console import Console
 
     from mercury_lsp.service import ModelService, ModelSettings, model_store
@@ -141,6 +146,8 @@ def show(place: Place, config: Config) -> "Completion | None":
     with ModelService(store.load) as service:
         info = service.load(ModelSettings(config.model, config.threads)).result()
         assert info is not None
+        if mode is None and info.card.infill.masks_trained:
+            config = replace(config, mode="diffusion")
         languages = info.card.infill.languages
         if place.language not in languages:
             known = ", ".join(languages)

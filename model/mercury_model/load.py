@@ -186,7 +186,7 @@ def _cuda(card: ModelCard, weights: Callable[[], Tensors], shape: NetworkShape) 
         )
     )
     require_agreement(runtime, reference)
-    runtime.warm(taught.context_tokens)
+    runtime.warm(taught.context_tokens, ("free", "restricted") if taught.heal else ("free",))
     return runtime
 
 

@@ -46,15 +46,16 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--python", type=int, default=400, help="gaps in Python")
     parser.add_argument("--others", type=int, default=40, help="and in each other language")
+    parser.add_argument("--model", default="mini")
     given = parser.parse_args()
-    model = load("mini", cache_dir=surroundings().cache_dir, threads=given.threads)
+    model = load(given.model, cache_dir=surroundings().cache_dir, threads=given.threads)
     counts = {"python": given.python, **dict.fromkeys(OTHERS, given.others)}
     drawn = draw(by_language(read(given.corpus / TRAIN)), counts, 99, OPEN)
     cases = [case for case in drawn if case.kind in SINGLE_LINE]
     known = [pair for case in cases for pair in filled(model, case)]
     found = fitted(known)
     report = {
-        "model": "mini",
+        "model": given.model,
         "gaps": len(cases),
         "open": OPEN,
         **origin(),
@@ -76,8 +77,9 @@ def filled(model: LoadedModel, case: Case) -> Iterator[Known]:
     infiller = Infiller(model.card, model.tokenizer, model.runtime)
     *_, last = infiller.drafts(gap, SamplingParams(mode="verified", stop=("\n",)))
     whole = 1.0
-    for count, whole in enumerate(accumulate(last.confidences, mul), 1):
-        yield whole, case.truth.startswith(model.tokenizer.decode(last.ids[:count]))
+    for whole, end in zip(accumulate(last.confidences, mul), last.ends, strict=True):
+        if end:  # a token that only spells what stands before the cursor has no text of its own
+            yield whole, case.truth.startswith(last.text[:end])
     yield whole * last.ending, exact(last.text, case.truth)
 
 

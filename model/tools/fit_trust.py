@@ -62,14 +62,15 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("runs/corpus"))
     parser.add_argument("--python", type=int, default=400, help="gaps in Python")
     parser.add_argument("--others", type=int, default=40, help="and in each other language")
+    parser.add_argument("--model", default="mini")
     given = parser.parse_args()
-    model = load("mini", cache_dir=surroundings().cache_dir, threads=given.threads)
+    model = load(given.model, cache_dir=surroundings().cache_dir, threads=given.threads)
     counts = {"python": given.python, **dict.fromkeys(OTHERS, given.others)}
     cases = draw(by_language(read(given.corpus / TRAIN)), counts, 99, max(OPEN))
     rows = [row for case in cases for row in read_rows(model, case)]
     trust = fitted(rows)
     report = {
-        "model": "mini",
+        "model": given.model,
         "gaps": len(cases),
         "open": OPEN,
         **origin(),
@@ -89,16 +90,17 @@ def read_rows(model: LoadedModel, case: Case) -> Iterator[Row]:
     """The tokens of one gap, for each number of open files; the end of a line is left out."""
     tokenizer, eos_id = model.tokenizer, model.card.infill.eos_id
     assert model.card.cache_trust is not None
-    truth = tokenizer.encode(case.truth)
-    found = predicted(model.runtime, tokenizer.fim_context(case.before, case.after).ids, truth)
+    context = tokenizer.fim_context(case.before, case.after)
+    owed = context.owed.decode("utf-8", "replace")
+    before = case.before.removesuffix(owed)
+    truth = tokenizer.encode(owed + case.truth)
+    found = predicted(model.runtime, context.ids, truth)
     wanted = truth if case.kind in SINGLE_LINE else [*truth, eos_id]
     for count in OPEN:
         others = [text[:DOCUMENT_CHARS] for text in case.others[len(case.others) - count :]]
         cache = CacheLM([*others, case.after, case.before], tokenizer.encode)
         for index, token in enumerate(wanted):
-            votes = cache.candidates(
-                case.before[-MAX_MATCH_BYTES:] + tokenizer.decode(truth[:index])
-            )
+            votes = cache.candidates(before[-MAX_MATCH_BYTES:] + tokenizer.decode(truth[:index]))
             if not votes.tokens:
                 continue
             row = found.at(slice(index, index + 1))

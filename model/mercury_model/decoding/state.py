@@ -76,7 +76,7 @@ class DecodingState:
         self._drafted = 0
         self._chance = FIRST_TOKEN_PROBABILITY  # of all committed tokens
         self._denoised = NO_PREDICTIONS
-        self._drafting = True
+        self._drafting = format.masks_trained
         self._unread: Sequence[int] = ()
         self._predicted: Sequence[int] = ()
         self._block = min(format.block_length, CHUNK_TOKENS)
@@ -235,7 +235,8 @@ class DecodingState:
         for token, chance in zip(chosen.ids, chosen.chances, strict=True):
             self.middle.add_draft(token, float(chance))
         self._drafted = len(chosen.ids)
-        self._drafting = self._chance * chosen.all_right() >= MIN_MASK_PROBABILITY
+        worth_it = self._chance * chosen.all_right() >= MIN_MASK_PROBABILITY
+        self._drafting = self._format.masks_trained and worth_it
 
     def _room(self) -> int:
         """The number of rows that the next call has left."""

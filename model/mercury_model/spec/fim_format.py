@@ -68,6 +68,8 @@ class FimFormat:
     `heal`: the last token before the cursor is taken back and generated again, since the cursor may
     stand inside a longer token. `text_ids`: the ids below it are text, the others are marks or
     unused; 0 if every id may be predicted or the weights list those that may.
+    `masks_trained`: whether the weights have learnt to predict masked positions. Without that,
+    verified decoding appends no masks, and diffusion is of little use.
     `characters_per_token`: how many characters to send for each token of a limit. Measured for the
     tokenizer, so that hardly any window of real code is left with room.
     `quick_prefix_tokens`, `quick_suffix_tokens`: the quick window, which is read where there is no
@@ -93,6 +95,7 @@ class FimFormat:
     stop_ids: tuple[int, ...] = ()
     text_ids: int = 0
     characters_per_token: int = 6
+    masks_trained: bool = True
     quick_prefix_tokens: int = 0
     quick_suffix_tokens: int = 0
 

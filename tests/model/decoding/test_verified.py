@@ -131,3 +131,12 @@ def test_no_masks_stand_behind_what_may_be_wrong() -> None:
         assert likely == (FORMAT.mask_id in ids)
         committed += len(guesses) + 1
     assert committed > 10
+
+
+def test_weights_that_have_not_learnt_masks_are_given_none() -> None:
+    untrained = replace(FORMAT, masks_trained=False)
+    runtime = ScriptedRuntime(spell("bcdefgh\n.,"))
+    filling = Infiller(card(untrained), LetterTokenizer(), runtime)  # type: ignore[arg-type]
+    *_, last = filling.drafts(GAP, SamplingParams(mode="verified"))
+    assert last.text == "bcdefgh\n.,"
+    assert not any(FORMAT.mask_id in ids for _, ids in runtime.calls)

@@ -163,8 +163,18 @@ def test_every_pass_that_contexts_may_take_can_be_captured_before_they_come() ->
     captured = set(ours._passes)
     context(ours, real_ids(600))
     assert set(ours._passes) == captured
-    assert {bucket.batch for bucket in captured} == {1}
-    assert max(bucket.block for bucket in captured) == 64
+    assert {(bucket.batch, kind) for bucket, kind in captured} == {(1, "free")}
+    assert max(bucket.block for bucket, _ in captured) == 64
+
+
+def test_restricted_passes_are_captured_before_they_come_where_a_format_heals() -> None:
+    ours, _ = pair(LLAMA, tensors(LLAMA))
+    ours.warm(128, ("free", "restricted"))
+    captured = set(ours._passes)
+    allowed = np.ones((1, LLAMA.vocab_size), np.bool_)
+    kv = context(ours, real_ids(64))
+    ours.forward_batch([ForwardCall("extend", kv, [6, 7], allowed=allowed)])
+    assert set(ours._passes) == captured
 
 
 def test_chunks_canvases_contexts_and_batches_that_are_too_large_are_refused() -> None:

@@ -127,15 +127,16 @@ class CudaRuntime:
         """What a context takes that holds so many tokens, in bytes."""
         return -(-tokens // PAGE) * self.pool.page_bytes
 
-    def warm(self, tokens: int) -> None:
-        """Capture every pass of one sequence that contexts of up to `tokens` tokens take, canvases
-        excepted.
+    def warm(self, tokens: int, kinds: Sequence[RowKind] = ("free",)) -> None:
+        """Capture the passes of one sequence for contexts of up to `tokens` tokens.
+
+        Canvases are left out. `kinds` has "restricted" where a format heals.
         """
         most = self.bucket(1, CHUNK_TOKENS, tokens)
         for bucket in BUCKETS:
             small = bucket.block <= most.block and bucket.pages <= most.pages
-            if bucket.batch == 1 and small:
-                self._pass(bucket)
+            for kind in kinds if bucket.batch == 1 and small else ():
+                self._pass(bucket, kind)
 
     def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
         """Append at most CHUNK_TOKENS tokens causally; predicts (R = 1) what follows the last."""
