@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
@@ -89,7 +90,7 @@ class _Client(_Closed):
 
     def __init__(
         self,
-        model: "str | LoadedModel",
+        model: "str | Path | LoadedModel",
         config: Config,
         limits: EngineLimits,
         services: ModelServices,
@@ -142,14 +143,14 @@ class _Client(_Closed):
 class MercuryCoder(_Client):
     """A model that fills gaps; the first call, or `load`, loads its weights.
 
-    `model` is a name from `mercury-lsp models list`, or a model that is loaded already; `config`
-    says how many threads it may use and how much memory for contexts. `close` it, or use it in a
-    `with` block, to give its share of the model back.
+    `model` is a name from `mercury-lsp models list`, a folder of a model, or a model that is loaded
+    already; `config` says how many threads it may use and how much memory for contexts. `close` it,
+    or use it in a `with` block, to give its share of the model back.
     """
 
     def __init__(
         self,
-        model: "str | LoadedModel" = "mini",
+        model: "str | Path | LoadedModel" = "mini",
         *,
         config: Config | None = None,
         services: ModelServices = SERVICES,
@@ -216,7 +217,7 @@ class MercuryInferenceEngine(_Client):
 
     def __init__(
         self,
-        model: "str | LoadedModel" = "mini",
+        model: "str | Path | LoadedModel" = "mini",
         *,
         config: Config | None = None,
         limits: EngineLimits | None = None,
@@ -268,12 +269,14 @@ class MercuryCodeCompletion(_Closed):
 
     def __init__(
         self,
-        coder: MercuryCoder | str = "mini",
+        coder: MercuryCoder | str | Path = "mini",
         *,
         config: Config | None = None,
         cache: CompletionCache | None = None,
     ) -> None:
-        self.coder = MercuryCoder(coder, config=config) if isinstance(coder, str) else coder
+        self.coder = (
+            coder if isinstance(coder, MercuryCoder) else MercuryCoder(coder, config=config)
+        )
         self.config = config or self.coder.config
         self.cache = CompletionCache(self.config.cache_entries) if cache is None else cache
         self._backend: Backend | None = None

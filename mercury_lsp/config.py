@@ -43,7 +43,11 @@ class Config:
     """The server's settings. Editors send them in camelCase."""
 
     enable: bool = _setting(True, "Offer inline completions at all.")
-    model: str = _setting("mini", "The model to use: a name from `mercury-lsp models list`.")
+    model: str = _setting(
+        "mini",
+        "The model to use: a name from `mercury-lsp models list`, a folder of a model, or auto for"
+        " the best one that is here and fast enough.",
+    )
     mode: Mode = _setting(
         "verified",
         "The decoding mode: drafts that are verified in one pass, diffusion alone, or one token"

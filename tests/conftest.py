@@ -1,5 +1,6 @@
 """What every test may ask for. Tests that need the pulled weights say so and skip without them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("editors"):
             item.add_marker(pytest.mark.xdist_group("editors"))
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path) -> Path:
+    """The tiny model in a folder of a user's own."""
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    shutil.copy(registry.BUNDLED / "tiny.json", folder / "card.json")
+    shutil.copy(registry.BUNDLED / "tiny-tokenizer.json", folder / "tokenizer.json")
+    shutil.copy(registry.BUNDLED / "tiny.safetensors", folder / "any.safetensors")
+    return folder
 
 
 @pytest.fixture(scope="session")

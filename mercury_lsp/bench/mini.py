@@ -62,7 +62,7 @@ def weights() -> Tensors:
 
 def tokenizer() -> Tokenizer:
     """The tokenizer and FIM format of mini."""
-    return Tokenizer(registry.BUNDLED / registry.find("mini").tokenizer, CARD.infill)
+    return registry.tokenizer("mini", surroundings().cache_dir)
 
 
 def context_ids(length: int) -> list[int]:

@@ -78,7 +78,10 @@ Look = Callable[[], Iterator[Finding]]
 
 
 def examine(where: Surroundings, model: str) -> Examination:
-    """Check everything that the server needs to offer completions of `model`."""
+    """Check everything that the server needs to offer completions of `model`, a name or "auto"."""
+    from mercury_model import auto
+
+    model = auto.resolve(model, where.cache_dir).name
     looks: Sequence[tuple[str, Look]] = (
         ("python", lambda: _python(where)),
         ("processor", _processor),
@@ -87,6 +90,7 @@ def examine(where: Surroundings, model: str) -> Examination:
         ("network", lambda: _network(where)),
         ("weights", lambda: _weights(where.cache_dir, model)),
         ("completion", lambda: _completion(where.cache_dir, model)),
+        ("auto", lambda: _auto(where.cache_dir)),
         ("grammars", _grammars),
         ("versions", _versions),
     )
@@ -212,13 +216,20 @@ def _versions() -> Iterator[Finding]:
 
 
 def _weights(cache_dir: Path, model: str) -> Iterator[Finding]:
-    """Whether each known model is here and unaltered. Only `model` must be."""
+    """Whether `model`, if it is a folder, and each known model are here and unaltered.
+
+    Of the known models only `model` must be here.
+    """
     from mercury_model.weights import checkpoint, registry
 
-    wanted = registry.find(model).name
+    wanted = registry.find(model)
+    if wanted.folder is not None:
+        registry.tokenizer(wanted, cache_dir)
+        registry.merged(wanted, cache_dir)
+        yield Finding(f"weights in {wanted.folder}", State.FINE, "here, and they fit the card")
     for entry in registry.MODELS.values():
         name = f"weights of {entry.name}"
-        absent = State.BROKEN if entry.name == wanted else State.FINE
+        absent = State.BROKEN if entry == wanted else State.FINE
         if not registry.is_available(entry.name, cache_dir):
             remedy = f"Run: mercury-lsp models pull {entry.name}."
             yield Finding(name, absent, "not on this machine", remedy)
@@ -253,6 +264,23 @@ def _completion(cache_dir: Path, model: str) -> Iterator[Finding]:
     yield Finding("runtime", State.FINE, detail)
     wrote = f"{_TRIAL[0].splitlines()[-1].strip()} … {output.text.strip()!r}"
     yield Finding("completion", State.FINE, f"{wrote} in {(done - ready) * 1000:.0f} ms")
+
+
+def _auto(cache_dir: Path) -> Iterator[Finding]:
+    """What the setting `model = "auto"` chooses; models that were not timed yet are timed now."""
+    from mercury_model import auto
+    from mercury_model.weights import registry
+
+    times = auto.step_times(cache_dir)
+    steps = []
+    for name in auto.BEST_FIRST:
+        if registry.is_available(name, cache_dir):
+            known = times.get(registry.find(name).key)
+            step_ms = auto.measure(name, cache_dir, time.monotonic_ns) if known is None else known
+            steps.append(f"{name} {step_ms:.0f} ms")
+    choice = auto.resolve(auto.AUTO, cache_dir)
+    detail = f"{choice.name}, {choice.why}; a step takes: {', '.join(steps) or 'nothing to time'}"
+    yield Finding("auto", State.WARNING if choice.compromise else State.FINE, detail)
 
 
 def _why(runtime: str, flags: Sequence[str]) -> str:

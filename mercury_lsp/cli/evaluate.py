@@ -33,8 +33,9 @@ def evaluate(  # noqa: PLR0913  the options are what the command is
         list[str] | None,
         typer.Option(
             help="autoregressive, verified, diffusion at a dial from 0 to 1, or with a policy:"
-            " threshold:P, entropy:NATS, klass:P, top:COUNT, linear:STEPS, cosine:STEPS, each with"
-            " ,remask:P to mask weak tokens again; ,alone without lookup elsewhere. Repeatable."
+            " threshold:P, entropy:NATS, klass:P, top:COUNT, linear:STEPS, log-linear:STEPS,"
+            " cosine:STEPS, each with ,remask:P to mask weak tokens again;"
+            " ,alone without lookup elsewhere. Repeatable."
         ),
     ] = None,
     python: Annotated[int, typer.Option(min=0, help="The number of gaps in Python.")] = 1_000,

@@ -1,5 +1,6 @@
 """`mercury-lsp models`: list, fetch, describe, plan for and remove models."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -62,7 +63,7 @@ def list_models() -> None:
 @models.command()
 def pull(name: Name) -> None:
     """Fetch the weights of a model: the only command that uses the network."""
-    from mercury_model.load import load
+    from mercury_model import auto
     from mercury_model.weights import registry as table_of_models
 
     where = surroundings()
@@ -75,8 +76,10 @@ def pull(name: Name) -> None:
             entry.name, cache_dir=where.cache_dir, offline=where.offline, progress=progress
         )
     typer.echo("Fetched and checked; making them ready ...")
-    load(name, cache_dir=where.cache_dir)
+    step_ms = auto.measure(name, where.cache_dir, time.monotonic_ns)
     typer.echo(f"{entry.name} is ready in {where.cache_dir}")
+    enough = "fast enough" if step_ms <= auto.MAX_STEP_MS else "too slow"
+    typer.echo(f"A step takes {step_ms:.0f} ms here, {enough} for suggestions while you type.")
 
 
 @models.command()
@@ -95,7 +98,7 @@ def info(name: Name) -> None:
     table.add_column(overflow="fold")
     for key, value in _facts(entry, table_of_models.card(entry)):
         table.add_row(f"[bold]{key}[/bold]", value)
-    place = entry.origin if entry.base is None else f"in {folder}"
+    place = f"in {entry.folder or folder}" if entry.base or entry.folder else entry.origin
     table.add_row("[bold]on this machine[/bold]", place if here else "no")
     Console().print(table)
 

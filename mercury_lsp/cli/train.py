@@ -142,7 +142,7 @@ def export(
     if not (run / CHECKPOINT).exists():
         raise SettingsError(f"{run} has no checkpoint.", "Name the folder given to adapt --out.")
     _require(corpus)
-    tokens = export_delta(model, run / CHECKPOINT, corpus, out)
+    tokens = export_delta(model, run / CHECKPOINT, corpus, surroundings().cache_dir, out)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {tokens} tokens are written")
 
 

@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from mercury_lsp.errors import SettingsError
 from mercury_model import noise
 from mercury_model.decoding import unmasking
 from mercury_model.decoding.params import SamplingParams
 
+
+def _scheduled(schedule: noise.Schedule, steps: float) -> unmasking.Policy:
+    return unmasking.Scheduled(int(steps), schedule)
+
+
 POLICIES: Mapping[str, Callable[[float], unmasking.Policy]] = {
     "threshold": unmasking.Threshold,
     "entropy": unmasking.EntropyBound,
     "klass": unmasking.Klass,
     "top": lambda count: unmasking.TopK(int(count)),
-    "linear": lambda steps: unmasking.Scheduled(int(steps), noise.Linear()),
-    "cosine": lambda steps: unmasking.Scheduled(int(steps), noise.Cosine()),
+    **{name: partial(_scheduled, schedule) for name, schedule in noise.SCHEDULES.items()},
 }
 """Unmasking policies by name. The number is a confidence threshold, an entropy bound in nats, the
 confidence threshold of KLASS, the tokens per step, or the steps per block."""

@@ -170,8 +170,8 @@ class Weights:
             self._server.protocol.notify("mercury/status", fields)
 
     async def _tell(self, status: Status) -> None:
-        """Show what is wrong, with a button where a download would mend it."""
-        if status.state is not State.MISSING:
+        """Show what is wrong, with a button where a download would repair it."""
+        if status.state is not State.MISSING or not self._store.has_download(self._config.model):
             log.error(status.message)
             self._show(lsp.MessageType.Error, status.message)
             return

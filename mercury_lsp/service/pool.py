@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from mercury_lsp.service.model_service import ModelService
@@ -61,11 +62,13 @@ class ModelServices:
         self._lock = threading.Lock()
         self._entries: dict[_Key, _Entry] = {}
 
-    def acquire(self, model: str | LoadedModel, threads: int, limits: EngineLimits) -> ServiceLease:
-        """The service for a model: a name, or one that is loaded already."""
-        if isinstance(model, str):
-            key: _Key = (model, threads)
-            name, load = model, self._load
+    def acquire(
+        self, model: str | Path | LoadedModel, threads: int, limits: EngineLimits
+    ) -> ServiceLease:
+        """The service for a model: a name, a folder, or a model that is loaded already."""
+        if isinstance(model, str | Path):
+            name, load = str(model), self._load
+            key: _Key = (name, threads)
         else:
             # The entry keeps the runtime alive, so no other one can have its identity.
             key, name = id(model.runtime), model.card.name

@@ -1,4 +1,4 @@
-"""Which model serves where the settings name none: the best one that is fast enough here.
+"""Which model serves where the settings say "auto": the best one that is fast enough here.
 
 A step of each model is timed once, when it is pulled or by `doctor`, and the time is kept with the
 machine's fingerprint. Whoever starts a server only reads what is kept.
@@ -13,11 +13,18 @@ from hashlib import sha256
 from pathlib import Path
 from statistics import median
 
+from mercury_model.errors import InsufficientMemory
+from mercury_model.load import GRAPH_VERSION, cores, cpu_flags, load, network_shape
+from mercury_model.memory import MemoryEfficientDiffusion
 from mercury_model.runtime.limits import CHUNK_TOKENS
 from mercury_model.runtime.protocol import Runtime
+from mercury_model.weights import registry
 
-BEST_FIRST = ("small", "mini", "nano")
-"""The models that `auto` chooses from."""
+AUTO = "auto"
+"""The name that stands for the choice."""
+
+BEST_FIRST = ("qwen-1.5b", "qwen-0.5b", "mini")
+"""The models to choose from."""
 
 MAX_STEP_MS = 60.0
 """The longest step that still lets ghost text keep up with a person who types."""
@@ -69,6 +76,40 @@ def choose(candidates: Sequence[Candidate], max_step_ms: float = MAX_STEP_MS) ->
             f"({smallest.name}: {smallest.step_ms:.0f} ms)"
         )
     return Choice(smallest.name, why, compromise=True)
+
+
+def resolve(name: str, cache_dir: Path) -> Choice:
+    """The model that `name` stands for: itself, or what AUTO chooses on this machine."""
+    if name != AUTO:
+        return Choice(name, "it is named")
+    here = [each for each in BEST_FIRST if registry.is_available(each, cache_dir)]
+    times = step_times(cache_dir)
+    return choose(
+        [Candidate(each, times.get(registry.find(each).key), _fits(each)) for each in here]
+    )
+
+
+def measure(name: str, cache_dir: Path, clock_ns: Callable[[], int]) -> float:
+    """Load a model, time a step of it in milliseconds, and keep the time."""
+    step_ms = time_step(load(name, cache_dir=cache_dir).runtime, clock_ns)
+    step_times(cache_dir).put(registry.find(name).key, step_ms)
+    return step_ms
+
+
+def step_times(cache_dir: Path) -> "StepTimes":
+    """The times kept for this machine: its chip, its cores and the version of the graphs."""
+    here = fingerprint({"flags": sorted(cpu_flags()), "cores": cores(), "graph": GRAPH_VERSION})
+    return StepTimes(cache_dir, here)
+
+
+def _fits(name: str) -> bool:
+    """Whether the memory that is free now is enough to serve a model."""
+    shape = network_shape(name)
+    try:
+        MemoryEfficientDiffusion(shape).optimize_memory_usage(1, shape.tokens)
+    except InsufficientMemory:
+        return False
+    return True
 
 
 def time_step(runtime: Runtime, clock_ns: Callable[[], int]) -> float:

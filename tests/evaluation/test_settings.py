@@ -24,6 +24,7 @@ from mercury_model.decoding.unmasking import EntropyBound, Klass, Remask, Schedu
             SamplingParams(policy=TopK(2), remask=Remask(0.5), repeats=False),
         ),
         ("linear:4", SamplingParams(policy=Scheduled(4, noise.Linear()))),
+        ("log-linear:4", SamplingParams(policy=Scheduled(4, noise.LogLinear()))),
         ("cosine:4", SamplingParams(policy=Scheduled(4, noise.Cosine()))),
     ],
 )

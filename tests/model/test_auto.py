@@ -4,8 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from mercury_model.auto import Candidate, StepTimes, choose, fingerprint, time_step
+from mercury_model import auto
+from mercury_model.auto import (
+    Candidate,
+    StepTimes,
+    choose,
+    fingerprint,
+    resolve,
+    step_times,
+    time_step,
+)
 from mercury_model.load import load
+from mercury_model.weights import registry
 
 FAST, SLOW = 30.0, 77.0
 
@@ -66,3 +76,22 @@ def test_a_step_is_timed_with_the_clock_that_is_given(tmp_path: Path) -> None:
     ticks = iter(range(0, 10**9, 2_000_000))
     runtime = load("tiny", cache_dir=tmp_path, threads=1).runtime
     assert time_step(runtime, lambda: next(ticks)) == 2.0
+
+
+def test_a_name_stands_for_itself(tmp_path: Path) -> None:
+    assert resolve("tiny", tmp_path).name == "tiny"
+
+
+def test_auto_chooses_among_the_models_that_are_here(tmp_path: Path) -> None:
+    def put_here(name: str, step_ms: float) -> None:
+        entry = registry.find(name)
+        assert entry.base is not None
+        (tmp_path / entry.base.file).touch()
+        step_times(tmp_path).put(entry.key, step_ms)
+
+    assert resolve(auto.AUTO, tmp_path).name == "mini"
+    put_here("qwen-0.5b", FAST)
+    assert resolve(auto.AUTO, tmp_path).name == "qwen-0.5b"
+    put_here("mini", FAST / 2)
+    put_here("qwen-1.5b", SLOW)
+    assert resolve(auto.AUTO, tmp_path).name == "qwen-0.5b"

@@ -1,11 +1,11 @@
 """Bytes that filling gaps takes: weights, keys and values, and what one call needs besides.
 
-Counted from the code that runs: `transformer` and `runtime.torch` on a CPU, `runtime.graph` for
-ONNX Runtime, the kernels' step on CUDA. What making weights ready takes, once, is counted apart.
+Counted from the code that runs: `network` and `runtime.torch` on a CPU, `runtime.onnx` for ONNX
+Runtime, the kernels' step on CUDA. What converting weights takes, once, is counted separately.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -25,6 +25,11 @@ LIBRARIES: Mapping[str, int] = MappingProxyType(
     {"onnx": 75 * MB, "torch": 250 * MB, "kernels": 500 * MB}
 )
 """Of the process, by runtime: measured on Linux, but for CUDA, where it is what is usual."""
+
+
+CONVERSION = 125 * MB
+"""Of a first load, besides tensors: about 60 MB for the tokenizer and modules, and up to 64 MB that
+glibc keeps of freed layers. Measured on Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +120,21 @@ def weight_bytes(shape: NetworkShape, precision: Precision) -> int:
 
 
 def first_load_bytes(shape: NetworkShape, precision: Precision) -> int:
-    """The base, the weights merged from it, and what is made of them for a graph: each in fp32."""
+    """The most that converting a base to a graph takes at a time, once.
+
+    Tensors are dequantized one after the other, so the largest decide: the embedding or head in
+    fp32 and a copy of it, or a layer before and after its rotation. Adapters are in memory
+    throughout, in fp32. The rank of plain adapters is not known here; that of the gated ones is
+    counted for both.
+    """
     if not shape.merged or precision.runtime != "onnx":
         return 0
-    return 3 * weight_bytes(replace(shape, gated_rank=0), CPU[-1])
+    c = shape.config
+    sizes = c.projections.values()
+    ends = 2 * c.vocab_size * c.hidden_size * 4
+    layer = 3 * sum(rows * columns for rows, columns in sizes) * 4
+    pairs = sum(shape.gated_rank * (rows + columns) for rows, columns in sizes)
+    return max(ends, layer) + 2 * c.num_layers * pairs * 4 + CONVERSION
 
 
 def _gated_bytes(shape: NetworkShape, p: Precision) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from mercury_model.spec.tokenizer import Tokenizer
 from mercury_model.training import data
 from mercury_model.training.adaptation import (
     Adaptation,
@@ -56,7 +55,7 @@ def prepare(
     ground, learnt = frozen_base(entry)
     weights = registry.merged(ground, cache_dir)
     base = frozen(card.architecture, weights, device, dtype or training_dtype(device))
-    encode = Tokenizer(registry.BUNDLED / entry.tokenizer, card.infill).encode
+    encode = registry.tokenizer(entry, cache_dir).encode
 
     def feed(file: str, seed: str) -> ExampleFeed:
         sources = by_language(data.read(corpus / file))
@@ -76,22 +75,22 @@ def frozen_base(entry: ModelEntry) -> tuple[ModelEntry, Tensors]:
     A delta with gated adapters was made by training, and the next training replaces it. Any other
     delta is part of the base.
     """
-    *ground, last = entry.weights
-    if entry.base is None or not ground:
+    if entry.base is None or not entry.weights[1:]:
         return entry, {}
+    *ground, last = entry.weights
     learnt = read_delta(last.open())
     if not any(key.endswith(".mask_a") for key in learnt):
         return entry, {}
     return replace(entry, weights=tuple(ground)), learnt
 
 
-def export_delta(name: str, checkpoint: Path, corpus: Path, out: Path) -> int:
+def export_delta(name: str, checkpoint: Path, corpus: Path, cache_dir: Path, out: Path) -> int:
     """Write the adapters of a checkpoint as a delta on the frozen base of model `name`.
 
     Only tokens that `corpus` needs will be predicted; returns how many these are.
     """
     card, entry = registry.card(name), registry.find(name)
-    encode = Tokenizer(registry.BUNDLED / entry.tokenizer, card.infill).encode
+    encode = registry.tokenizer(entry, cache_dir).encode
     stored = load_file(checkpoint)
     config = saved_config(checkpoint)
     notes = {

@@ -33,6 +33,20 @@ def check(path: Path, sha256: str) -> None:
         )
 
 
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor that a network must have, by name."""
+    width, heads = config.hidden_size, config.head_dim
+    layer: dict[str, tuple[int, ...]] = dict(config.projections)
+    layer |= {"attention_norm": (width,), "mlp_norm": (width,)}
+    layer |= {f"{x}.bias": config.projections[x][:1] for x in "qkv" if config.qkv_bias}
+    layer |= {f"{x}_norm": (heads,) for x in "qk" if config.qk_norm}
+    ends: dict[str, tuple[int, ...]] = {"embedding": (config.vocab_size, width), "norm": (width,)}
+    if not config.tie_word_embeddings:
+        ends["head"] = (config.vocab_size, width)
+    layers = range(config.num_layers)
+    return ends | {f"layers.{i}.{name}": shape for i in layers for name, shape in layer.items()}
+
+
 def check_vocabulary(tensors: Tensors, config: ModelConfig) -> None:
     """Raise WeightsCorrupted if an id that is to be predicted is outside of the vocabulary."""
     predicted = tensors.get("vocabulary")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mercury_model.errors import WeightsCorrupted, WeightsUnsupported
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.spec.tokenizer import BytePairVocabulary
+from mercury_model.weights.checkpoint import tensor_shapes
 from mercury_model.weights.families import GGUF_FAMILIES, Family
 
 _VERSIONS = (2, 3)
@@ -157,7 +158,7 @@ class GgufTensors(Mapping[str, NDArray[np.float32]]):
         }
         if config.tie_word_embeddings and "head" in self._names:
             self._names["embedding"] = self._names.pop("head")
-        missing = sorted(_expected(config) - self._names.keys())
+        missing = sorted(tensor_shapes(config).keys() - self._names.keys())
         if missing:
             raise _corrupted(file.path, f"{missing[0]} is missing")
 
@@ -257,15 +258,6 @@ def _family(file: GgufFile) -> Family:
             f"Known kinds of GGUF files: {', '.join(GGUF_FAMILIES)}.",
         )
     return GGUF_FAMILIES[kind]
-
-
-def _expected(config: ModelConfig) -> set[str]:
-    """The names of the tensors that a network must have."""
-    parts = [*config.projections, "attention_norm", "mlp_norm"]
-    parts += [f"{x}.bias" for x in "qkv" if config.qkv_bias]
-    parts += [f"{x}_norm" for x in "qk" if config.qk_norm]
-    ends = {"embedding", "norm"} if config.tie_word_embeddings else {"embedding", "norm", "head"}
-    return ends | {f"layers.{i}.{part}" for i in range(config.num_layers) for part in parts}
 
 
 def _split_halves(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ safetensors files under our own names (see `checkpoint`).
 
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from mercury_model.spec.card import ModelCard
 from mercury_model.spec.model_config import ModelConfig
 from mercury_model.weights import checkpoint
 from mercury_model.weights.checkpoint import Tensors
-from mercury_model.weights.families import read_config
+from mercury_model.weights.families import Family, read_config
 from mercury_model.weights.gguf import GgufTensors, open_gguf
 
-_REMEDY = "Mend or replace it; the cards of known models show the form."
+_REMEDY = "Correct or replace it; the cards of known models show the form."
 
 
 def read_card(path: Path) -> ModelCard:
@@ -26,11 +27,16 @@ def read_card(path: Path) -> ModelCard:
         card = ModelCard.from_json(json.loads(path.read_text("utf-8")))
     except FileNotFoundError as error:
         raise WeightsMissing(
-            f"{path.parent} has no {path.name}, so it is no model.",
-            "A folder of a model holds card.json, tokenizer.json and the weights.",
+            f"{path.parent} has no {path.name}, so it is not the folder of a model.",
+            "Such a folder holds card.json, tokenizer.json and the weights.",
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsCorrupted(f"{path} is not the card of a model ({error}).", _REMEDY) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsCorrupted(f"{path} is not a model card ({error}).", _REMEDY) from error
+    if not re.fullmatch(r"\w[\w.-]*", card.name):
+        # Files in the cache folder are named after it.
+        raise WeightsCorrupted(
+            f"{path} names its model {card.name!r}.", "Use letters, digits, dots, _ and -."
+        )
     size = card.architecture.vocab_size
     outside = [i for i in (*card.infill.marks, *card.infill.end_ids) if not 0 <= i < size]
     if outside:
@@ -65,14 +71,14 @@ def tensors(folder: Path, config: ModelConfig) -> Tensors:
         _compare(folder, config, file.config(tied=config.tie_word_embeddings))
         return GgufTensors(file, config)
     if (folder / "config.json").exists():
-        family, found = read_config(json.loads((folder / "config.json").read_text("utf-8")))
+        family, found = _hub_config(folder / "config.json")
         _compare(folder, config, found)
-        return checkpoint.read_hub(folder, family.rename)
+        return _complete(folder, config, checkpoint.read_hub(folder, family.rename))
     files = [checkpoint.read_delta(path) for path in sorted(folder.glob("*.safetensors"))]
     result = {name: values for file in files for name, values in file.items()}
     if not result:
         raise WeightsMissing(f"{folder} has no weights.", "Put a GGUF or safetensors file there.")
-    return result
+    return _complete(folder, config, result)
 
 
 def state(folder: Path) -> str:
@@ -80,6 +86,31 @@ def state(folder: Path) -> str:
     files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     found = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(repr(found).encode()).hexdigest()[:12]
+
+
+def _hub_config(path: Path) -> tuple[Family, ModelConfig]:
+    """What the `config.json` of a hub folder says. Raises WeightsCorrupted, WeightsUnsupported."""
+    try:
+        return read_config(json.loads(path.read_text("utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsCorrupted(
+            f"{path} is not the configuration of a network ({error}).",
+            "Fetch the folder of the model again.",
+        ) from error
+
+
+def _complete(folder: Path, config: ModelConfig, tensors: Tensors) -> Tensors:
+    """`tensors`. Raises WeightsUnsupported if one is missing or has another shape than expected."""
+    for name, shape in checkpoint.tensor_shapes(config).items():
+        found = tensors[name].shape if name in tensors else None
+        if found != shape:
+            what = "is missing" if found is None else f"has the shape {list(found)}"
+            raise WeightsUnsupported(
+                f"The weights in {folder} do not fit card.json: {name} {what},"
+                f" and {list(shape)} is expected.",
+                "Correct card.json or replace the weights.",
+            )
+    return tensors
 
 
 def _compare(folder: Path, said: ModelConfig, found: ModelConfig) -> None:
@@ -92,5 +123,5 @@ def _compare(folder: Path, said: ModelConfig, found: ModelConfig) -> None:
     if wrong:
         raise WeightsUnsupported(
             f"The card in {folder} does not describe the weights: {', '.join(wrong)}.",
-            "Mend card.json.",
+            "Correct card.json.",
         )

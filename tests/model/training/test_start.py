@@ -28,7 +28,9 @@ def test_what_a_run_learnt_is_a_delta_on_the_model_it_started_from(tmp_path: Pat
 
     list(train_loop(ready.trainer, probe, tmp_path, schedule, lambda: 0.0, lambda: False))
 
-    tokens = export_delta("tiny", tmp_path / CHECKPOINT, tmp_path, tmp_path / "delta.safetensors")
+    tokens = export_delta(
+        "tiny", tmp_path / CHECKPOINT, tmp_path, tmp_path, tmp_path / "delta.safetensors"
+    )
 
     base = registry.merged(registry.find("tiny"), tmp_path)
     merged = merge(base, [read_delta(tmp_path / "delta.safetensors")])
@@ -54,4 +56,9 @@ def test_a_delta_that_no_run_made_stays() -> None:
         replace(mini, weights=(*taught.weights, taught.weights[0])),
         registry.find("tiny"),
     ):
+        assert frozen_base(entry) == (entry, {})
+
+
+def test_a_folder_and_a_base_without_deltas_are_trained_as_they_are(tiny_folder: Path) -> None:
+    for entry in (registry.find(tiny_folder), registry.find("qwen-0.5b")):
         assert frozen_base(entry) == (entry, {})
