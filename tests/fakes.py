@@ -131,9 +131,9 @@ class ScriptedRuntime:
     def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
         assert 1 <= len(calls) <= self.max_batch_size
         assert len({id(call.kv) for call in calls}) == len(calls)
-        return [self._make(call) for call in calls]
+        return [self.make(call) for call in calls]
 
-    def _make(self, call: ForwardCall) -> Predictions:
+    def make(self, call: ForwardCall) -> Predictions:
         self._call = call
         try:
             match call.kind:

@@ -121,7 +121,8 @@ class Requests:
             return "stale", None
         if self._documents.get(uri) is not snapshot.open:
             return "stale", None
-        if timing.missed or timing.cached:
+        quick = completer.info.card.infill.quick is not None  # the full window may be unread
+        if timing.missed or timing.cached or quick:
             self._read_when_idle(completer, request)
         if found and request.selected is None:
             self._later(uri, READING_SECONDS, self._look_ahead, completer, request, found[0])

@@ -98,18 +98,22 @@ class ModelService:
         Not asking for the next draft cancels the request; closing the iterator frees what it holds.
         It ends early when the deadline is over or the request is stopped. Raises Superseded when a
         newer request has the same key, ModelError when there is no model, ValueError for a prompt
-        or parameters that the model cannot use.
+        or parameters that the model cannot use. With a deadline, a model with a quick window reads
+        that one if there is no time for the full one.
         """
-        return self._pull(lambda infiller: infiller.drafts(prompt, params), options)
+        return self._pull(
+            lambda engine: engine.drafts(prompt, params, options.deadline_ns), options
+        )
 
     def prefill(
         self, prompt: FimPrompt, options: RequestOptions = _DEFAULTS
     ) -> Generator[int, None, None]:
         """Read a prompt ahead of its request; yields how many tokens are left after each chunk.
 
-        Stopping early loses nothing. Raises what `drafts` raises.
+        The quick window comes first, if the model has one. Stopping early loses nothing. Raises
+        what `drafts` raises.
         """
-        return self._pull(lambda infiller: infiller.prefill(prompt), options)
+        return self._pull(lambda engine: engine.prefill(prompt), options)
 
     def submit(
         self, request: InfillRequest, watch: Watch = _unwatched, key: Hashable = None
@@ -280,7 +284,7 @@ class ModelService:
                 item = END
             else:
                 if stream.steps is None:
-                    stream.steps = stream.begin(self._slot.loaded.engine.infiller)
+                    stream.steps = stream.begin(self._slot.loaded.engine)
                 item = next(stream.steps, END)
         except Exception as error:  # the boundary of a request: it ends this one, not the thread
             item = Failure(error)

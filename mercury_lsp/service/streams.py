@@ -11,10 +11,9 @@ from typing import Any, Final, TypeAlias
 
 from mercury_lsp.service.turns import Turn
 from mercury_lsp.service.values import RequestOptions
-from mercury_model.decoding.infiller import Infiller
-from mercury_model.serving import Priority
+from mercury_model.serving import Engine, Priority
 
-Begin: TypeAlias = Callable[[Infiller], Generator[Any, None, None]]
+Begin: TypeAlias = Callable[[Engine], Generator[Any, None, None]]
 """Begins a stream's steps on the service's thread."""
 
 END: Final = object()

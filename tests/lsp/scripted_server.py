@@ -7,7 +7,7 @@ weights; `broken` makes it fail as nobody expects. `hurry` is how much too fast 
 `calls` is a file that grows by the first letter of each call to the model, `gate` a named pipe
 from which each call takes a byte before it begins, until it is closed. `prints` is printed to
 standard output, where it does not belong. `unsure` makes the model trust what is repeated elsewhere
-more than itself.
+more than itself. `quick` are the tokens of the quick window, before the cursor and behind it.
 """
 
 import json
@@ -72,6 +72,8 @@ def store(scenario: dict[str, Any]) -> ModelStore:
             raise WeightsCorrupted("The weights were altered.", "Delete them.")
         text, end = scenario.get("writes", "abc"), not scenario.get("endless")
         infill = FORMAT if end else replace(FORMAT, middle_tokens=1_000_000)
+        if quick := scenario.get("quick", 0):
+            infill = replace(infill, quick_prefix_tokens=quick, quick_suffix_tokens=quick)
         kind = Failing if scenario.get("fails") else ScriptedRuntime
         unsure = scenario.get("unsure", False)
         runtime = kind(spell(text, end, 0.5 if unsure else 0.95), infill)

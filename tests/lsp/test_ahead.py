@@ -54,12 +54,14 @@ class Model:
 
 
 @asynccontextmanager
-async def gated(folder: Path, writes: str = "", **settings: Any) -> AsyncIterator[Model]:
-    """The model writes `writes`, or without end."""
+async def gated(
+    folder: Path, writes: str = "", quick: int = 0, **settings: Any
+) -> AsyncIterator[Model]:
+    """The model writes `writes`, or without end; `quick` is the size of its quick window."""
     calls, gate = folder / "calls", folder / "gate"
     os.mkfifo(gate)
     scenario = {"writes": writes or "abcd" * 100, "endless": not writes}
-    scenario |= {"calls": str(calls), "gate": str(gate)}
+    scenario |= {"calls": str(calls), "gate": str(gate), "quick": quick}
     command = [*SCRIPTED, json.dumps(scenario)]
     handle = os.open(gate, os.O_RDWR)
     try:
@@ -127,6 +129,17 @@ async def test_reading_goes_on_after_a_missed_deadline(tmp_path: Path) -> None:
         assert (record["missed"], record["steps"]) == (True, 0)
         model.let(1000)
         await model.called(CHUNKS)
+
+
+async def test_the_full_window_is_read_once_the_quick_one_has_answered(tmp_path: Path) -> None:
+    async with gated(tmp_path, writes="\n", quick=20, deadlineMs=60_000) as model:
+        model.wire.open(LONG + "h = ")
+        model.let(1000)
+        await model.wire.complete(40, 4, kind=AUTOMATIC)
+        [record] = await model.records()
+        assert not record["missed"]
+        answered = record["prefill_chunks"] + record["steps"]
+        await model.called(answered + CHUNKS - 1)  # the window has moved, by less than a chunk
 
 
 async def test_the_model_reads_on_where_the_document_changed(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ The same code runs alone, each call made at once, or in the engine, where calls 
 generators share a pass. A generator also yields its outputs. Knows no clock.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import TypeAlias, TypeVar
 
-from mercury_model.runtime.protocol import ForwardCall, Predictions, Runtime
+from mercury_model.runtime.protocol import ForwardCall, Predictions
 
 T = TypeVar("T")
 
@@ -33,20 +33,24 @@ def advance(
         return None
 
 
-def run_alone(generator: CallGenerator[T], runtime: Runtime) -> Generator[T, None, None]:
-    """The outputs of a generator, each of its calls made at once and alone."""
+def run_alone(
+    generator: CallGenerator[T], make: Callable[[ForwardCall], Predictions]
+) -> Generator[T, None, None]:
+    """The outputs of a generator. `make` makes each of its calls, at once and alone."""
     with closing(generator):
         step = advance(generator)
         while step is not None:
             if isinstance(step, ForwardCall):
-                step = advance(generator, _answer(step, runtime))
+                step = advance(generator, _answer(step, make))
             else:
                 yield step
                 step = advance(generator)
 
 
-def _answer(call: ForwardCall, runtime: Runtime) -> Predictions | Exception:
+def _answer(
+    call: ForwardCall, make: Callable[[ForwardCall], Predictions]
+) -> Predictions | Exception:
     try:
-        return call.on(runtime)
+        return make(call)
     except Exception as error:  # the generator releases its context and raises it again
         return error

@@ -7,7 +7,7 @@ ask for the next output. Closing a generator, or dropping it, releases its conte
 request. Knows no clock, no threads and no device.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
 
 from mercury_model.decoding import unmasking
@@ -20,15 +20,16 @@ from mercury_model.decoding.prefix_cache import PrefixCache
 from mercury_model.decoding.prompt import FimPrompt, PromptTokenizer
 from mercury_model.decoding.state import DecodingState, LookupContext
 from mercury_model.runtime.limits import CHUNK_TOKENS
-from mercury_model.runtime.protocol import ForwardCall, Runtime
+from mercury_model.runtime.protocol import ForwardCall, Predictions, Runtime
 from mercury_model.spec.card import CacheTrust, ModelCard
-from mercury_model.spec.fim_format import FimContext
+from mercury_model.spec.fim_format import FimContext, fim_context
 
 
 class Infiller:
     """Fills gaps with one model.
 
-    `context_bytes` bounds the keys and values kept between requests. Raises WeightsUnsupported for
+    `context_bytes` bounds the keys and values kept between requests. `chunk_tokens` says how many
+    tokens of a context the next call may read, at most CHUNK_TOKENS. Raises WeightsUnsupported for
     a format that heals tokens with a vocabulary that cannot spell every text.
     """
 
@@ -38,11 +39,13 @@ class Infiller:
         tokenizer: PromptTokenizer,
         runtime: Runtime,
         context_bytes: int = 128 << 20,
+        chunk_tokens: Callable[[], int] = lambda: CHUNK_TOKENS,
     ) -> None:
         self._format = card.infill
         self._trust = card.cache_trust
         self._tokenizer = tokenizer
         self._runtime = runtime
+        self._chunk_tokens = chunk_tokens
         self._contexts = PrefixCache(runtime, context_bytes)
         if card.infill.heal:
             require_every_byte(tokenizer.token_bytes, runtime.vocabulary)
@@ -57,18 +60,20 @@ class Infiller:
 
         Stopping early loses nothing.
         """
-        return run_alone(self._prefill(gap), self._runtime)
+        return run_alone(self.read(self.fim_context(gap)), self._make)
 
     def drafts(
         self, gap: FimPrompt, sampling: SamplingParams
     ) -> Generator[PartialOutput, None, None]:
         """The outputs of `generate` for `gap`, its calls made alone: at most one a step."""
-        return run_alone(self.generate(gap, self.fim_context(gap), sampling), self._runtime)
+        return run_alone(self.generate(gap, self.fim_context(gap), sampling), self._make)
 
     def generate(
         self, gap: FimPrompt, wanted: FimContext, sampling: SamplingParams
     ) -> CallGenerator[PartialOutput]:
-        """Ever longer outputs for `gap`, the last one finished; `wanted` is its `fim_context`.
+        """Ever longer outputs for `gap`, the last one finished.
+
+        `wanted` is the window to read: the `fim_context` of the gap, or its `quick_context`.
 
         There is at most one call before each output. Outputs have no text while the context is
         read. Raises ValueError for a tradeoff outside [0, 1], and for a mode that the weights do
@@ -79,10 +84,11 @@ class Infiller:
         policy = sampling.policy or unmasking.dial(sampling.quality_speed_tradeoff)
         ids, healing = wanted.ids, self._healing(wanted.owed)
         with self._contexts.acquire(ids, wanted.owed) as context:
-            unread = context.last_chunk(ids) if sampling.mode == "verified" else ()
+            verified = sampling.mode == "verified"
+            unread = context.last_chunk(ids, self._chunk_tokens()) if verified else ()
             prefill = 0
             first = self._healing(b"") if unread else healing
-            reading = context.fill(ids[: len(ids) - len(unread)], first)
+            reading = context.fill(ids[: len(ids) - len(unread)], first, self._chunk_tokens)
             step = next(reading, None)
             while isinstance(step, ForwardCall):
                 prefill += 1
@@ -97,6 +103,12 @@ class Infiller:
                 yield from _verify(state, unread, self._predicted(gap, wanted.owed))
             else:
                 yield from _decode(state)
+
+    def read(self, wanted: FimContext) -> CallGenerator[int]:
+        """Read a context; yields the number of tokens still to read after each chunk."""
+        with self._contexts.acquire(wanted.ids, wanted.owed) as context:
+            healing = self._healing(wanted.owed)
+            yield from context.fill(wanted.ids, healing, self._chunk_tokens)
 
     @cached_property
     def _index(self) -> TokenIndex:
@@ -118,6 +130,17 @@ class Infiller:
         """The context that the model sees of a gap, and the bytes that its middle owes."""
         return self._tokenizer.fim_context(gap.prefix, gap.suffix, gap.others)
 
+    def quick_context(self, gap: FimPrompt) -> FimContext | None:
+        """The quick window of a gap; None for a format without one."""
+        layout = self._format.quick
+        if layout is None:
+            return None
+        return fim_context(layout, self._tokenizer, gap.prefix, gap.suffix)
+
+    def unread(self, wanted: FimContext) -> int:
+        """The number of tokens of a context that have not been read."""
+        return self._contexts.unread(wanted.ids)
+
     def most_tokens(self, wanted: FimContext, sampling: SamplingParams) -> int:
         """The most tokens that a context holds while its gap is filled."""
         middle = min(sampling.max_tokens, self._format.middle_tokens)
@@ -131,10 +154,8 @@ class Infiller:
         wanted = wanted or FimContext(())
         self._contexts.set_capacity(context_bytes, wanted.ids, wanted.owed)
 
-    def _prefill(self, gap: FimPrompt) -> CallGenerator[int]:
-        wanted = self.fim_context(gap)
-        with self._contexts.acquire(wanted.ids, wanted.owed) as context:
-            yield from context.fill(wanted.ids, self._healing(wanted.owed))
+    def _make(self, call: ForwardCall) -> Predictions:
+        return call.on(self._runtime)
 
 
 def _diffuse(state: DecodingState, policy: unmasking.Policy) -> CallGenerator[PartialOutput]:

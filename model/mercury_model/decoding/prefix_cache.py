@@ -4,7 +4,7 @@ One generator at a time holds a context. It releases it when it ends, is closed 
 collected; nobody else touches it until then. Knows token ids, no text and no documents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -29,15 +29,21 @@ class CachedPrefix:
     next: Predictions | None = None
     next_owed: bytes = b""
 
-    def fill(self, wanted: Sequence[int], healing: Healing) -> CallGenerator[int]:
+    def fill(
+        self,
+        wanted: Sequence[int],
+        healing: Healing,
+        chunk_tokens: Callable[[], int] = lambda: CHUNK_TOKENS,
+    ) -> CallGenerator[int]:
         """Extend to `wanted`, which begins with `ids`, by a call for each chunk.
 
         Each step yields the number of tokens still to read. The last call predicts a token that
-        agrees with what `healing` owes.
+        agrees with what `healing` owes. `chunk_tokens` is asked before each call how many tokens it
+        may read, at most CHUNK_TOKENS.
         """
         self.kv.reserve(len(wanted) - len(self.ids))
         while len(self.ids) < len(wanted):
-            chunk = wanted[len(self.ids) : len(self.ids) + CHUNK_TOKENS]
+            chunk = wanted[len(self.ids) : len(self.ids) + chunk_tokens()]
             left = len(wanted) - len(self.ids) - len(chunk)
             owed = b"" if left else healing.owed
             allowed = healing.rows([owed])
@@ -45,10 +51,10 @@ class CachedPrefix:
             self.read(chunk, predictions, owed)
             yield left
 
-    def last_chunk(self, wanted: Sequence[int]) -> Sequence[int]:
+    def last_chunk(self, wanted: Sequence[int], chunk_tokens: int = CHUNK_TOKENS) -> Sequence[int]:
         """The ids that the last call of `fill` reads; none if there is nothing to read."""
         left = len(wanted) - len(self.ids)
-        return wanted[len(wanted) - ((left - 1) % CHUNK_TOKENS + 1) :] if left else ()
+        return wanted[len(wanted) - ((left - 1) % chunk_tokens + 1) :] if left else ()
 
     def read(self, ids: Sequence[int], predictions: Predictions, owed: bytes) -> None:
         """Take note of a call that extended `kv` by `ids`; its predictions agree with `owed`."""
@@ -95,6 +101,11 @@ class PrefixCache:
         `wanted` is at least one id. The prediction behind it must agree with `owed`.
         """
         return Lease(self, self._take(wanted, owed))
+
+    def unread(self, wanted: Sequence[int]) -> int:
+        """The number of tokens of `wanted` that no cached context has."""
+        best = self._best(wanted)
+        return len(wanted) - (0 if best is None else _common_length(best.ids, wanted))
 
     def _take(self, wanted: Sequence[int], owed: bytes) -> CachedPrefix:
         best = self._best(wanted)

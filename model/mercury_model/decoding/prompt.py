@@ -4,26 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mercury_model.spec.fim_format import FimContext
+from mercury_model.spec.fim_format import FimContext, TextCodec
 
 
-class PromptTokenizer(Protocol):
+class PromptTokenizer(TextCodec, Protocol):
     """The tokenizer that decoding needs."""
-
-    @property
-    def token_bytes(self) -> Sequence[bytes]:
-        """The bytes of each id, b"" for ids that stand for no text."""
 
     def fim_context(
         self, prefix: str, suffix: str, others: Sequence[tuple[str, str]] = ()
     ) -> FimContext:
         """The context of a gap, within the limits of its format."""
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of `text`."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, less an incomplete character at its end."""
 
 
 @dataclass(frozen=True, slots=True)

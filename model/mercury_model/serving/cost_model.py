@@ -19,6 +19,16 @@ class CostModel:
     _rows_squared: float = 0.0
     _rows_ns: float = 0.0
 
+    @property
+    def has_measured(self) -> bool:
+        """Whether a pass was observed."""
+        return self._weight > 0
+
+    @property
+    def knows_rows(self) -> bool:
+        """Whether passes of different sizes were observed, which tell the cost of a row."""
+        return self.has_measured and self._spread > 1e-6 * (self._rows / self._weight) ** 2
+
     def observe(self, rows: int, ns: int) -> None:
         """Observe that a pass of `rows` rows took `ns`."""
         self._weight = DECAY * self._weight + 1
@@ -29,12 +39,14 @@ class CostModel:
 
     def expected_ns(self, rows: int) -> float:
         """The expected time of a pass of `rows` rows."""
-        if not self._weight:
+        if not self.has_measured:
             return 0.0
         mean_rows, mean_ns = self._rows / self._weight, self._ns / self._weight
-        spread = self._rows_squared / self._weight - mean_rows**2
         shared = self._rows_ns / self._weight - mean_rows * mean_ns
-        # Passes with equal numbers of rows do not tell the cost of a row.
-        row_ns = shared / spread if spread > 1e-6 * mean_rows**2 else 0.0
+        row_ns = shared / self._spread if self.knows_rows else 0.0
         row_ns = min(max(0.0, row_ns), mean_ns / mean_rows)
         return mean_ns + row_ns * (rows - mean_rows)
+
+    @property
+    def _spread(self) -> float:
+        return self._rows_squared / self._weight - (self._rows / self._weight) ** 2

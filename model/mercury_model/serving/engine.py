@@ -7,19 +7,25 @@ thread. Knows no text; the clock is an argument.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from mercury_model.decoding.call_generator import advance
+from mercury_model.decoding.call_generator import CallGenerator, advance, run_alone
 from mercury_model.decoding.infiller import Infiller
 from mercury_model.decoding.output import PartialOutput
-from mercury_model.decoding.prompt import PromptTokenizer
+from mercury_model.decoding.params import SamplingParams
+from mercury_model.decoding.prompt import FimPrompt, PromptTokenizer
 from mercury_model.errors import InsufficientMemory, Overloaded
 from mercury_model.runtime.protocol import ForwardCall, Predictions, Runtime
 from mercury_model.serving.cost_model import CostModel
 from mercury_model.serving.request import InfillRequest, InfillSequence, Outcome, Priority
 from mercury_model.serving.scheduler import Scheduler
+from mercury_model.serving.window import chunk_tokens, is_read_in_time
 from mercury_model.spec.card import ModelCard
+from mercury_model.spec.fim_format import FimContext
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +68,11 @@ class Engine:
         self._runtime = runtime
         self._limits = limits
         self._clock = clock
-        self._infiller = Infiller(card, tokenizer, runtime, limits.context_bytes)
+        self._cost_model = cost_model = CostModel()
+        self._infiller = Infiller(
+            card, tokenizer, runtime, limits.context_bytes, lambda: chunk_tokens(cost_model)
+        )
         self._scheduler = Scheduler(round(limits.patience_ms * 1e6), runtime.max_batch_size)
-        self._cost_model = CostModel()
         self._lock = threading.Lock()
         self._held: Counter[Priority] = Counter()
         self._arrived: list[InfillSequence] = []
@@ -76,10 +84,32 @@ class Engine:
         """Whether any sequence is waiting or running."""
         return bool(self._arrived or self._live)
 
-    @property
-    def infiller(self) -> Infiller:
-        """Answers one request alone, over the same contexts; only between two steps."""
-        return self._infiller
+    def drafts(
+        self, gap: FimPrompt, sampling: SamplingParams, deadline_ns: int | None = None
+    ) -> Generator[PartialOutput, None, None]:
+        """The outputs for one gap, its calls made alone; advanced only between two steps.
+
+        With a deadline, the quick window is read if the full one cannot be read in time.
+        """
+        window = self._window(gap, deadline_ns)
+        return self._alone(self._infiller.generate(gap, window, sampling))
+
+    def prefill(self, gap: FimPrompt) -> Generator[int, None, None]:
+        """Read a gap ahead of its request, the quick window first; advanced as `drafts` is.
+
+        Yields the number of tokens still to read after each chunk. Stopping early loses nothing.
+        """
+        infiller = self._infiller
+        full, quick = infiller.fim_context(gap), infiller.quick_context(gap)
+        if quick is None:
+            yield from self._alone(infiller.read(full))
+            return
+        left = infiller.unread(full)
+        if infiller.unread(quick) < left:
+            for quick_left in self._alone(infiller.read(quick)):
+                yield quick_left + left
+        if infiller.unread(full):
+            yield from self._alone(infiller.read(full))
 
     def set_limits(self, limits: EngineLimits) -> None:
         """Hold as many requests and as much context as `limits` say. Only between two steps."""
@@ -167,14 +197,36 @@ class Engine:
     def _run_pass(self, chosen: _Pass) -> Sequence[Predictions | Exception]:
         """Make a pass. An error in it is the answer to each of its calls."""
         calls = [sequence.call for sequence in chosen.sequences if sequence.call is not None]
-        began_ns = self._clock()
         try:
-            answers: Sequence[Predictions | Exception] = self._runtime.forward_batch(calls)
+            answers: Sequence[Predictions | Exception] = self._timed(calls)
         except Exception as error:  # each infill has to let go of its context, and say why
             answers = [error] * len(calls)
-        ended_ns = self._clock()
-        self._cost_model.observe(chosen.rows, ended_ns - began_ns)
-        self._scheduler.served(chosen.sequences, ended_ns)
+        self._scheduler.served(chosen.sequences, self._clock())
+        return answers
+
+    def _window(self, gap: FimPrompt, deadline_ns: int | None) -> FimContext:
+        """The full window, or the quick one if the full one takes too long to read."""
+        full = self._infiller.fim_context(gap)
+        if deadline_ns is None:
+            return full
+        unread, left_ns = self._infiller.unread(full), deadline_ns - self._clock()
+        if is_read_in_time(unread, left_ns, self._cost_model):
+            return full
+        quick = self._infiller.quick_context(gap)
+        return full if quick is None or self._infiller.unread(quick) >= unread else quick
+
+    def _alone(self, generator: CallGenerator[T]) -> Generator[T, None, None]:
+        return run_alone(generator, self._make)
+
+    def _make(self, call: ForwardCall) -> Predictions:
+        [answer] = self._timed([call])
+        return answer
+
+    def _timed(self, calls: Sequence[ForwardCall]) -> Sequence[Predictions]:
+        """Make a pass; the cost model learns from it."""
+        began_ns = self._clock()
+        answers = self._runtime.forward_batch(calls)
+        self._cost_model.observe(sum(len(call.ids) for call in calls), self._clock() - began_ns)
         return answers
 
     def _start(self, sequence: InfillSequence, chosen: _Pass) -> bool:

@@ -5,8 +5,8 @@ call it. It knows no tokenizer: text becomes ids through a `TextCodec`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, Self, TypeAlias
 
 FimOrder: TypeAlias = Literal["suffix-prefix", "psm", "spm"]
 """The order of the parts. S is the suffix, P the prefix; the middle follows.
@@ -31,7 +31,7 @@ class TextCodec(Protocol):
 
     @property
     def token_bytes(self) -> Sequence[bytes]:
-        """The bytes that each id stands for, b"" for marks."""
+        """The bytes that each id stands for, b"" for marks and unused ids."""
 
     def normalize(self, text: str) -> str:
         """The text that the ids of `text` decode to."""
@@ -40,7 +40,7 @@ class TextCodec(Protocol):
         """The ids of `text`, no marks among them."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`."""
+        """The text of `ids`, without an incomplete character at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ class FimFormat:
     verified decoding appends no masks, and diffusion is of little use.
     `characters_per_token`: how many characters to send for each token of a limit. Measured for the
     tokenizer, so that hardly any window of real code is left with room.
+    `quick_prefix_tokens`, `quick_suffix_tokens`: the quick window, which is read where there is no
+    time for the full one (see `quick`); a prefix of 0 tokens is no quick window.
     """
 
     suffix_id: int
@@ -94,6 +96,8 @@ class FimFormat:
     text_ids: int = 0
     characters_per_token: int = 6
     masks_trained: bool = True
+    quick_prefix_tokens: int = 0
+    quick_suffix_tokens: int = 0
 
     @property
     def marks(self) -> tuple[int, ...]:
@@ -111,6 +115,18 @@ class FimFormat:
     def context_tokens(self) -> int:
         """The longest sequence: other files, suffix, prefix and middle, without the marks."""
         return self.file_tokens + self.suffix_tokens + self.prefix_tokens + self.middle_tokens
+
+    @property
+    def quick(self) -> Self | None:
+        """The same format with the quick window and no other files; None if there is none."""
+        if not self.quick_prefix_tokens:
+            return None
+        return replace(
+            self,
+            prefix_tokens=self.quick_prefix_tokens,
+            suffix_tokens=self.quick_suffix_tokens,
+            file_tokens=0,
+        )
 
     def characters(self, tokens: int) -> int:
         """How many characters of a text are read where `tokens` of it are wanted."""

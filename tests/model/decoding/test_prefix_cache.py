@@ -21,7 +21,7 @@ def complete(contexts: PrefixCache, runtime: ScriptedRuntime, ids: list[int]) ->
     """Make a context complete; how many tokens that took."""
     with contexts.acquire(ids) as context:
         before = context.kv.length
-        list(run_alone(context.fill(ids, NOTHING_OWED), runtime))
+        list(run_alone(context.fill(ids, NOTHING_OWED), runtime.make))
         assert context.kv.ids == ids  # type: ignore[attr-defined]
         return len(ids) - before
 
@@ -38,7 +38,7 @@ def test_a_shorter_context_has_its_last_token_run_again_for_its_prediction() -> 
     contexts, runtime = store()
     complete(contexts, runtime, IDS)
     with contexts.acquire(IDS[:-3]) as context:
-        assert list(run_alone(context.fill(IDS[:-3], NOTHING_OWED), runtime)) == [0]
+        assert list(run_alone(context.fill(IDS[:-3], NOTHING_OWED), runtime.make)) == [0]
         assert context.next is not None
 
 
@@ -62,7 +62,7 @@ def test_a_context_on_loan_is_not_lent_again() -> None:
 def test_what_a_borrower_appended_is_dropped_when_it_comes_back() -> None:
     contexts, runtime = store()
     with contexts.acquire(IDS) as context:
-        list(run_alone(context.fill(IDS, NOTHING_OWED), runtime))
+        list(run_alone(context.fill(IDS, NOTHING_OWED), runtime.make))
         expected = contexts.nbytes + context.kv.nbytes
         runtime.extend(context.kv, [5, 6, 7])
     assert contexts.nbytes == expected
@@ -74,7 +74,7 @@ def test_a_context_is_dropped_when_its_borrower_fails() -> None:
 
     def fail() -> None:
         with contexts.acquire(IDS) as context:
-            list(run_alone(context.fill(IDS, NOTHING_OWED), runtime))
+            list(run_alone(context.fill(IDS, NOTHING_OWED), runtime.make))
             raise MemoryError
 
     with pytest.raises(MemoryError):
@@ -113,10 +113,10 @@ def test_any_sequence_of_contexts_holds_what_was_asked_within_the_bound(
     contexts, runtime = store(limit_bytes)
     for ids in asked:
         with contexts.acquire(ids) as context:
-            list(run_alone(context.fill(ids, NOTHING_OWED), runtime))
+            list(run_alone(context.fill(ids, NOTHING_OWED), runtime.make))
             assert context.kv.ids == ids  # type: ignore[attr-defined]
             fresh = CachedPrefix(runtime.new_kv_cache())
-            list(run_alone(fresh.fill(ids, NOTHING_OWED), runtime))
+            list(run_alone(fresh.fill(ids, NOTHING_OWED), runtime.make))
             assert context.next is not None
             assert fresh.next is not None
             assert (context.next.ids == fresh.next.ids).all()

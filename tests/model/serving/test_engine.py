@@ -248,7 +248,7 @@ def test_who_would_miss_a_deadline_is_not_held_up() -> None:
         run(one)
     runtime.passes.clear()
     bulk = one.submit(order(GAPS[4]))
-    key = one.submit(order(GAPS[0], KEYSTROKE, within_ms=75.0))
+    key = one.submit(order(GAPS[0], KEYSTROKE, within_ms=60.0))
     run(one)
     assert len(runtime.passes[0]) == 1
     assert (key.outcome, bulk.outcome) == (Outcome.FINISHED, Outcome.FINISHED)

@@ -88,6 +88,15 @@ def test_other_files_keep_to_their_limit(
         assert len(found) - len(context(layout, "a", "b").ids) <= limit
 
 
+def test_the_quick_window_is_the_same_layout_with_less_text_and_no_other_files() -> None:
+    layout = replace(KNOWING, order="spm", quick_prefix_tokens=4, quick_suffix_tokens=2)
+    quick = layout.quick
+    assert quick is not None
+    found = fim_context(quick, CODEC, "abcdefgh", "hgfe", [("c", "d")])
+    assert found.ids == (PREFIX, SUFFIX, *ENCODE("hg"), MIDDLE, *ENCODE("efgh"))
+    assert KNOWING.quick is None
+
+
 def test_marks_are_what_neither_spells_text_nor_ends_a_middle() -> None:
     layout = replace(FORMAT, file_id=FILE, repo_id=REPO, stop_ids=(FILE, SUFFIX, 7))
     assert set(layout.marks) == {PREFIX, MIDDLE, FORMAT.mask_id, REPO}
