@@ -1,9 +1,9 @@
-"""Continuous batching: many infills over one model, the calls of several in each pass.
+"""Continuous batching: many requests over one model, the calls of several in each pass.
 
-from mercury_model.batch import DynamicBatcher, Order
+from mercury_model.serving import DynamicBatcher, InfillRequest
 
 with DynamicBatcher(load("mini", cache_dir=folder)) as batcher:
-    futures = [batcher.submit(Order(gap)) for gap in gaps]
+    futures = [batcher.submit(InfillRequest(prompt)) for prompt in prompts]
     texts = [future.result().text for future in futures]
 """
 
