@@ -139,6 +139,26 @@ class Runtime(Protocol):
         """
 
 
+class SingleCalls(Protocol):
+    """The three calls of a `Runtime`, each as a batch of one."""
+
+    def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
+        """See `Runtime`."""
+        ...
+
+    def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
+        """See `Runtime`."""
+        return self.forward_batch([ForwardCall("extend", kv, ids)])[0]
+
+    def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
+        """See `Runtime`."""
+        return self.forward_batch([ForwardCall("verify", kv, ids, first)])[0]
+
+    def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
+        """See `Runtime`."""
+        return self.forward_batch([ForwardCall("denoise", kv, ids)])[0]
+
+
 class CanvasRuntime(Runtime, Protocol):
     """A runtime whose contexts can be canvases: text, masks and text that all see each other."""
 

@@ -20,6 +20,7 @@ from mercury_model.runtime.protocol import (
     ForwardCall,
     KVCache,
     Predictions,
+    SingleCalls,
     check_batch,
     check_canvas_rows,
     count_before_masks,
@@ -32,7 +33,7 @@ MAX_BATCH_SIZE = 16
 """The most calls that share a pass: their attention scores are one matrix, mostly masked."""
 
 
-class TorchRuntime:
+class TorchRuntime(SingleCalls):
     """The denoiser in torch; implements `CanvasRuntime` and `ReloadableRuntime`.
 
     `threads` 0 leaves the choice to torch. `dtype` defaults to `fastest_dtype`.
@@ -88,18 +89,6 @@ class TorchRuntime:
     def kv_bytes(self, tokens: int) -> int:
         """See `Runtime`."""
         return kv_capacity(tokens) * self.config.kv_bytes_per_token * self._dtype.itemsize // 4
-
-    def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """See `Runtime`."""
-        return self.forward_batch([ForwardCall("extend", kv, ids)])[0]
-
-    def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
-        """See `Runtime`."""
-        return self.forward_batch([ForwardCall("verify", kv, ids, first)])[0]
-
-    def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """See `Runtime`."""
-        return self.forward_batch([ForwardCall("denoise", kv, ids)])[0]
 
     def renew(self, kv: KVCache, ids: Sequence[int], at: int = 0) -> Predictions:
         """See `CanvasRuntime`.

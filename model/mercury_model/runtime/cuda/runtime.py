@@ -24,6 +24,7 @@ from mercury_model.runtime.protocol import (
     ForwardCall,
     KVCache,
     Predictions,
+    SingleCalls,
     check_batch,
     check_canvas_rows,
     count_before_masks,
@@ -69,7 +70,7 @@ class Block:
         return max(self.kv.length, self.start + len(self.ids))
 
 
-class CudaRuntime:
+class CudaRuntime(SingleCalls):
     """The denoiser on a CUDA GPU; implements `CanvasRuntime` and `ReloadableRuntime`.
 
     Keys and values are stored in `cache`, by default in the type of the activations.
@@ -142,18 +143,6 @@ class CudaRuntime:
             small = bucket.block <= most.block and bucket.pages <= most.pages
             for kind in kinds if bucket.batch == 1 and small else ():
                 self._pass(bucket, kind)
-
-    def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """See `Runtime`."""
-        return self.forward_batch([ForwardCall("extend", kv, ids)])[0]
-
-    def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
-        """See `Runtime`."""
-        return self.forward_batch([ForwardCall("verify", kv, ids, first)])[0]
-
-    def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """See `Runtime`."""
-        return self.forward_batch([ForwardCall("denoise", kv, ids)])[0]
 
     def renew(self, kv: KVCache, ids: Sequence[int], at: int = 0) -> Predictions:
         """See `CanvasRuntime`.

@@ -26,6 +26,7 @@ from mercury_model.runtime.protocol import (
     ForwardCall,
     KVCache,
     Predictions,
+    SingleCalls,
     check_batch,
     count_before_masks,
     restriction,
@@ -169,7 +170,7 @@ class _Rows:
         self.kv.advance(self.stay)
 
 
-class OnnxRuntime:
+class OnnxRuntime(SingleCalls):
     """The denoiser in ONNX Runtime on a CPU; implements `Runtime`.
 
     `path` is a graph of `mercury_model.runtime.onnx.graph` for `config`, whose masks are `mask_id`;
@@ -216,18 +217,6 @@ class OnnxRuntime:
     def kv_bytes(self, tokens: int) -> int:
         """See `Runtime`."""
         return kv_capacity(tokens) * self._config.kv_bytes_per_token
-
-    def extend(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """See `Runtime`."""
-        return self.forward_batch([ForwardCall("extend", kv, ids)])[0]
-
-    def verify(self, kv: KVCache, ids: Sequence[int], first: int = 0) -> Predictions:
-        """See `Runtime`."""
-        return self.forward_batch([ForwardCall("verify", kv, ids, first)])[0]
-
-    def denoise(self, kv: KVCache, ids: Sequence[int]) -> Predictions:
-        """See `Runtime`."""
-        return self.forward_batch([ForwardCall("denoise", kv, ids)])[0]
 
     def forward_batch(self, calls: Sequence[ForwardCall]) -> list[Predictions]:
         """See `Runtime`. Results equal those of the calls alone to the last bit."""
