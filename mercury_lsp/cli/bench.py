@@ -235,11 +235,14 @@ def _require_folder(path: Path | None) -> None:
 def _require_weights(model: str) -> None:
     """Raise WeightsMissing at once: a server without weights would wait for them."""
     from mercury_lsp.config import surroundings
+    from mercury_model import auto
     from mercury_model.errors import WeightsMissing
     from mercury_model.weights import registry
 
-    if not registry.is_available(model, surroundings().cache_dir):
+    cache_dir = surroundings().cache_dir
+    chosen = auto.resolve(model, cache_dir).name
+    if not registry.is_available(chosen, cache_dir):
         raise WeightsMissing(
-            f"The weights of {model} are not on this machine.",
-            f"Run: mercury-lsp models pull {model}.",
+            f"The weights of {chosen} are not on this machine.",
+            f"Run: mercury-lsp models pull {chosen}.",
         )

@@ -68,6 +68,7 @@ def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["complete", "/absent.py:1"], "cannot be read"),
         (["complete", "mercury_lsp/cli/main.py:1", "--mode", "magic"], "must be one of diffusion"),
         (["bench"], "models pull mini"),
+        (["bench", "--model", "auto"], "models pull mini"),
         (["bench", "--model", "maxi"], "no model called 'maxi'"),
         (["bench", "--set", "deadlineMs"], "KEY=VALUE"),
         (["bench", "--set", "deadlineMs=soon"], "must be a number"),
